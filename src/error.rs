@@ -1,0 +1,226 @@
+//! The crate's one error type.
+//!
+//! A kind exists only where a caller would act differently; everything else is in the subject (what the
+//! error is about, typed) and the message (what was expected and what to do).
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::id::{ImageId, ObjectId, PackId, SegmentId};
+use crate::path::TreePath;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What class of failure an [`Error`] is: what the caller can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// What was named does not exist, or is not visible from this project. Check the name.
+    NotFound,
+    /// What was to be created exists. Use it, or choose another name.
+    AlreadyExists,
+    /// Another writer was first, or a rule of removal refuses. Look at the current state and decide again.
+    Conflict,
+    /// The request or the input is malformed. Change it.
+    Invalid,
+    /// It is being used. End the use, or force.
+    InUse,
+    /// A limit set by the operator was reached. Free space or raise the limit.
+    QuotaExceeded,
+    /// This version cannot do it. Use a newer one.
+    Unsupported,
+    /// Another process holds the store. Wait or end that process.
+    Locked,
+    /// An earlier sync failed, so writes are refused. Reopen the store.
+    Poisoned,
+    /// Stored bytes are not what was written. Restore or repair.
+    Corrupt,
+    /// The operation was cancelled.
+    Cancelled,
+    /// The time limit passed.
+    TimedOut,
+    /// The operating system refused; [`std::error::Error::source`] says how.
+    Io,
+}
+
+impl ErrorKind {
+    /// The kind's stable name, as it appears in JSON output.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Conflict => "conflict",
+            Self::Invalid => "invalid",
+            Self::InUse => "in_use",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::Unsupported => "unsupported",
+            Self::Locked => "locked",
+            Self::Poisoned => "poisoned",
+            Self::Corrupt => "corrupt",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::Io => "io",
+        }
+    }
+}
+
+/// What an [`Error`] is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// The store in this directory.
+    Store(PathBuf),
+    /// A project, by name.
+    Project(String),
+    /// A tag, by name.
+    Tag(String),
+    /// An image.
+    Image(ImageId),
+    /// A reference as the user wrote it.
+    Reference(String),
+    /// A path inside an image.
+    Path(TreePath),
+    /// A path of the host's file system.
+    Host(PathBuf),
+    /// An entry of an archive, by the name in its header (escaped).
+    ArchiveEntry(String),
+    /// An archive as a whole.
+    Archive,
+    /// A pack file.
+    Pack(PackId),
+    /// A segment of the object index.
+    Segment(SegmentId),
+    /// An object.
+    Object(ObjectId),
+    /// A record of the catalog, by its table.
+    Record(&'static str),
+    /// The catalog as a whole.
+    Catalog,
+    /// An argument or option, by name.
+    Argument(&'static str),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(path) => write!(f, "store {}", path.display()),
+            Self::Project(name) => write!(f, "project '{}'", name.escape_debug()),
+            Self::Tag(name) => write!(f, "tag '{}'", name.escape_debug()),
+            Self::Image(id) => write!(f, "image {id}"),
+            Self::Reference(text) => write!(f, "'{}'", text.escape_debug()),
+            Self::Path(path) => write!(f, "{path}"),
+            Self::Host(path) => write!(f, "{}", path.display().to_string().escape_debug()),
+            Self::ArchiveEntry(name) => write!(f, "archive entry '{name}'"),
+            Self::Archive => f.write_str("archive"),
+            Self::Pack(id) => write!(f, "pack {id}"),
+            Self::Segment(id) => write!(f, "index segment {id}"),
+            Self::Object(id) => write!(f, "object {id}"),
+            Self::Record(table) => write!(f, "catalog record in '{table}'"),
+            Self::Catalog => f.write_str("catalog"),
+            Self::Argument(name) => f.write_str(name),
+        }
+    }
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Any failure of this crate: a [kind](ErrorKind), a [subject](Subject), a message and perhaps a source.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    subject: Subject,
+    message: String,
+    source: Option<Source>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, subject: Subject, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, subject, message: message.into(), source: None }))
+    }
+
+    pub(crate) fn not_found(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, subject, message)
+    }
+
+    pub(crate) fn conflict(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Conflict, subject, message)
+    }
+
+    pub(crate) fn invalid(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, subject, message)
+    }
+
+    pub(crate) fn corrupt(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, subject, message)
+    }
+
+    pub(crate) fn unsupported(subject: Subject, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, subject, message)
+    }
+
+    /// An operating-system failure while doing `action` ("read", "create the directory") to `subject`.
+    pub(crate) fn io(subject: Subject, action: &str, source: impl Into<std::io::Error>) -> Self {
+        Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source.into())
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What class of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What the failure is about.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.0.subject
+    }
+
+    /// Whether what was named does not exist or is not visible.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == ErrorKind::NotFound
+    }
+
+    /// Whether another writer was first or a removal rule refused.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.kind() == ErrorKind::Conflict
+    }
+
+    /// Whether stored bytes are damaged.
+    #[must_use]
+    pub fn is_corrupt(&self) -> bool {
+        self.kind() == ErrorKind::Corrupt
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.subject, self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("subject", &self.0.subject)
+            .field("message", &self.0.message)
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}

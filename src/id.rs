@@ -1,0 +1,137 @@
+//! One type per identifier, so that none can stand where another is meant.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+/// The name of an object: the BLAKE3 hash of its raw bytes, whatever form they are stored in.
+///
+/// A chunk's id is the plain BLAKE3 of the chunk, so `b3sum` gives the same; the other kinds are hashed under
+/// a key of their own (see [`ObjectKind`](crate::object::ObjectKind)), so that file content can never pass for
+/// a tree node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId([u8; Self::LEN]);
+
+impl ObjectId {
+    /// Bytes of an id.
+    pub const LEN: usize = 32;
+
+    /// The id with these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id's bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// The first eight bytes as a big-endian number: uniformly distributed, ordered like the id.
+    pub(crate) fn prefix(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for ObjectId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The name of an image: a time-ordered UUID (version 7). It grants nothing by itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ImageId(Uuid);
+
+impl ImageId {
+    /// The id with this UUID.
+    #[must_use]
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub const fn as_uuid(&self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub struct $name($inner);
+
+        impl $name {
+            pub(crate) const fn new(number: $inner) -> Self {
+                Self(number)
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> $inner {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// A project's number in its store; 0 is the public scope.
+    ProjectId(u64)
+);
+number_id!(
+    /// A pack's number in its store; its file is `packs/<number, ten digits>.pack`.
+    PackId(u32)
+);
+number_id!(
+    /// A segment's number in its store; its file is `segments/<number, ten digits>.segment`.
+    SegmentId(u32)
+);
+number_id!(
+    /// A lease's number in its store.
+    LeaseId(u64)
+);
+number_id!(
+    /// A checkout's number in its store.
+    CheckoutId(u64)
+);
+
+impl ProjectId {
+    /// The public scope.
+    pub const PUBLIC: Self = Self(0);
+}

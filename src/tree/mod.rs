@@ -1,0 +1,3 @@
+//! The tree: an ordered map from path to entry, copy-on-write and canonical.
+
+pub(crate) mod entry;
