@@ -12,6 +12,7 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{Decode, Encode};
 
 use super::DecodeError;
+use crate::id::{CheckoutId, ImageId, LeaseId, ObjectId, ProjectId};
 
 /// No record is larger: bounds what a hostile length can make the codec allocate.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -64,4 +65,34 @@ fn check(table: &str, key: &[u8], body: &[u8]) -> [u8; CHECK_BYTES] {
     let mut check = [0; CHECK_BYTES];
     hasher.finalize_xof().fill(&mut check);
     check
+}
+
+macro_rules! encode_as {
+    ($($id:ty: $inner:ty, $get:expr, $make:expr;)*) => {$(
+        impl Encode for $id {
+            fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+                let get: fn(&$id) -> $inner = $get;
+                get(self).encode(encoder)
+            }
+        }
+
+        impl<C> Decode<C> for $id {
+            fn decode<D: bincode::de::Decoder<Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, bincode::error::DecodeError> {
+                let make: fn($inner) -> $id = $make;
+                <$inner>::decode(decoder).map(make)
+            }
+        }
+
+        bincode::impl_borrow_decode!($id);
+    )*};
+}
+
+encode_as! {
+    ObjectId: [u8; 32], |id| *id.as_bytes(), ObjectId::from_bytes;
+    ImageId: [u8; 16], |id| *id.as_uuid().as_bytes(), |bytes| ImageId::from_uuid(uuid::Uuid::from_bytes(bytes));
+    ProjectId: u64, |id| id.get(), ProjectId::new;
+    LeaseId: u64, |id| id.get(), LeaseId::new;
+    CheckoutId: u64, |id| id.get(), CheckoutId::new;
 }

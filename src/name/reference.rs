@@ -173,11 +173,12 @@ impl fmt::Display for OciReference {
 fn is_repository(name: &str) -> bool {
     let mut parts = name.split('/').peekable();
     let first = parts.peek().copied().unwrap_or_default();
-    let has_domain =
-        name.contains('/') && (first.contains(['.', ':']) || first == "localhost" || first.contains(char::is_uppercase));
+    let has_domain = name.contains('/')
+        && (first.contains(['.', ':']) || first == "localhost" || first.contains(char::is_uppercase));
     if has_domain {
         let (host, port) = first.split_once(':').unwrap_or((first, "0"));
-        let host_is_valid = host.split('.').all(|label| is_words(label, |c| c.is_ascii_alphanumeric(), &["-"], true));
+        let host_is_valid =
+            host.split('.').all(|label| is_words(label, |c| c.is_ascii_alphanumeric(), &["-"], true));
         if !host_is_valid || port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return false;
         }
@@ -189,8 +190,9 @@ fn is_repository(name: &str) -> bool {
 
 /// Words of `is_word` characters joined by one of `separators` (or, with `dashes`, any run of `-`).
 fn is_words(text: &str, is_word: impl Fn(char) -> bool, separators: &[&str], dashes: bool) -> bool {
-    let is_separator =
-        |run: &str| separators.contains(&run) || (dashes && !run.is_empty() && run.bytes().all(|byte| byte == b'-'));
+    let is_separator = |run: &str| {
+        separators.contains(&run) || (dashes && !run.is_empty() && run.bytes().all(|byte| byte == b'-'))
+    };
     let edges_are_words = text.starts_with(&is_word) && text.ends_with(&is_word);
     edges_are_words && text.split(&is_word).filter(|run| !run.is_empty()).all(is_separator)
 }
@@ -202,7 +204,7 @@ fn is_tag(tag: &str) -> bool {
 }
 
 fn is_sha256(digest: &str) -> bool {
-    digest
-        .strip_prefix("sha256:")
-        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+    digest.strip_prefix("sha256:").is_some_and(|hex| {
+        hex.len() == 64 && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }

@@ -50,7 +50,8 @@ fn references_are_told_apart() {
     assert_eq!((oci.name(), oci.tag()), ("name", None));
     let ImageRef::Oci(oci) = parse("docker://localhost:5000/a/b:1..2") else { panic!() };
     assert_eq!((oci.scheme(), oci.name(), oci.tag()), (Some("docker"), "localhost:5000/a/b", Some("1..2")));
-    for bad in ["", "tag:", "a@sha256:00", "http://x/y", "docker://", "docker:///x", "a@", "docker://A", ".x"] {
+    for bad in ["", "tag:", "a@sha256:00", "http://x/y", "docker://", "docker:///x", "a@", "docker://A", ".x"]
+    {
         let error = bad.parse::<ImageRef>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
     }

@@ -1,0 +1,122 @@
+//! The catalog: the transactional key-value database that alone decides what exists.
+//!
+//! This module alone knows redb. Everything else sees typed tables, ordered by their encoded keys, through
+//! closures: [`Catalog::read`] runs on one consistent snapshot, [`Catalog::write`] in one durable transaction
+//! that is published whole or not at all. A closure may be run again, so it has no effect but through its
+//! transaction. Every value carries a check over its table, key and bytes, because redb does not verify what it
+//! reads.
+
+mod backend;
+pub(crate) mod record;
+pub(crate) mod table;
+mod transaction;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, Durability, ReadableDatabase};
+
+use crate::disk::{Disk, OpenMode};
+use crate::error::{Error, ErrorKind, Result, Subject};
+
+use backend::RedbFile;
+pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx};
+
+/// The catalog's file.
+pub(crate) const CATALOG_FILE: &str = "catalog.redb";
+const NEW_CATALOG_FILE: &str = "catalog.redb.new";
+/// redb's page cache. What a call touches is small; the operating system caches the rest.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Set once a sync failed: what is on the disk is unknown, so nothing more is written until the store is reopened.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Poison(Arc<AtomicBool>);
+
+impl Poison {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            let message = "an earlier write failed, so what is on the disk is unknown; reopen the store";
+            return Err(Error::new(ErrorKind::Poisoned, Subject::Catalog, message));
+        }
+        Ok(())
+    }
+}
+
+/// An open catalog. Whoever opens it holds the store's lock.
+pub(crate) struct Catalog {
+    database: Database,
+    poison: Poison,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Catalog").field("poison", &self.poison).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// Opens the catalog, making it first where there is none.
+    pub(crate) fn open(disk: &dyn Disk, poison: Poison) -> Result<Self> {
+        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
+        if !disk.exists(CATALOG_FILE).map_err(io("look for it"))? {
+            Self::create(disk)?;
+        }
+        let file = disk.open(CATALOG_FILE, OpenMode::Write).map_err(io("open it"))?;
+        let database = Self::builder().create_with_backend(RedbFile(file)).map_err(transaction::failure)?;
+        Ok(Self { database, poison })
+    }
+
+    /// redb's own creation can't survive a power cut, so it happens under another name: the catalog appears by a
+    /// rename, complete and durable.
+    fn create(disk: &dyn Disk) -> Result<()> {
+        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
+        disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
+        let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
+        let new = Self {
+            database: Self::builder()
+                .create_with_backend(RedbFile(Arc::clone(&file)))
+                .map_err(transaction::failure)?,
+            poison: Poison::default(),
+        };
+        new.write(|tx| tx.create_tables())?;
+        drop(new);
+        file.sync().map_err(io("sync it"))?;
+        disk.rename(NEW_CATALOG_FILE, CATALOG_FILE).map_err(io("rename it"))?;
+        disk.sync_dir("").map_err(io("sync the store's directory"))
+    }
+
+    fn builder() -> redb::Builder {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        builder
+    }
+
+    /// Runs `closure` on a snapshot.
+    pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
+        closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?))
+    }
+
+    /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
+    pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
+        self.poison.check()?;
+        let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
+        // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
+        // walks the whole database.
+        transaction.set_quick_repair(true);
+        transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
+        let mut tx = WriteTx(transaction);
+        let value = closure(&mut tx)?;
+        tx.0.commit().map_err(|error| {
+            self.poison.set();
+            transaction::failure(error)
+        })?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

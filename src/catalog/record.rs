@@ -1,0 +1,121 @@
+//! The catalog's records. Times are milliseconds since 1970.
+
+use bincode::{Decode, Encode};
+
+use crate::id::{ImageId, LeaseId, ObjectId, ProjectId};
+
+/// A project.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ProjectRecord {
+    pub(crate) id: ProjectId,
+    pub(crate) created_ms: u64,
+}
+
+/// How an image came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum OriginRecord {
+    /// From a directory of the host.
+    Directory,
+    /// From a tar whose uncompressed bytes have this SHA-256.
+    Tar([u8; 32]),
+    /// From a changed copy of another image.
+    Commit,
+}
+
+/// An image. It is also kept as an object, so that it can be found again without a catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ImageRecord {
+    pub(crate) id: ImageId,
+    /// The scope that made it; another than the row's for a public image that a project adopted.
+    pub(crate) owner: ProjectId,
+    pub(crate) root: ObjectId,
+    pub(crate) layer: ObjectId,
+    pub(crate) parent: Option<ImageId>,
+    pub(crate) created_ms: u64,
+    pub(crate) origin: OriginRecord,
+    pub(crate) entries: u64,
+    /// Bytes of file content, each inode once.
+    pub(crate) logical_bytes: u64,
+    pub(crate) comment: String,
+}
+
+/// A tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct TagRecord {
+    pub(crate) image: ImageId,
+    pub(crate) set_ms: u64,
+}
+
+/// Where a pack is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum PackState {
+    /// Frames may be added by the owner.
+    Open,
+    /// Complete; its objects are in a segment.
+    Sealed,
+}
+
+/// A pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PackRecord {
+    pub(crate) state: PackState,
+    /// Bytes that count; what the file has beyond them was never published.
+    pub(crate) committed_bytes: u64,
+    pub(crate) objects: u64,
+    /// The lease that may append.
+    pub(crate) owner: Option<LeaseId>,
+    /// Which objects may be shared with which: 0 is shared by all.
+    pub(crate) domain: u32,
+}
+
+/// A published frame of an open pack.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct FrameRecord {
+    pub(crate) frame_bytes: u32,
+    pub(crate) objects: Vec<ObjectId>,
+}
+
+/// A segment of the object index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SegmentRecord {
+    pub(crate) objects: u64,
+    pub(crate) domain: u32,
+}
+
+/// A lease: something under way in a process.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LeaseRecord {
+    pub(crate) holder: HolderRecord,
+    pub(crate) since_ms: u64,
+}
+
+/// A process, told apart from any other that ever had its number.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HolderRecord {
+    /// The kernel's id of this boot.
+    pub(crate) boot: String,
+    pub(crate) process: u32,
+    /// The inode of the process's pid namespace: numbers of another can't be looked up.
+    pub(crate) namespace: u64,
+    /// Clock ticks from boot to the process's start.
+    pub(crate) started_ticks: u64,
+}
+
+/// A directory that an image was checked out to.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct CheckoutRecord {
+    pub(crate) project: ProjectId,
+    /// What the directory was equal to when it was last looked at.
+    pub(crate) base: ImageId,
+    pub(crate) base_root: ObjectId,
+    pub(crate) base_layer: ObjectId,
+    /// The directory's absolute path when it was made; it may have been moved since.
+    pub(crate) directory: Vec<u8>,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    /// The directory's birth time, nanoseconds since 1970: a reused inode number is not taken for it.
+    pub(crate) born_ns: u64,
+    /// Bytes of the state file that count.
+    pub(crate) state_bytes: u64,
+    pub(crate) created_ms: u64,
+}

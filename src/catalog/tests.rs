@@ -1,0 +1,108 @@
+use super::record::{OriginRecord, TagRecord};
+use super::table::{Sequence, Tags, key_bytes};
+use super::*;
+use crate::disk::MemoryDisk;
+use crate::id::{ImageId, ProjectId};
+
+fn open(disk: &MemoryDisk) -> Catalog {
+    Catalog::open(disk, Poison::default()).unwrap()
+}
+
+fn image(number: u128) -> ImageId {
+    ImageId::from_uuid(uuid::Uuid::from_u128(number))
+}
+
+fn tag(name: &str) -> (ProjectId, crate::TagName) {
+    (ProjectId::new(1), name.parse().unwrap())
+}
+
+#[test]
+fn what_was_written_is_there_after_reopening() {
+    let disk = MemoryDisk::default();
+    let record = TagRecord { image: image(5), set_ms: 9 };
+    open(&disk).write(|tx| tx.put::<Tags>(&tag("a"), &record)).unwrap();
+    assert_eq!(open(&disk).read(|tx| tx.get::<Tags>(&tag("a"))).unwrap(), Some(record));
+    assert!(!disk.exists(NEW_CATALOG_FILE).unwrap());
+}
+
+#[test]
+fn a_transaction_that_fails_leaves_nothing() {
+    let disk = MemoryDisk::default();
+    let catalog = open(&disk);
+    let result = catalog.write(|tx| {
+        tx.next(Sequence::Pack)?;
+        Err::<(), _>(Error::invalid(Subject::Catalog, "no"))
+    });
+    assert!(result.is_err());
+    assert_eq!(catalog.read(|tx| tx.last(Sequence::Pack)).unwrap(), 0);
+}
+
+#[test]
+fn scans_keep_to_their_prefix_and_direction() {
+    let disk = MemoryDisk::default();
+    let catalog = open(&disk);
+    let record = TagRecord { image: image(1), set_ms: 0 };
+    catalog
+        .write(|tx| {
+            for (project, name) in [(0, "z"), (1, "a"), (1, "b"), (1, "c"), (2, "a")] {
+                tx.put::<Tags>(&(ProjectId::new(project), name.parse().unwrap()), &record)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let names = |after: Option<&str>, direction| {
+        let mut names = String::new();
+        let after = after.map(tag);
+        catalog
+            .read(|tx| {
+                tx.scan::<Tags>(&key_bytes(&ProjectId::new(1)), after.as_ref(), direction, |(_, name), _| {
+                    names.push_str(name.as_str());
+                    Ok(std::ops::ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+        names
+    };
+    assert_eq!(names(None, Direction::Ascending), "abc");
+    assert_eq!(names(None, Direction::Descending), "cba");
+    assert_eq!(names(Some("b"), Direction::Ascending), "c");
+    assert_eq!(names(Some("b"), Direction::Descending), "a");
+}
+
+#[test]
+fn a_record_under_another_key_is_corrupt() {
+    let bytes =
+        crate::format::record::encode("tags", b"key", &TagRecord { image: image(1), set_ms: 2 }).unwrap();
+    let decode =
+        |table: &str, key: &[u8], bytes: &[u8]| crate::format::record::decode::<TagRecord>(table, key, bytes);
+    assert!(decode("tags", b"key", &bytes).is_ok());
+    assert!(decode("tags", b"kez", &bytes).is_err());
+    assert!(decode("images", b"key", &bytes).is_err());
+    for position in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[position] ^= 4;
+        assert!(decode("tags", b"key", &damaged).is_err(), "byte {position}");
+    }
+}
+
+#[test]
+fn an_image_record_has_these_bytes() {
+    let record = record::ImageRecord {
+        id: image(1),
+        owner: ProjectId::new(2),
+        root: crate::id::ObjectId::from_bytes([3; 32]),
+        layer: crate::id::ObjectId::from_bytes([4; 32]),
+        parent: Some(image(5)),
+        created_ms: 6,
+        origin: OriginRecord::Tar([7; 32]),
+        entries: 8,
+        logical_bytes: 9,
+        comment: "ten".into(),
+    };
+    let key = key_bytes(&(record.owner, record.id));
+    let bytes = crate::format::record::encode("images", &key, &record).unwrap();
+    assert_eq!(
+        blake3::hash(&bytes).to_hex().as_str(),
+        "0ffa92249a54739eef06e67c097005fede9ef3f0610cc6e51f28955c9501a193"
+    );
+}

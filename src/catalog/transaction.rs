@@ -1,0 +1,210 @@
+//! Transactions over typed tables.
+
+use std::ops::{Bound, ControlFlow};
+
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::format::{Decoder, record};
+
+use super::table::{KeyPart, Sequence, Sequences, TABLES, Table, key_bytes};
+
+type RawTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Ascending,
+    Descending,
+}
+
+/// A redb error as one of ours.
+pub(super) fn failure(error: impl Into<redb::Error>) -> Error {
+    let error = error.into();
+    let (kind, message) = match &error {
+        redb::Error::Corrupted(_) => (ErrorKind::Corrupt, "its pages are damaged"),
+        redb::Error::UpgradeRequired(_) => (ErrorKind::Unsupported, "its file format is not this version's"),
+        redb::Error::PreviousIo => (ErrorKind::Poisoned, "an earlier write failed; reopen the store"),
+        _ => (ErrorKind::Io, "could not be read or written"),
+    };
+    Error::new(kind, Subject::Catalog, message).with_source(error)
+}
+
+/// The bounds of the keys that begin with `prefix`.
+fn prefix_bounds(prefix: Vec<u8>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let mut end = prefix.clone();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return (Bound::Included(prefix), Bound::Excluded(end));
+        }
+    }
+    (Bound::Included(prefix), Bound::Unbounded)
+}
+
+type Bytes = (Vec<u8>, Vec<u8>);
+
+fn raw_scan(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    direction: Direction,
+    mut visit: impl FnMut(Bytes) -> Result<ControlFlow<()>>,
+) -> Result<()> {
+    let slice = |bound: &Bound<Vec<u8>>| bound.clone();
+    let (low, high) = (slice(&bounds.0), slice(&bounds.1));
+    let borrowed = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
+    let mut range = table.range::<&[u8]>(borrowed).map_err(failure)?;
+    loop {
+        let next = match direction {
+            Direction::Ascending => range.next(),
+            Direction::Descending => range.next_back(),
+        };
+        let Some(row) = next else { return Ok(()) };
+        let (key, value) = row.map_err(failure)?;
+        if visit((key.value().to_vec(), value.value().to_vec()))?.is_break() {
+            return Ok(());
+        }
+    }
+}
+
+fn decode_key<T: Table>(bytes: &[u8]) -> Result<T::Key> {
+    let mut decoder = Decoder(bytes);
+    T::Key::decode(&mut decoder)
+        .and_then(|key| decoder.finish().map(|()| key))
+        .map_err(|error| Error::corrupt(Subject::Record(T::NAME), format!("a key {error}")))
+}
+
+fn decode_value<T: Table>(key: &[u8], bytes: &[u8]) -> Result<T::Value> {
+    record::decode(T::NAME, key, bytes)
+        .map_err(|error| Error::corrupt(Subject::Record(T::NAME), format!("a record {error}")))
+}
+
+/// What both kinds of transaction can do.
+pub(crate) trait ReadTables {
+    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    fn raw_range(
+        &self,
+        table: RawTable,
+        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
+    ) -> Result<()>;
+
+    /// The record under `key`.
+    fn get<T: Table>(&self, key: &T::Key) -> Result<Option<T::Value>> {
+        let key = key_bytes(key);
+        let bytes = self.raw_get(TableDefinition::new(T::NAME), &key)?;
+        bytes.map(|bytes| decode_value::<T>(&key, &bytes)).transpose()
+    }
+
+    /// Visits the records whose keys begin with `prefix`, from the far side of `after` where one is given, until
+    /// the visitor breaks.
+    fn scan<T: Table>(
+        &self,
+        prefix: &[u8],
+        after: Option<&T::Key>,
+        direction: Direction,
+        mut visit: impl FnMut(T::Key, T::Value) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let mut bounds = prefix_bounds(prefix.to_vec());
+        if let Some(after) = after {
+            match direction {
+                Direction::Ascending => bounds.0 = Bound::Excluded(key_bytes(after)),
+                Direction::Descending => bounds.1 = Bound::Excluded(key_bytes(after)),
+            }
+        }
+        self.raw_range(TableDefinition::new(T::NAME), bounds, direction, &mut |(key, value)| {
+            visit(decode_key::<T>(&key)?, decode_value::<T>(&key, &value)?)
+        })
+    }
+
+    /// All records whose keys begin with `prefix`: only for ranges that are small by nature.
+    fn collect<T: Table>(&self, prefix: &[u8]) -> Result<Vec<(T::Key, T::Value)>> {
+        let mut rows = Vec::new();
+        self.scan::<T>(prefix, None, Direction::Ascending, |key, value| {
+            rows.push((key, value));
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+
+    /// The last number handed out of a sequence.
+    fn last(&self, sequence: Sequence) -> Result<u64> {
+        Ok(self.get::<Sequences>(&sequence)?.unwrap_or(0))
+    }
+}
+
+/// A snapshot of the catalog.
+pub(crate) struct ReadTx(pub(super) ReadTransaction);
+
+impl ReadTables for ReadTx {
+    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let table = self.0.open_table(table).map_err(failure)?;
+        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+    }
+
+    fn raw_range(
+        &self,
+        table: RawTable,
+        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        raw_scan(&self.0.open_table(table).map_err(failure)?, &bounds, direction, visit)
+    }
+}
+
+/// A transaction that changes the catalog.
+pub(crate) struct WriteTx(pub(super) WriteTransaction);
+
+impl ReadTables for WriteTx {
+    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let table = self.0.open_table(table).map_err(failure)?;
+        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+    }
+
+    fn raw_range(
+        &self,
+        table: RawTable,
+        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        direction: Direction,
+        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        raw_scan(&self.0.open_table(table).map_err(failure)?, &bounds, direction, visit)
+    }
+}
+
+impl WriteTx {
+    /// Makes every table, so that a reader never meets one that is missing.
+    pub(super) fn create_tables(&mut self) -> Result<()> {
+        for name in TABLES {
+            let opened = self.0.open_table(RawTable::new(name)).map(drop);
+            opened.map_err(|error: TableError| failure(error))?;
+        }
+        Ok(())
+    }
+
+    /// Sets the record under `key`.
+    pub(crate) fn put<T: Table>(&mut self, key: &T::Key, value: &T::Value) -> Result<()> {
+        let key = key_bytes(key);
+        let bytes = record::encode(T::NAME, &key, value)
+            .map_err(|error| Error::invalid(Subject::Record(T::NAME), format!("the record {error}")))?;
+        let mut table = self.0.open_table(RawTable::new(T::NAME)).map_err(failure)?;
+        table.insert(key.as_slice(), bytes.as_slice()).map_err(failure)?;
+        Ok(())
+    }
+
+    /// Removes the record under `key` and says whether there was one.
+    pub(crate) fn remove<T: Table>(&mut self, key: &T::Key) -> Result<bool> {
+        let mut table = self.0.open_table(RawTable::new(T::NAME)).map_err(failure)?;
+        let removed = table.remove(key_bytes(key).as_slice()).map_err(failure)?.is_some();
+        Ok(removed)
+    }
+
+    /// The next number of a sequence, from 1.
+    pub(crate) fn next(&mut self, sequence: Sequence) -> Result<u64> {
+        let next = self.last(sequence)? + 1;
+        self.put::<Sequences>(&sequence, &next)?;
+        Ok(next)
+    }
+}

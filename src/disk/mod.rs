@@ -1,0 +1,96 @@
+//! Every byte of the store's own files goes through here.
+//!
+//! A [`Disk`] is one store's directory: flat names such as `packs/0000000001.pack`, never a path of the host.
+//! There is a real one, one in memory, and (for tests) one that records what is done to another, in order.
+//! `EINTR` is retried here and nowhere else. What a power cut leaves is defined by two verbs only: a file's
+//! bytes are durable after [`DiskFile::sync`], its name after [`Disk::sync_dir`].
+
+mod map;
+mod memory;
+mod real;
+#[cfg(any(test, feature = "testing"))]
+pub mod recording;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
+
+pub(crate) use memory::MemoryDisk;
+pub(crate) use real::RealDisk;
+
+/// How [`Disk::open`] opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It must exist; only read.
+    Read,
+    /// It must exist; read and written.
+    Write,
+    /// It must not exist; read and written.
+    CreateNew,
+}
+
+/// The directory of one store.
+pub trait Disk: Debug + Send + Sync {
+    /// Opens a file.
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Whether a file or folder of this name exists.
+    fn exists(&self, name: &str) -> io::Result<bool>;
+    /// Gives a file another name, replacing a file that has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; one that is not there is no error.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes a folder; one that is there is no error.
+    fn create_dir(&self, name: &str) -> io::Result<()>;
+    /// The names of the files in a folder, in no order.
+    fn list(&self, folder: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable; `""` is the store's own directory.
+    fn sync_dir(&self, folder: &str) -> io::Result<()>;
+    /// Takes the store's lock if nobody has it; the lock lasts as long as the guard.
+    fn try_lock(&self) -> io::Result<LockAttempt>;
+}
+
+/// What [`Disk::try_lock`] came back with.
+#[derive(Debug)]
+pub enum LockAttempt {
+    /// The lock is held until this is dropped.
+    Held(Box<dyn LockGuard>),
+    /// Another has it: the process with this id, where it is known.
+    Busy(Option<u32>),
+}
+
+/// Holds the store's lock until it is dropped.
+pub trait LockGuard: Debug + Send + Sync {}
+
+/// An open file of the store.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Reads exactly `buf.len()` bytes at `offset`; a file that ends before is `UnexpectedEof`.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts or extends (with zeros) the file.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Makes the file's bytes and length durable. After a failure nothing is known of what was not synced
+    /// before: it must not be tried again.
+    fn sync(&self) -> io::Result<()>;
+    /// The file's bytes as they are now. Only for files that are never written again.
+    fn map(&self) -> io::Result<MappedBytes>;
+}
+
+/// A file's bytes, mapped or copied.
+pub type MappedBytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+
+/// Runs `operation` again for as long as a signal interrupts it.
+fn retry_interrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

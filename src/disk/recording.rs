@@ -1,0 +1,166 @@
+//! A disk that records, in order, what changes another: for tests that count or order operations.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Disk, DiskFile, LockAttempt, MappedBytes, OpenMode};
+
+/// One operation that changes files or makes changes durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DiskOperation {
+    /// A file was made.
+    Create {
+        /// Its name.
+        name: String,
+    },
+    /// Bytes were written.
+    Write {
+        /// The file.
+        name: String,
+        /// Where.
+        offset: u64,
+        /// How many.
+        bytes: u64,
+    },
+    /// A file was cut or extended.
+    SetLen {
+        /// The file.
+        name: String,
+        /// Its new length.
+        bytes: u64,
+    },
+    /// A file's bytes were made durable.
+    Sync {
+        /// The file.
+        name: String,
+    },
+    /// A file got another name.
+    Rename {
+        /// The old name.
+        from: String,
+        /// The new name.
+        to: String,
+    },
+    /// A file was removed.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+    /// A folder's names were made durable.
+    SyncDir {
+        /// The folder.
+        folder: String,
+    },
+}
+
+/// The operations recorded so far; clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct DiskLog(Arc<Mutex<Vec<DiskOperation>>>);
+
+impl DiskLog {
+    /// Takes what was recorded since the last call.
+    #[must_use]
+    pub fn take(&self) -> Vec<DiskOperation> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, operation: DiskOperation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+    }
+}
+
+/// Passes everything on to another disk and records it once it succeeded.
+#[derive(Debug)]
+pub(crate) struct RecordingDisk {
+    inner: Arc<dyn Disk>,
+    log: DiskLog,
+}
+
+impl RecordingDisk {
+    pub(crate) fn new(inner: Arc<dyn Disk>, log: DiskLog) -> Self {
+        Self { inner, log }
+    }
+}
+
+impl Disk for RecordingDisk {
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let inner = self.inner.open(name, mode)?;
+        if mode == OpenMode::CreateNew {
+            self.log.push(DiskOperation::Create { name: name.to_owned() });
+        }
+        Ok(Arc::new(RecordingFile { inner, name: name.to_owned(), log: self.log.clone() }))
+    }
+
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        self.inner.exists(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)?;
+        self.log.push(DiskOperation::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)?;
+        self.log.push(DiskOperation::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.inner.create_dir(name)
+    }
+
+    fn list(&self, folder: &str) -> io::Result<Vec<String>> {
+        self.inner.list(folder)
+    }
+
+    fn sync_dir(&self, folder: &str) -> io::Result<()> {
+        self.inner.sync_dir(folder)?;
+        self.log.push(DiskOperation::SyncDir { folder: folder.to_owned() });
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<LockAttempt> {
+        self.inner.try_lock()
+    }
+}
+
+#[derive(Debug)]
+struct RecordingFile {
+    inner: Arc<dyn DiskFile>,
+    name: String,
+    log: DiskLog,
+}
+
+impl DiskFile for RecordingFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.inner.read_at(buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.inner.write_at(bytes, offset)?;
+        self.log.push(DiskOperation::Write { name: self.name.clone(), offset, bytes: bytes.len() as u64 });
+        Ok(())
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.inner.set_len(bytes)?;
+        self.log.push(DiskOperation::SetLen { name: self.name.clone(), bytes });
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()?;
+        self.log.push(DiskOperation::Sync { name: self.name.clone() });
+        Ok(())
+    }
+
+    fn map(&self) -> io::Result<MappedBytes> {
+        self.inner.map()
+    }
+}

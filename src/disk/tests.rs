@@ -1,0 +1,58 @@
+use std::sync::Arc;
+
+use super::recording::{DiskLog, DiskOperation, RecordingDisk};
+use super::*;
+
+/// Every disk behaves alike.
+fn conforms(disk: &dyn Disk) {
+    disk.create_dir("packs").unwrap();
+    let file = disk.open("packs/a", OpenMode::CreateNew).unwrap();
+    assert_eq!(disk.open("packs/a", OpenMode::CreateNew).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(disk.open("packs/b", OpenMode::Read).unwrap_err().kind(), io::ErrorKind::NotFound);
+    file.write_at(b"hello", 3).unwrap();
+    let mut buf = [9; 8];
+    file.read_at(&mut buf, 0).unwrap();
+    assert_eq!(&buf, b"\0\0\0hello");
+    assert_eq!(file.read_at(&mut buf, 1).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    file.set_len(5).unwrap();
+    file.sync().unwrap();
+    assert_eq!((file.len().unwrap(), &**file.map().unwrap()), (5, &b"\0\0\0he"[..]));
+    disk.rename("packs/a", "packs/c").unwrap();
+    disk.sync_dir("packs").unwrap();
+    assert_eq!(disk.list("packs").unwrap(), ["c"]);
+    disk.remove("packs/c").unwrap();
+    disk.remove("packs/c").unwrap();
+    assert!(!disk.exists("packs/c").unwrap());
+
+    let LockAttempt::Held(guard) = disk.try_lock().unwrap() else { panic!("nobody else has it") };
+    let LockAttempt::Busy(holder) = disk.try_lock().unwrap() else { panic!("it is held") };
+    assert_eq!(holder, Some(std::process::id()));
+    drop(guard);
+    assert!(matches!(disk.try_lock().unwrap(), LockAttempt::Held(_)));
+}
+
+#[test]
+fn all_disks_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    conforms(&RealDisk::open_or_create(&folder.path().join("new/store")).unwrap());
+    conforms(&MemoryDisk::default());
+    conforms(&RecordingDisk::new(Arc::new(MemoryDisk::default()), DiskLog::default()));
+}
+
+#[test]
+fn a_recording_keeps_the_order() {
+    let log = DiskLog::default();
+    let disk = RecordingDisk::new(Arc::new(MemoryDisk::default()), log.clone());
+    let file = disk.open("f", OpenMode::CreateNew).unwrap();
+    file.write_at(b"x", 7).unwrap();
+    file.sync().unwrap();
+    let name = || "f".to_owned();
+    assert_eq!(
+        log.take(),
+        [
+            DiskOperation::Create { name: name() },
+            DiskOperation::Write { name: name(), offset: 7, bytes: 1 },
+            DiskOperation::Sync { name: name() },
+        ]
+    );
+}

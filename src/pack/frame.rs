@@ -1,0 +1,279 @@
+//! Frames: the unit of compression, reading and reclaiming.
+//!
+//! ```text
+//! pack    = pack-head frame*
+//! pack-head (24 bytes)  = "LSPACK" version(1) 0(1) pack(4) domain(4) check(8)
+//! frame   = head table payload
+//! head    (40 bytes)    = "LSFR" codec(1) 0(1) objects(2) raw-bytes(4) payload-bytes(4) table-bytes(4) 0(4) check(16)
+//! table   = objects × (id(32) kind(1) length(varint))
+//! payload = the objects' bytes one after the other, as they are (codec 0) or as one zstd frame (codec 1)
+//! ```
+//! Numbers are little-endian. A frame's check is BLAKE3 over pack, offset, head and table, so that a frame that
+//! turns up in another place is found out; the payload is covered by the objects' ids. The table makes a pack
+//! readable without any index.
+
+use crate::error::{Error, Result, Subject};
+use crate::format::{DecodeError, Decoder, Encoder};
+use crate::id::{ObjectId, PackId};
+use crate::object::ObjectKind;
+
+/// Bytes at the start of a pack.
+pub(crate) const PACK_HEAD_BYTES: u64 = 24;
+/// Bytes of a frame's head.
+pub(crate) const FRAME_HEAD_BYTES: usize = 40;
+/// No object is larger.
+pub(crate) const MAX_OBJECT_BYTES: usize = 1 << 20;
+/// No frame holds more raw bytes: bounds what a damaged head can make a reader allocate.
+pub(crate) const MAX_FRAME_RAW_BYTES: usize = 8 << 20;
+
+const PACK_MAGIC: &[u8; 6] = b"LSPACK";
+const FRAME_MAGIC: &[u8; 4] = b"LSFR";
+const PACK_VERSION: u8 = 1;
+const RAW: u8 = 0;
+const ZSTD: u8 = 1;
+/// What compression must save to be worth undoing it at every read: one part in this many.
+const WORTHWHILE_PART: usize = 32;
+
+/// The start of a pack's file.
+pub(crate) fn pack_head(pack: PackId, domain: u32) -> [u8; PACK_HEAD_BYTES as usize] {
+    let mut head = [0; PACK_HEAD_BYTES as usize];
+    let (body, check) = head.split_at_mut(16);
+    let mut fields = Encoder::default();
+    fields.raw(PACK_MAGIC).u8(PACK_VERSION).u8(0);
+    fields.raw(&pack.get().to_le_bytes()).raw(&domain.to_le_bytes());
+    body.copy_from_slice(&fields.0);
+    let hash = blake3::hash(body);
+    check.copy_from_slice(hash.as_bytes().split_at(8).0);
+    head
+}
+
+/// One object in a frame's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    pub(crate) id: ObjectId,
+    pub(crate) kind: ObjectKind,
+    pub(crate) bytes: u32,
+}
+
+/// Collects objects for one frame.
+#[derive(Default)]
+pub(crate) struct FrameBuilder {
+    raw: Vec<u8>,
+    slots: Vec<Slot>,
+}
+
+impl FrameBuilder {
+    /// Adds an object of at most [`MAX_OBJECT_BYTES`].
+    pub(crate) fn push(&mut self, id: ObjectId, kind: ObjectKind, bytes: &[u8]) -> Result<()> {
+        let too_big = || Error::invalid(Subject::Object(id), "has more bytes than an object may have");
+        let len = u32::try_from(bytes.len())
+            .ok()
+            .filter(|_| bytes.len() <= MAX_OBJECT_BYTES)
+            .ok_or_else(too_big)?;
+        self.raw.extend_from_slice(bytes);
+        self.slots.push(Slot { id, kind, bytes: len });
+        Ok(())
+    }
+
+    pub(crate) fn raw_bytes(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether another object could be too much.
+    pub(crate) fn is_full(&self, target_bytes: usize) -> bool {
+        self.raw.len() >= target_bytes || self.slots.len() >= usize::from(u16::MAX)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Compresses what was collected and leaves the builder empty.
+    pub(crate) fn seal(&mut self, compressor: &mut zstd::bulk::Compressor<'_>) -> Result<Frame> {
+        let raw = std::mem::take(&mut self.raw);
+        let raw_bytes = raw.len();
+        let mut table = Encoder::default();
+        for slot in &self.slots {
+            table.id(&slot.id).u8(slot.kind as u8).varint(slot.bytes.into());
+        }
+        let packed =
+            compressor.compress(&raw).map_err(|error| Error::io(Subject::Catalog, "compress", error))?;
+        let worthwhile = packed.len() + raw_bytes / WORTHWHILE_PART < raw_bytes;
+        let (codec, payload) = if worthwhile { (ZSTD, packed) } else { (RAW, raw) };
+        Ok(Frame { codec, raw_bytes, table: table.0, payload, slots: std::mem::take(&mut self.slots) })
+    }
+}
+
+/// A frame that only lacks its place.
+pub(crate) struct Frame {
+    codec: u8,
+    raw_bytes: usize,
+    table: Vec<u8>,
+    payload: Vec<u8>,
+    pub(crate) slots: Vec<Slot>,
+}
+
+impl Frame {
+    /// The frame's bytes for this place.
+    pub(crate) fn encode(&self, pack: PackId, offset: u64) -> Result<Vec<u8>> {
+        let too_big = |_| Error::invalid(Subject::Pack(pack), "cannot hold a frame this large");
+        let size = |len: usize| u32::try_from(len).map(u32::to_le_bytes).map_err(too_big);
+        let objects = u16::try_from(self.slots.len()).map_err(too_big)?;
+        let mut bytes = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES + self.table.len() + self.payload.len()));
+        bytes.raw(FRAME_MAGIC).u8(self.codec).u8(0).raw(&objects.to_le_bytes());
+        bytes.raw(&size(self.raw_bytes)?).raw(&size(self.payload.len())?).raw(&size(self.table.len())?);
+        bytes.raw(&[0; 4]);
+        let check = frame_check(pack, offset, &bytes.0, &self.table);
+        bytes.raw(&check).raw(&self.table).raw(&self.payload);
+        Ok(bytes.0)
+    }
+}
+
+fn frame_check(pack: PackId, offset: u64, head: &[u8], table: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&pack.get().to_le_bytes()).update(&offset.to_le_bytes()).update(head).update(table);
+    let mut check = [0; 16];
+    hasher.finalize_xof().fill(&mut check);
+    check
+}
+
+/// A frame read back: its table, and its objects' bytes once they were unpacked.
+#[derive(Debug)]
+pub(crate) struct DecodedFrame {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) raw: Vec<u8>,
+}
+
+/// Reads a whole frame as it was found at this place.
+pub(crate) fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<DecodedFrame> {
+    let corrupt =
+        |what: &str| Error::corrupt(Subject::Pack(pack), format!("the frame at byte {offset} {what}"));
+    parse(pack, offset, bytes)
+        .map_err(|error| corrupt(&error.to_string()))
+        .and_then(|head| head.unpack().map_err(|what| corrupt(what)))
+}
+
+struct ParsedFrame<'a> {
+    codec: u8,
+    raw_bytes: usize,
+    payload: &'a [u8],
+    slots: Vec<Slot>,
+}
+
+fn parse(pack: PackId, offset: u64, bytes: &[u8]) -> Result<ParsedFrame<'_>, DecodeError> {
+    let mut decoder = Decoder(bytes);
+    let head = Decoder(bytes).raw(FRAME_HEAD_BYTES - 16)?;
+    let magic = decoder.raw(4)?;
+    let (codec, _) = (decoder.u8()?, decoder.u8()?);
+    let objects = u16::from_le_bytes(decoder.array()?);
+    let mut size = || decoder.array().map(|bytes| u32::from_le_bytes(bytes) as usize);
+    let (raw_bytes, payload_bytes, table_bytes, _) = (size()?, size()?, size()?, size()?);
+    let check = decoder.array::<16>()?;
+    if magic != FRAME_MAGIC {
+        return Err(DecodeError::UnknownTag);
+    }
+    let table = decoder.raw(table_bytes)?;
+    if frame_check(pack, offset, head, table) != check {
+        return Err(DecodeError::Checksum);
+    }
+    let payload = decoder.raw(payload_bytes)?;
+    decoder.finish()?;
+    if raw_bytes > MAX_FRAME_RAW_BYTES {
+        return Err(DecodeError::BadNumber);
+    }
+    let slots = decode_table(table, objects)?;
+    let listed: u64 = slots.iter().map(|slot| u64::from(slot.bytes)).sum();
+    if listed != raw_bytes as u64 {
+        return Err(DecodeError::BadNumber);
+    }
+    Ok(ParsedFrame { codec, raw_bytes, payload, slots })
+}
+
+fn decode_table(table: &[u8], objects: u16) -> Result<Vec<Slot>, DecodeError> {
+    let mut decoder = Decoder(table);
+    let mut slots = Vec::with_capacity(objects.into());
+    for _ in 0..objects {
+        let id = decoder.id()?;
+        let kind = ObjectKind::from_u8(decoder.u8()?).ok_or(DecodeError::UnknownTag)?;
+        slots.push(Slot { id, kind, bytes: decoder.number()? });
+    }
+    decoder.finish()?;
+    Ok(slots)
+}
+
+impl ParsedFrame<'_> {
+    fn unpack(self) -> Result<DecodedFrame, &'static str> {
+        let raw = match self.codec {
+            RAW => self.payload.to_vec(),
+            ZSTD => {
+                zstd::bulk::decompress(self.payload, self.raw_bytes).map_err(|_| "does not decompress")?
+            }
+            _ => return Err("has an unknown codec"),
+        };
+        if raw.len() != self.raw_bytes {
+            return Err("does not have the length it says");
+        }
+        Ok(DecodedFrame { slots: self.slots, raw })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame_of(objects: &[Vec<u8>]) -> Frame {
+        let mut builder = FrameBuilder::default();
+        for bytes in objects {
+            builder.push(ObjectKind::Chunk.id_of(bytes), ObjectKind::Chunk, bytes).unwrap();
+        }
+        builder.seal(&mut zstd::bulk::Compressor::new(3).unwrap()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn objects_come_back(objects in prop::collection::vec(prop::collection::vec(0_u8..4, 0..900), 0..20)) {
+            let pack = PackId::new(7);
+            let decoded = decode(pack, 24, &frame_of(&objects).encode(pack, 24).unwrap()).unwrap();
+            prop_assert_eq!(decoded.raw, objects.concat());
+            let ids: Vec<_> = decoded.slots.iter().map(|slot| slot.id).collect();
+            prop_assert_eq!(ids, objects.iter().map(|bytes| ObjectKind::Chunk.id_of(bytes)).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn damage_to_head_or_table_is_found(position in 0_usize..1000, bit in 0_u8..8) {
+            let pack = PackId::new(7);
+            let frame = frame_of(&[vec![1; 500], vec![2; 70]]);
+            let mut bytes = frame.encode(pack, 24).unwrap();
+            let covered = FRAME_HEAD_BYTES + frame.table.len();
+            bytes[position % covered] ^= 1 << bit;
+            prop_assert!(decode(pack, 24, &bytes).unwrap_err().is_corrupt());
+        }
+
+        #[test]
+        fn rubbish_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(decode(PackId::new(0), 0, &bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_in_another_place_is_found_out() {
+        let bytes = frame_of(&[vec![1; 10]]).encode(PackId::new(1), 24).unwrap();
+        assert!(decode(PackId::new(1), 24, &bytes).is_ok());
+        assert!(decode(PackId::new(2), 24, &bytes).unwrap_err().is_corrupt());
+        assert!(decode(PackId::new(1), 25, &bytes).unwrap_err().is_corrupt());
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let bytes = frame_of(&[b"layerstone".to_vec()]).encode(PackId::new(1), 24).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "4c534652000001000a0000000a0000002200000000000000281d452a8e34141dc7ca30bf5d9aafcd\
+             792b855d3dde2dcaa76a8bfa8f23faa1232084431aa68f6665cb0c3891eac056000a6c6179657273746f6e65"
+        );
+        assert_eq!(pack_head(PackId::new(1), 0)[..16], *b"LSPACK\x01\0\x01\0\0\0\0\0\0\0");
+    }
+}

@@ -1,0 +1,41 @@
+//! Objects at rest: frames in packs, and the index that finds them.
+//!
+//! A [`Session`](session::Session) takes new objects, batches them into frames and appends the frames to packs; what it wrote exists
+//! only once the catalog says so. An [`ObjectIndex`](index::ObjectIndex) is one reader's view of what exists, and a
+//! [`PackReader`](reader::PackReader) turns its locators into bytes. Nothing here knows about images, trees or the catalog.
+
+pub(crate) mod frame;
+pub(crate) mod index;
+pub(crate) mod reader;
+pub(crate) mod segment;
+pub(crate) mod session;
+
+use crate::id::{PackId, SegmentId};
+
+/// Where an object is: its place in the table of a frame of a pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Locator {
+    /// The pack.
+    pub(crate) pack: PackId,
+    /// Where the frame begins in the pack, below 2^48.
+    pub(crate) offset: u64,
+    /// Bytes of the whole frame.
+    pub(crate) frame_bytes: u32,
+    /// Which of the frame's objects.
+    pub(crate) slot: u16,
+}
+
+/// The name of a pack's file.
+pub(crate) fn pack_file(pack: PackId) -> String {
+    format!("{PACKS}/{:010}.pack", pack.get())
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_file(segment: SegmentId) -> String {
+    format!("{SEGMENTS}/{:010}.segment", segment.get())
+}
+
+/// The folder of the packs.
+pub(crate) const PACKS: &str = "packs";
+/// The folder of the segments.
+pub(crate) const SEGMENTS: &str = "segments";

@@ -1,0 +1,157 @@
+//! Reading objects: locators to checked bytes, through a cache of decoded frames.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{Error, Result, Subject};
+use crate::id::{ObjectId, PackId};
+use crate::object::{ObjectBytes, ObjectSource};
+
+use super::frame::{self, MAX_FRAME_RAW_BYTES, Slot};
+use super::index::ObjectIndex;
+use super::{Locator, pack_file};
+
+/// A decoded frame; its objects are checked against their ids when they are first asked for.
+#[derive(Debug)]
+struct CachedFrame {
+    slots: Vec<Slot>,
+    starts: Vec<usize>,
+    raw: Arc<Vec<u8>>,
+    /// A bit for each object that was checked.
+    checked: Vec<AtomicU64>,
+}
+
+impl CachedFrame {
+    fn object(&self, slot: usize, id: &ObjectId) -> Option<ObjectBytes> {
+        let listed = self.slots.get(slot).filter(|listed| listed.id == *id)?;
+        let start = *self.starts.get(slot)?;
+        let bytes =
+            ObjectBytes::new(Arc::clone(&self.raw), start..start.checked_add(listed.bytes as usize)?)?;
+        let (word, bit) = (self.checked.get(slot / 64)?, 1 << (slot % 64));
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            if listed.kind.id_of(&bytes) != *id {
+                return None;
+            }
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+        Some(bytes)
+    }
+}
+
+#[derive(Clone)]
+struct RawBytes;
+
+impl Weighter<(PackId, u64), Arc<CachedFrame>> for RawBytes {
+    fn weight(&self, _: &(PackId, u64), frame: &Arc<CachedFrame>) -> u64 {
+        (frame.raw.len() + frame.slots.len() * size_of::<Slot>() + 1) as u64
+    }
+}
+
+/// Reads frames of one store's packs; shared by all its readers.
+pub(crate) struct PackReader {
+    disk: Arc<dyn Disk>,
+    files: RwLock<HashMap<PackId, Arc<dyn DiskFile>>>,
+    frames: Cache<(PackId, u64), Arc<CachedFrame>, RawBytes>,
+}
+
+impl std::fmt::Debug for PackReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackReader").field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl PackReader {
+    /// A reader whose cache holds at most `cache_bytes` of decoded frames.
+    pub(crate) fn new(disk: Arc<dyn Disk>, cache_bytes: u64) -> Self {
+        let frames = usize::try_from(cache_bytes / (64 << 10)).unwrap_or(usize::MAX).max(16);
+        Self { disk, files: RwLock::default(), frames: Cache::with_weighter(frames, cache_bytes, RawBytes) }
+    }
+
+    fn file(&self, pack: PackId) -> Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(&pack) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.disk.open(&pack_file(pack), OpenMode::Read).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(Subject::Pack(pack), "its file is missing"),
+            _ => Error::io(Subject::Pack(pack), "open it", error),
+        })?;
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(pack, Arc::clone(&file));
+        Ok(file)
+    }
+
+    fn frame(&self, place: Locator) -> Result<Arc<CachedFrame>> {
+        let key = (place.pack, place.offset);
+        self.frames.get_or_insert_with(&key, || self.read_frame(place).map(Arc::new))
+    }
+
+    fn read_frame(&self, place: Locator) -> Result<CachedFrame> {
+        let bytes = place.frame_bytes as usize;
+        // Twice a frame's raw bytes is more than any table adds: a damaged locator can't ask for gigabytes.
+        if bytes > 2 * MAX_FRAME_RAW_BYTES {
+            return Err(Error::corrupt(
+                Subject::Pack(place.pack),
+                "the index gives a frame an impossible length",
+            ));
+        }
+        let mut buf = vec![0; bytes];
+        self.file(place.pack)?.read_at(&mut buf, place.offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::corrupt(
+                Subject::Pack(place.pack),
+                format!("it ends before the frame at byte {}", place.offset),
+            ),
+            _ => Error::io(Subject::Pack(place.pack), "read it", error),
+        })?;
+        let decoded = frame::decode(place.pack, place.offset, &buf)?;
+        let starts = decoded
+            .slots
+            .iter()
+            .scan(0, |next, slot| {
+                let start = *next;
+                *next += slot.bytes as usize;
+                Some(start)
+            })
+            .collect();
+        let checked = (0..decoded.slots.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        Ok(CachedFrame { slots: decoded.slots, starts, raw: Arc::new(decoded.raw), checked })
+    }
+
+    /// The object at this place, checked.
+    fn read(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
+        self.frame(place)?.object(place.slot.into(), id).ok_or_else(|| {
+            let pack = place.pack;
+            Error::corrupt(Subject::Object(*id), format!("its bytes in pack {pack} are not what was written"))
+        })
+    }
+}
+
+/// Reads objects as one view of the index has them.
+#[derive(Clone, Debug)]
+pub(crate) struct ObjectReader {
+    index: Arc<ObjectIndex>,
+    packs: Arc<PackReader>,
+}
+
+impl ObjectReader {
+    pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>) -> Self {
+        Self { index, packs }
+    }
+
+    pub(crate) fn index(&self) -> &Arc<ObjectIndex> {
+        &self.index
+    }
+}
+
+impl ObjectSource for ObjectReader {
+    fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
+        let place = self
+            .index
+            .find(id)
+            .ok_or_else(|| Error::corrupt(Subject::Object(*id), "it is referred to but in no pack"))?;
+        self.packs.read(id, place)
+    }
+}

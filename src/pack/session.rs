@@ -1,0 +1,237 @@
+//! A session: new objects on their way into packs.
+//!
+//! Any number of [`ObjectWriter`]s, one a thread, collect objects into frames of their own; compressing happens
+//! in the writer, and only the append is serial. An object that the session's view of the index has, or that any
+//! of its writers took already, is not written again; another session's unpublished objects are never counted on.
+//! Nothing that is written here exists before the store publishes it: [`Session::finish`] syncs what was written and
+//! says what to publish.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::disk::DiskFile;
+use crate::error::{Error, Result, Subject};
+use crate::id::{ObjectId, PackId};
+use crate::object::{ObjectKind, ObjectSink};
+
+use super::Locator;
+use super::frame::{Frame, FrameBuilder};
+use super::index::ObjectIndex;
+
+/// Raw bytes at which a frame is closed, by what it holds. Nodes: a cold path look-up decodes several, so they
+/// are small. Small files: a cold read decodes one. Pieces of large files: read in a row anyway.
+const FRAME_TARGETS_BYTES: [usize; 3] = [32 << 10, 256 << 10, 1 << 20];
+const SMALL_CHUNK_BYTES: usize = 64 << 10;
+const CLAIM_SHARDS: usize = 64;
+
+/// A pack that a session may append to.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenPack {
+    pub(crate) id: PackId,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Where the next frame goes: all before is committed or this session's own.
+    pub(crate) end: u64,
+    /// Objects that the pack's committed frames hold.
+    pub(crate) objects: u64,
+}
+
+/// A frame that was appended but does not exist yet.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenFrame {
+    pub(crate) offset: u64,
+    pub(crate) frame_bytes: u32,
+    pub(crate) objects: Vec<ObjectId>,
+}
+
+impl WrittenFrame {
+    /// The index rows of the frame's objects.
+    pub(crate) fn rows(&self, pack: PackId) -> impl Iterator<Item = (ObjectId, Locator)> {
+        let (offset, frame_bytes) = (self.offset, self.frame_bytes);
+        self.objects
+            .iter()
+            .zip(0_u16..)
+            .map(move |(id, slot)| (*id, Locator { pack, offset, frame_bytes, slot }))
+    }
+}
+
+/// A pack and the frames that this session added to it.
+#[derive(Debug)]
+pub(crate) struct WrittenPack {
+    pub(crate) pack: OpenPack,
+    pub(crate) frames: Vec<WrittenFrame>,
+}
+
+impl WrittenPack {
+    fn new(pack: OpenPack) -> Self {
+        Self { pack, frames: Vec::new() }
+    }
+
+    /// The pack as it was before this session.
+    pub(crate) fn into_committed(self) -> OpenPack {
+        let end = self.frames.first().map_or(self.pack.end, |frame| frame.offset);
+        OpenPack { end, ..self.pack }
+    }
+
+    /// Objects in the pack, those of this session included.
+    pub(crate) fn objects(&self) -> u64 {
+        self.pack.objects + self.frames.iter().map(|frame| frame.objects.len() as u64).sum::<u64>()
+    }
+}
+
+/// What a session needs of the store while it runs.
+pub(crate) trait PackHost: Send + Sync {
+    /// A pack to append to: its row is in the catalog, with this session's lease as its owner.
+    fn open_pack(&self) -> Result<OpenPack>;
+    /// Takes a pack that is full: synced, but not published.
+    fn seal_pack(&self, pack: WrittenPack) -> Result<()>;
+    /// A sync failed: nothing may be written any more.
+    fn poison(&self);
+}
+
+/// How a session writes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SessionOptions {
+    /// The zstd level.
+    pub(crate) level: i32,
+    /// Bytes at which a pack is full.
+    pub(crate) pack_bytes: u64,
+}
+
+/// New objects of one import or commit.
+pub(crate) struct Session<H: PackHost> {
+    host: H,
+    index: Arc<ObjectIndex>,
+    claimed: Vec<Mutex<HashSet<ObjectId>>>,
+    current: Mutex<Option<WrittenPack>>,
+    options: SessionOptions,
+    written_bytes: AtomicU64,
+    new_raw_bytes: AtomicU64,
+}
+
+impl<H: PackHost> Session<H> {
+    pub(crate) fn new(host: H, index: Arc<ObjectIndex>, options: SessionOptions) -> Self {
+        Self {
+            host,
+            index,
+            claimed: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
+            current: Mutex::new(None),
+            options,
+            written_bytes: AtomicU64::new(0),
+            new_raw_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// A writer for one thread.
+    pub(crate) fn writer(&self) -> Result<ObjectWriter<'_, H>> {
+        let compressor = zstd::bulk::Compressor::new(self.options.level)
+            .map_err(|error| Error::io(Subject::Argument("level"), "set up compression", error))?;
+        Ok(ObjectWriter { session: self, frames: Default::default(), compressor })
+    }
+
+    /// Whether this caller is the one to write the object.
+    fn claim(&self, id: &ObjectId) -> bool {
+        if self.index.find(id).is_some() {
+            return false;
+        }
+        let shard = self.claimed.get((id.prefix() % CLAIM_SHARDS as u64) as usize);
+        shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
+    }
+
+    fn append(&self, frame: &Frame) -> Result<()> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = match &mut *current {
+            Some(written) => written,
+            none => none.insert(WrittenPack::new(self.host.open_pack()?)),
+        };
+        let (pack, offset) = (written.pack.id, written.pack.end);
+        let bytes = frame.encode(pack, offset)?;
+        let io = |error| Error::io(Subject::Pack(pack), "append to it", error);
+        written.pack.file.write_at(&bytes, offset).map_err(io)?;
+        written.pack.end += bytes.len() as u64;
+        self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let objects = frame.slots.iter().map(|slot| slot.id).collect();
+        written.frames.push(WrittenFrame { offset, frame_bytes, objects });
+        if written.pack.end >= self.options.pack_bytes {
+            if let Some(full) = current.take() {
+                sync(&self.host, &full)?;
+                self.host.seal_pack(full)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes appended to packs so far.
+    pub(crate) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Raw bytes of the objects that were new.
+    pub(crate) fn new_raw_bytes(&self) -> u64 {
+        self.new_raw_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Syncs the last pack and hands it over for publication; none if nothing was appended since the last seal.
+    pub(crate) fn finish(self) -> Result<(H, Option<WrittenPack>)> {
+        let (host, last) = self.dismantle();
+        if let Some(written) = &last {
+            sync(&host, written)?;
+        }
+        Ok((host, last))
+    }
+
+    /// Ends the session with nothing synced: what was appended is to be cut off again.
+    pub(crate) fn dismantle(self) -> (H, Option<WrittenPack>) {
+        (self.host, self.current.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn sync(host: &impl PackHost, written: &WrittenPack) -> Result<()> {
+    written.pack.file.sync().map_err(|error| {
+        host.poison();
+        Error::io(Subject::Pack(written.pack.id), "sync it", error)
+    })
+}
+
+/// One thread's way into a session. What it holds is written by [`flush`](Self::flush).
+pub(crate) struct ObjectWriter<'s, H: PackHost> {
+    session: &'s Session<H>,
+    frames: [FrameBuilder; 3],
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+impl<H: PackHost> ObjectWriter<'_, H> {
+    /// Appends every frame that was begun.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        for frame in &mut self.frames {
+            if !frame.is_empty() {
+                self.session.append(&frame.seal(&mut self.compressor)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
+    fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
+        let id = kind.id_of(bytes);
+        if !self.session.claim(&id) {
+            return Ok(id);
+        }
+        self.session.new_raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let class = match kind {
+            ObjectKind::Chunk if bytes.len() < SMALL_CHUNK_BYTES => 1,
+            ObjectKind::Chunk => 2,
+            ObjectKind::Node | ObjectKind::ChunkList | ObjectKind::Layer | ObjectKind::Image => 0,
+        };
+        let (Some(frame), Some(target)) = (self.frames.get_mut(class), FRAME_TARGETS_BYTES.get(class)) else {
+            return Ok(id);
+        };
+        frame.push(id, kind, bytes)?;
+        if frame.is_full(*target) {
+            self.session.append(&frame.seal(&mut self.compressor)?)?;
+        }
+        Ok(id)
+    }
+}

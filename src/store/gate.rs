@@ -1,0 +1,163 @@
+//! The way to the catalog: the store's lock, and recovery behind it.
+//!
+//! The lock covers one call: [`Gate::open`] takes it and opens the catalog, and when the last user of that open
+//! catalog in this process is done, the catalog is closed and the lock let go. In exclusive mode the gate keeps
+//! one use of its own. Whoever opens the catalog first looks for leases whose process has died and takes back
+//! what they held: their packs are cut to the committed length and become free.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use crate::catalog::record::PackState;
+use crate::catalog::table::{Leases, Packs};
+use crate::catalog::{Catalog, Poison, ReadTables};
+use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::id::LeaseId;
+use crate::pack::pack_file;
+
+use super::holder;
+
+const FIRST_PAUSE: Duration = Duration::from_micros(200);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// An open catalog and the lock that it is open under; closed before the lock is let go.
+#[derive(Debug)]
+pub(super) struct OpenCatalog {
+    catalog: Catalog,
+    _lock: Box<dyn LockGuard>,
+}
+
+impl Deref for OpenCatalog {
+    type Target = Catalog;
+
+    fn deref(&self) -> &Catalog {
+        &self.catalog
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Gate {
+    disk: Arc<dyn Disk>,
+    location: PathBuf,
+    poison: Poison,
+    timeout: Duration,
+    open: Mutex<Weak<OpenCatalog>>,
+    held: Mutex<Option<Arc<OpenCatalog>>>,
+}
+
+impl Gate {
+    pub(super) fn new(disk: Arc<dyn Disk>, location: PathBuf, poison: Poison, timeout: Duration) -> Self {
+        Self { disk, location, poison, timeout, open: Mutex::default(), held: Mutex::default() }
+    }
+
+    /// The open catalog, opened if no one in this process has it open.
+    pub(super) fn open(&self) -> Result<Arc<OpenCatalog>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(catalog) = open.upgrade() {
+            return Ok(catalog);
+        }
+        self.poison.check()?;
+        let lock = self.lock()?;
+        let catalog = Catalog::open(&*self.disk, self.poison.clone())?;
+        self.recover(&catalog)?;
+        let catalog = Arc::new(OpenCatalog { catalog, _lock: lock });
+        *open = Arc::downgrade(&catalog);
+        Ok(catalog)
+    }
+
+    /// Keeps the catalog open, and so the lock, until the gate is dropped.
+    pub(super) fn hold(&self) -> Result<()> {
+        let catalog = self.open()?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(catalog);
+        Ok(())
+    }
+
+    /// Takes the lock, waiting up to the time limit.
+    pub(super) fn lock(&self) -> Result<Box<dyn LockGuard>> {
+        let deadline = Instant::now() + self.timeout;
+        let mut pause = FIRST_PAUSE;
+        let subject = || Subject::Store(self.location.clone());
+        loop {
+            let holder = match self.disk.try_lock().map_err(|error| Error::io(subject(), "lock it", error))? {
+                LockAttempt::Held(guard) => return Ok(guard),
+                LockAttempt::Busy(holder) => holder,
+            };
+            if Instant::now() >= deadline {
+                let who = holder.map_or("another process".to_owned(), |process| format!("process {process}"));
+                let seconds = self.timeout.as_secs_f32();
+                let message = format!("locked by {who}, which did not let go within {seconds} s");
+                return Err(Error::new(ErrorKind::Locked, subject(), message));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Takes back what processes that died held.
+    fn recover(&self, catalog: &Catalog) -> Result<()> {
+        let dead: Vec<LeaseId> = catalog.read(|tx| {
+            let leases = tx.collect::<Leases>(&[])?;
+            Ok(leases
+                .into_iter()
+                .filter(|(_, lease)| holder::is_dead(&lease.holder))
+                .map(|(id, _)| id)
+                .collect())
+        })?;
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let packs = catalog.read(|tx| tx.collect::<Packs>(&[]))?;
+        let orphans: Vec<_> = packs
+            .into_iter()
+            .filter(|(_, record)| record.owner.is_some_and(|owner| dead.contains(&owner)))
+            .collect();
+        let mut usable = Vec::new();
+        for (pack, record) in orphans {
+            // The row comes before the file, so the file may be missing; then nothing was ever committed in it.
+            let exists = self.disk.exists(&pack_file(pack));
+            let exists = exists.map_err(|error| Error::io(Subject::Pack(pack), "look for it", error))?;
+            if exists && record.state == PackState::Open {
+                let cut = || {
+                    let file = self.disk.open(&pack_file(pack), OpenMode::Write)?;
+                    if file.len()? > record.committed_bytes {
+                        file.set_len(record.committed_bytes)
+                    } else {
+                        Ok(())
+                    }
+                };
+                cut().map_err(|error| {
+                    Error::io(Subject::Pack(pack), "cut it to its committed length", error)
+                })?;
+            }
+            usable.push((pack, record, exists && record.committed_bytes > 0));
+        }
+        catalog.write(|tx| {
+            for (pack, record, is_kept) in usable {
+                if is_kept {
+                    tx.put::<Packs>(&pack, &crate::catalog::record::PackRecord { owner: None, ..record })?;
+                } else {
+                    tx.remove::<Packs>(&pack)?;
+                }
+            }
+            dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
+        })?;
+        self.remove_stray_packs(catalog)
+    }
+
+    /// Removes pack files that no row names: after the rows, so that a kill in between only leaves files.
+    fn remove_stray_packs(&self, catalog: &Catalog) -> Result<()> {
+        let io = |error| Error::io(Subject::Store(self.location.clone()), "clean its packs", error);
+        let known = catalog.read(|tx| tx.collect::<Packs>(&[]))?;
+        let known: std::collections::HashSet<_> = known.iter().map(|(pack, _)| pack_file(*pack)).collect();
+        for name in self.disk.list(crate::pack::PACKS).map_err(io)? {
+            let name = format!("{}/{name}", crate::pack::PACKS);
+            if !known.contains(&name) {
+                self.disk.remove(&name).map_err(io)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,65 @@
+//! Which process this is, and whether another is still there.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::catalog::record::HolderRecord;
+
+fn boot() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+fn namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
+}
+
+/// When the process started, in clock ticks since boot; none if there is no such process.
+fn started_ticks(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is the program's name in parentheses and may hold anything; the start is field 22.
+    let (_, fields) = text.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// This process.
+pub(super) fn this_process() -> HolderRecord {
+    let process = std::process::id();
+    HolderRecord {
+        boot: boot(),
+        process,
+        namespace: namespace(),
+        started_ticks: started_ticks(process).unwrap_or(0),
+    }
+}
+
+/// Whether the holder is certainly gone: another boot, or its number is free or taken by a later process. One in
+/// another pid namespace can't be looked up and counts as alive until the next boot.
+pub(super) fn is_dead(holder: &HolderRecord) -> bool {
+    if holder.boot != boot() {
+        return true;
+    }
+    holder.namespace == namespace() && started_ticks(holder.process) != Some(holder.started_ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_living_and_the_dead() {
+        let own = this_process();
+        assert!(!is_dead(&own));
+        assert!(is_dead(&HolderRecord { started_ticks: own.started_ticks + 1, ..own.clone() }));
+        assert!(is_dead(&HolderRecord { boot: "another".into(), ..own.clone() }));
+        assert!(!is_dead(&HolderRecord { namespace: own.namespace + 1, started_ticks: 0, ..own }));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = child.id();
+        child.wait().unwrap();
+        assert!(is_dead(&HolderRecord { process, started_ticks: 1, ..this_process() }));
+    }
+}

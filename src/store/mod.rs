@@ -1,0 +1,236 @@
+//! What users hold: stores, projects, images.
+//!
+//! A [`Store`] is a directory. Its catalog is guarded by a lock that covers one call (see `gate`), so any number
+//! of processes share a store; what takes long (reading a source, writing a checkout) happens outside the lock,
+//! under a lease.
+
+mod gate;
+mod holder;
+mod options;
+mod project;
+mod resolve;
+mod session;
+mod tags;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::catalog::table::{Frames, Segments, Sequence};
+use crate::catalog::{Catalog, Poison, ReadTables, ReadTx};
+use crate::disk::{Disk, MemoryDisk, OpenMode, RealDisk};
+use crate::error::{Error, Result, Subject};
+use crate::format::FORMAT_VERSION;
+use crate::pack::index::ObjectIndex;
+use crate::pack::reader::{ObjectReader, PackReader};
+use crate::pack::session::WrittenFrame;
+use crate::pack::{PACKS, SEGMENTS};
+
+use gate::{Gate, OpenCatalog};
+pub use options::StoreOptions;
+pub use project::{Project, ProjectInfo};
+pub use resolve::{Resolved, Scope};
+pub use tags::{Expected, RemoveReport};
+
+/// The folder of the checkouts' state files.
+pub(crate) const CHECKOUTS: &str = "checkouts";
+const FORMAT_FILE: &str = "format";
+
+/// A store of images. Cheap to clone; all clones are the same store.
+///
+/// ```
+/// use layerstone::{Store, TagName};
+/// # fn main() -> layerstone::Result<()> {
+/// let store = Store::in_memory()?;
+/// let project = store.create_project(&"demo".parse().unwrap())?;
+/// assert!(project.find(&"ubuntu".parse()?).unwrap_err().is_not_found());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    location: PathBuf,
+    disk: Arc<dyn Disk>,
+    packs: Arc<PackReader>,
+    gate: Gate,
+    poison: Poison,
+    options: StoreOptions,
+    index: Mutex<Option<CachedIndex>>,
+    /// Time and counter of the last image id given out here.
+    last_image: Mutex<u64>,
+    /// Leases and packs that an exclusive process keeps for its next session.
+    idle: Mutex<Vec<session::IdleSession>>,
+}
+
+/// The object index as of one state of the catalog.
+#[derive(Debug)]
+struct CachedIndex {
+    version: u64,
+    index: Arc<ObjectIndex>,
+    segments: Vec<(crate::id::SegmentId, Arc<crate::pack::segment::Segment>)>,
+}
+
+impl Store {
+    /// Opens the store in this directory, making it on first use, with the default [`StoreOptions`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        StoreOptions::default().open(path)
+    }
+
+    /// A store in memory: as good as another until it is dropped.
+    pub fn in_memory() -> Result<Self> {
+        Self::on_disk(Arc::new(MemoryDisk::default()), PathBuf::from(":memory:"), StoreOptions::default())
+    }
+
+    /// A store in this directory whose operations on its own files are recorded in `log`.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn open_recorded(
+        path: impl AsRef<Path>,
+        options: StoreOptions,
+        log: &crate::disk::recording::DiskLog,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let real = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
+        let disk = crate::disk::recording::RecordingDisk::new(Arc::new(real), log.clone());
+        Self::on_disk(Arc::new(disk), path.to_owned(), options)
+    }
+
+    fn on_disk(disk: Arc<dyn Disk>, location: PathBuf, options: StoreOptions) -> Result<Self> {
+        let poison = Poison::default();
+        let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));
+        let gate = Gate::new(Arc::clone(&disk), location.clone(), poison.clone(), options.lock_timeout);
+        let store = Self(Arc::new(Inner {
+            location,
+            disk,
+            packs,
+            gate,
+            poison,
+            options,
+            index: Mutex::default(),
+            last_image: Mutex::default(),
+            idle: Mutex::default(),
+        }));
+        store.0.prepare()?;
+        if store.0.options.exclusive {
+            store.0.gate.hold()?;
+        }
+        Ok(store)
+    }
+
+    /// The directory of the store.
+    #[must_use]
+    pub fn location(&self) -> &Path {
+        &self.0.location
+    }
+}
+
+fn unusable(path: &Path, error: std::io::Error) -> Error {
+    Error::io(Subject::Store(path.to_owned()), "use this directory", error)
+}
+
+impl StoreOptions {
+    /// Opens the store in this directory with these options, making it on first use.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
+        let path = path.as_ref();
+        let disk = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
+        let location = path.canonicalize().map_err(|error| unusable(path, error))?;
+        Store::on_disk(Arc::new(disk), location, self)
+    }
+}
+
+impl Inner {
+    /// Makes the store's folders on first use and checks its format on every other.
+    fn prepare(&self) -> Result<()> {
+        let io = |error| unusable(&self.location, error);
+        if !self.disk.exists(FORMAT_FILE).map_err(io)? {
+            for folder in [PACKS, SEGMENTS, CHECKOUTS] {
+                self.disk.create_dir(folder).map_err(io)?;
+            }
+            // Under the lock, so that two first uses at once do not meet half of each other's.
+            let _lock = self.gate.lock()?;
+            if !self.disk.exists(FORMAT_FILE).map_err(io)? {
+                let temporary = format!("{FORMAT_FILE}.new");
+                self.disk.remove(&temporary).map_err(io)?;
+                let file = self.disk.open(&temporary, OpenMode::CreateNew).map_err(io)?;
+                file.write_at(format!("layerstone store format {FORMAT_VERSION}\n").as_bytes(), 0)
+                    .map_err(io)?;
+                file.sync().map_err(io)?;
+                self.disk.rename(&temporary, FORMAT_FILE).map_err(io)?;
+                self.disk.sync_dir("").map_err(io)?;
+            }
+        }
+        self.check_format()
+    }
+
+    fn check_format(&self) -> Result<()> {
+        let io = |error| unusable(&self.location, error);
+        let file = self.disk.open(FORMAT_FILE, OpenMode::Read).map_err(io)?;
+        let mut text = vec![0; usize::try_from(file.len().map_err(io)?.min(100)).unwrap_or(100)];
+        file.read_at(&mut text, 0).map_err(io)?;
+        let text = String::from_utf8_lossy(&text);
+        let version =
+            text.trim().strip_prefix("layerstone store format ").and_then(|text| text.parse::<u32>().ok());
+        let subject = || Subject::Store(self.location.clone());
+        match version {
+            Some(FORMAT_VERSION) => Ok(()),
+            Some(newer) => Err(Error::unsupported(
+                subject(),
+                format!(
+                    "it has format {newer}, and this version of layerstone reads format {FORMAT_VERSION}; use a version that knows {newer}"
+                ),
+            )),
+            None => Err(Error::corrupt(subject(), "its file 'format' does not say a store format")),
+        }
+    }
+
+    /// The catalog, for one call: the lock is held for as long as this is.
+    fn catalog(&self) -> Result<Arc<OpenCatalog>> {
+        self.gate.open()
+    }
+
+    fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
+        self.catalog()?.read(closure)
+    }
+
+    /// The object index as the catalog has it now.
+    fn index(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
+        let mut cached = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        catalog.read(|tx| {
+            let version = tx.last(Sequence::Index)?;
+            if let Some(cached) = cached.as_ref().filter(|cached| cached.version == version) {
+                return Ok(Arc::clone(&cached.index));
+            }
+            let fresh = self.load_index(tx, version, cached.as_ref())?;
+            let index = Arc::clone(&fresh.index);
+            *cached = Some(fresh);
+            Ok(index)
+        })
+    }
+
+    fn load_index(&self, tx: &ReadTx, version: u64, known: Option<&CachedIndex>) -> Result<CachedIndex> {
+        let mut open = std::collections::HashMap::new();
+        for ((pack, offset), record) in tx.collect::<Frames>(&[])? {
+            let frame = WrittenFrame { offset, frame_bytes: record.frame_bytes, objects: record.objects };
+            open.extend(frame.rows(pack));
+        }
+        let mut segments = Vec::new();
+        for (id, _) in tx.collect::<Segments>(&[])? {
+            let known = known.and_then(|known| known.segments.iter().find(|(known, _)| *known == id));
+            let segment = match known {
+                Some((_, segment)) => Arc::clone(segment),
+                None => Arc::new(crate::pack::segment::Segment::open(&*self.disk, id)?),
+            };
+            segments.push((id, segment));
+        }
+        let views = segments.iter().map(|(_, segment)| Arc::clone(segment)).collect();
+        Ok(CachedIndex { version, index: Arc::new(ObjectIndex::new(open, views)), segments })
+    }
+
+    /// Reads objects as the catalog has them now.
+    fn reader(&self, catalog: &Catalog) -> Result<ObjectReader> {
+        Ok(ObjectReader::new(self.index(catalog)?, Arc::clone(&self.packs)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

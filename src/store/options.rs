@@ -1,0 +1,83 @@
+//! How a store is opened.
+
+use std::time::Duration;
+
+/// How a store is opened and what it may use. [`StoreOptions::open`] opens one.
+///
+/// ```no_run
+/// use layerstone::StoreOptions;
+/// let store = StoreOptions::default().exclusive(true).open("/var/lib/layerstone")?;
+/// # Ok::<(), layerstone::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StoreOptions {
+    pub(crate) lock_timeout: Duration,
+    pub(crate) exclusive: bool,
+    pub(crate) level: i32,
+    pub(crate) pack_bytes: u64,
+    pub(crate) pack_objects: u64,
+    pub(crate) cache_bytes: u64,
+    pub(crate) threads: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            lock_timeout: Duration::from_secs(30),
+            exclusive: false,
+            level: 3,
+            pack_bytes: 128 << 20,
+            pack_objects: 16 << 10,
+            cache_bytes: 32 << 20,
+            threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        }
+    }
+}
+
+impl StoreOptions {
+    /// How long a call waits for another process before it gives [`Locked`](crate::ErrorKind::Locked).
+    /// Default: 30 seconds.
+    pub fn lock_timeout(mut self, limit: Duration) -> Self {
+        self.lock_timeout = limit;
+        self
+    }
+
+    /// Holds the store until the last handle is dropped, instead of for one call at a time: faster, and other
+    /// processes wait. Default: off.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// The zstd level of new frames, 1 to 19. Default: 3.
+    pub fn level(mut self, level: i32) -> Self {
+        self.level = level.clamp(1, 19);
+        self
+    }
+
+    /// Bytes at which a pack is sealed. Default: 128 MiB.
+    pub fn pack_bytes(mut self, bytes: u64) -> Self {
+        self.pack_bytes = bytes.max(1);
+        self
+    }
+
+    /// Objects at which a pack is sealed: those of open packs are catalog rows, which every process that opens
+    /// the store reads. Default: 16,384.
+    pub fn pack_objects(mut self, objects: u64) -> Self {
+        self.pack_objects = objects.max(1);
+        self
+    }
+
+    /// Bytes of decoded frames kept for readers. Default: 32 MiB.
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// Threads for one import, commit or checkout. Default: the machine's parallelism.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
+        self
+    }
+}

@@ -1,0 +1,158 @@
+//! Projects: the scopes that images and tags belong to.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::catalog::record::ProjectRecord;
+use crate::catalog::table::{Images, Projects, Sequence, Tags, key_bytes};
+use crate::catalog::{Direction, ReadTables, WriteTx};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::id::ProjectId;
+use crate::name::ProjectName;
+use crate::time::Moment;
+
+use super::{Inner, Store};
+
+/// One project of a store, or its public scope: all that is done with images and tags is done from here, and sees
+/// nothing of any other project.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub(super) store: Arc<Inner>,
+    pub(super) id: ProjectId,
+    pub(super) name: ProjectName,
+}
+
+/// A project in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProjectInfo {
+    /// Its name.
+    pub name: ProjectName,
+    /// When it was made.
+    pub created: Moment,
+    /// Images it owns or has adopted.
+    pub image_count: u64,
+}
+
+impl Store {
+    /// Makes a project. Errors: [`AlreadyExists`](ErrorKind::AlreadyExists), and
+    /// [`Invalid`](ErrorKind::Invalid) for `public`, which every store has.
+    pub fn create_project(&self, name: &ProjectName) -> Result<Project> {
+        let subject = || Subject::Project(name.to_string());
+        if name.is_public() {
+            return Err(Error::invalid(subject(), "is the public scope, which every store has"));
+        }
+        let id = self.0.catalog()?.write(|tx| {
+            if tx.get::<Projects>(name)?.is_some() {
+                return Err(Error::new(ErrorKind::AlreadyExists, subject(), "exists already"));
+            }
+            create(tx, name)
+        })?;
+        Ok(self.handle(id, name))
+    }
+
+    /// The project of this name; `public` is the public scope. Error: [`NotFound`](ErrorKind::NotFound).
+    pub fn project(&self, name: &ProjectName) -> Result<Project> {
+        if name.is_public() {
+            return Ok(self.handle(ProjectId::PUBLIC, name));
+        }
+        let record = self.0.read(|tx| tx.get::<Projects>(name))?.ok_or_else(|| no_such_project(name))?;
+        Ok(self.handle(record.id, name))
+    }
+
+    /// The project named [`default`](ProjectName::DEFAULT), made on first use.
+    pub fn default_project(&self) -> Result<Project> {
+        let name: ProjectName = ProjectName::DEFAULT
+            .parse()
+            .map_err(|_| Error::invalid(Subject::Argument("project"), "bad name"))?;
+        let catalog = self.0.catalog()?;
+        if let Some(record) = catalog.read(|tx| tx.get::<Projects>(&name))? {
+            return Ok(self.handle(record.id, &name));
+        }
+        let id = catalog.write(|tx| match tx.get::<Projects>(&name)? {
+            Some(record) => Ok(record.id),
+            None => create(tx, &name),
+        })?;
+        Ok(self.handle(id, &name))
+    }
+
+    /// Every project, by name.
+    pub fn projects(&self) -> Result<Vec<ProjectInfo>> {
+        self.0.read(|tx| {
+            let mut infos = Vec::new();
+            for (name, record) in tx.collect::<Projects>(&[])? {
+                let mut image_count = 0;
+                tx.scan::<Images>(&key_bytes(&record.id), None, Direction::Ascending, |_, _| {
+                    image_count += 1;
+                    Ok(ControlFlow::Continue(()))
+                })?;
+                infos.push(ProjectInfo {
+                    name,
+                    created: Moment::from_unix_ms(record.created_ms),
+                    image_count,
+                });
+            }
+            Ok(infos)
+        })
+    }
+
+    /// Removes a project. One that has images is a [`Conflict`](ErrorKind::Conflict) unless `force` is set; then
+    /// they and their tags go with it.
+    pub fn remove_project(&self, name: &ProjectName, force: bool) -> Result<()> {
+        if name.is_public() {
+            return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
+        }
+        self.0.catalog()?.write(|tx| {
+            let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
+            let images = tx.collect::<Images>(&key_bytes(&record.id))?;
+            if !images.is_empty() && !force {
+                let message = format!("has {} images; remove them first, or force", images.len());
+                return Err(Error::conflict(Subject::Project(name.to_string()), message));
+            }
+            for ((scope, tag), _) in tx.collect::<Tags>(&key_bytes(&record.id))? {
+                super::tags::remove_tag(tx, scope, &tag)?;
+            }
+            for ((scope, image), _) in tx.collect::<Images>(&key_bytes(&record.id))? {
+                super::tags::delete_image(tx, scope, image)?;
+            }
+            tx.remove::<Projects>(name).map(drop)
+        })
+    }
+
+    fn handle(&self, id: ProjectId, name: &ProjectName) -> Project {
+        Project { store: Arc::clone(&self.0), id, name: name.clone() }
+    }
+}
+
+fn create(tx: &mut WriteTx, name: &ProjectName) -> Result<ProjectId> {
+    let id = ProjectId::new(tx.next(Sequence::Project)?);
+    tx.put::<Projects>(name, &ProjectRecord { id, created_ms: Moment::now().unix_ms() })?;
+    Ok(id)
+}
+
+fn no_such_project(name: &ProjectName) -> Error {
+    Error::not_found(Subject::Project(name.to_string()), "no such project; 'project create' makes one")
+}
+
+impl Project {
+    /// The project's name.
+    #[must_use]
+    pub fn name(&self) -> &ProjectName {
+        &self.name
+    }
+
+    /// Whether this is the public scope.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.id == ProjectId::PUBLIC
+    }
+
+    /// Fails if the project was removed since this handle was made.
+    pub(super) fn check(&self, tx: &impl ReadTables) -> Result<()> {
+        if self.is_public() || tx.get::<Projects>(&self.name)?.is_some_and(|record| record.id == self.id) {
+            return Ok(());
+        }
+        Err(no_such_project(&self.name))
+    }
+}
