@@ -4,12 +4,14 @@ mod catalog;
 mod disk;
 pub mod error;
 pub mod format;
+mod host;
 pub mod id;
 pub mod name;
 pub mod object;
 mod pack;
 pub mod path;
 mod store;
+mod threads;
 mod time;
 pub mod tree;
 

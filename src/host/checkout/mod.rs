@@ -1,0 +1,152 @@
+//! Checkout: an image's tree as real files.
+//!
+//! Everything is written in a private directory beside the destination, which a rename then puts in place: the
+//! destination appears whole or not at all. Directories are made first and get their attributes last, so that
+//! their modes bind nobody meanwhile and their times stay; hard links follow the files.
+
+mod attributes;
+mod write;
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fremovexattr, fsync, mkdirat, openat, renameat};
+use rustix::io::Errno;
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+
+use super::failed;
+use super::stat::{FileKind, Stat};
+
+pub(crate) use write::{ContentSource, Item, Written};
+
+/// What a checkout writes besides what it always does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WriteOptions {
+    /// Make device nodes.
+    pub(crate) devices: bool,
+    /// Set every extended attribute, not only ACLs, `user.*` and `security.capability`.
+    pub(crate) all_xattrs: bool,
+    /// Threads that write files.
+    pub(crate) threads: usize,
+}
+
+/// A checkout being written.
+#[derive(Debug)]
+pub(crate) struct Checkout {
+    destination: PathBuf,
+    parent: OwnedFd,
+    name: OsString,
+    private_name: OsString,
+    root: OwnedFd,
+    is_published: bool,
+}
+
+impl Checkout {
+    /// Prepares to write `destination`, which must be absent or an empty directory.
+    pub(crate) fn begin(destination: &Path) -> Result<Self> {
+        let subject = || Subject::Host(destination.to_owned());
+        let name = destination
+            .file_name()
+            .ok_or_else(|| Error::invalid(subject(), "has no last component; name a new directory"))?;
+        let folder = destination.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = match openat(CWD, folder, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::not_found(Subject::Host(folder.to_owned()), "no such directory")),
+            other => other.map_err(|error| failed(folder.to_owned(), "open the directory", error))?,
+        };
+        check_is_free(&parent, name, destination)?;
+        let private_name = OsString::from(format!(".layerstone-{}", uuid::Uuid::now_v7().simple()));
+        mkdirat(&parent, private_name.as_os_str(), Mode::from_raw_mode(0o700))
+            .map_err(|error| failed(folder.to_owned(), "make a directory in it", error))?;
+        let opened = openat(&parent, private_name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty());
+        let root = opened.map_err(|error| failed(folder.join(&private_name), "open the directory", error))?;
+        let checkout = Self {
+            destination: destination.to_owned(),
+            parent,
+            name: name.to_owned(),
+            private_name,
+            root,
+            is_published: false,
+        };
+        checkout.forget_inheritance()?;
+        Ok(checkout)
+    }
+
+    /// A directory takes its folder's default ACL and group: nothing written here may inherit either.
+    fn forget_inheritance(&self) -> Result<()> {
+        let io = |error| failed(self.destination.clone(), "prepare its directory", error);
+        for name in ["system.posix_acl_default", "system.posix_acl_access"] {
+            match fremovexattr(&self.root, name) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(io(error)),
+            }
+        }
+        fchmod(&self.root, Mode::from_raw_mode(0o700)).map_err(io)
+    }
+
+    /// The metadata of the checkout's own directory.
+    pub(crate) fn root_stat(&self) -> Result<Stat> {
+        Stat::of(&self.root, b"").map_err(|error| failed(self.destination.clone(), "read its metadata", error))
+    }
+
+    /// Puts the finished tree in place; with `sync`, all of it is durable before.
+    pub(crate) fn publish(mut self, sync: bool) -> Result<()> {
+        let io = |action| {
+            let path = self.destination.clone();
+            move |error| failed(path, action, error)
+        };
+        if sync {
+            rustix::fs::syncfs(&self.root).map_err(io("sync the file system"))?;
+        }
+        match renameat(&self.parent, self.private_name.as_os_str(), &self.parent, self.name.as_os_str()) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => return Err(taken(&self.destination)),
+            other => other.map_err(io("put the checkout in place"))?,
+        }
+        if sync {
+            fsync(&self.parent).map_err(io("sync its folder"))?;
+        }
+        self.is_published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Checkout {
+    /// An unfinished tree goes. An error leaves it under a name that says what it is.
+    fn drop(&mut self) {
+        if !self.is_published {
+            let folder = self.destination.parent().unwrap_or(Path::new("."));
+            let _ = std::fs::remove_dir_all(folder.join(&self.private_name));
+        }
+    }
+}
+
+fn taken(destination: &Path) -> Error {
+    let message = "exists and is not an empty directory; check out to a new one";
+    Error::new(ErrorKind::AlreadyExists, Subject::Host(destination.to_owned()), message)
+}
+
+fn check_is_free(parent: &OwnedFd, name: &OsStr, destination: &Path) -> Result<()> {
+    let io = |error| failed(destination.to_owned(), "look at it", error);
+    let found = match Stat::of(parent, name.as_bytes()) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.map_err(io)?,
+    };
+    if found.kind != FileKind::Directory {
+        return Err(taken(destination));
+    }
+    if found.device != Stat::of(parent, b"").map_err(io)?.device {
+        let message = "is a mount point, which can't be replaced; check out to a new directory in it";
+        return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(parent, name, flags, Mode::empty()).map_err(io)?;
+    for entry in Dir::read_from(&directory).map_err(io)? {
+        if !matches!(entry.map_err(io)?.file_name().to_bytes(), b"." | b"..") {
+            return Err(taken(destination));
+        }
+    }
+    Ok(())
+}

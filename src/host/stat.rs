@@ -1,0 +1,88 @@
+//! What the file system says of one file.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+
+use crate::tree::Timestamp;
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Directory,
+    File,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+}
+
+/// The metadata of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) kind: FileKind,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) links: u32,
+    pub(crate) mode: u16,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// Of a device: what it is a device of.
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) size: u64,
+    pub(crate) allocated_bytes: u64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+    /// When it was made, where the file system knows.
+    pub(crate) born: Timestamp,
+}
+
+impl Stat {
+    /// Of `name` in the directory `at`, or of `at` itself where the name is empty.
+    pub(crate) fn of(at: impl AsFd, name: &[u8]) -> rustix::io::Result<Self> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
+        statx(at, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|found| Self::from(&found))
+    }
+
+    /// Whether the file is as it was, as far as the file system tells.
+    pub(crate) fn is_unchanged(&self, now: &Self) -> bool {
+        (self.kind, self.inode, self.size, self.mtime, self.ctime)
+            == (now.kind, now.inode, now.size, now.mtime, now.ctime)
+    }
+}
+
+fn timestamp(found: StatxTimestamp) -> Timestamp {
+    Timestamp { seconds: found.tv_sec, nanos: found.tv_nsec }
+}
+
+impl From<&Statx> for Stat {
+    fn from(found: &Statx) -> Self {
+        let kind = match FileType::from_raw_mode(found.stx_mode.into()) {
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            FileType::CharacterDevice => FileKind::CharDevice,
+            FileType::BlockDevice => FileKind::BlockDevice,
+            FileType::Fifo => FileKind::Fifo,
+            FileType::Socket => FileKind::Socket,
+            _ => FileKind::File,
+        };
+        Self {
+            kind,
+            device: (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor),
+            inode: found.stx_ino,
+            links: found.stx_nlink,
+            mode: found.stx_mode & 0o7777,
+            uid: found.stx_uid,
+            gid: found.stx_gid,
+            major: found.stx_rdev_major,
+            minor: found.stx_rdev_minor,
+            size: found.stx_size,
+            allocated_bytes: found.stx_blocks.saturating_mul(512),
+            mtime: timestamp(found.stx_mtime),
+            ctime: timestamp(found.stx_ctime),
+            born: timestamp(found.stx_btime),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A checkout's state: for each path what its file was like when it was known to equal the base.
+//!
+//! The store keeps it in a file of its own, to which each commit appends; this module only makes and reads bytes.
+//!
+//! ```text
+//! state   = segment*
+//! segment = "LSST" version(1) body-bytes(8, little-endian) check(16) body
+//! body    = observed:timestamp  count row*  count gone*
+//! row     = path flags kind inode size mtime:timestamp ctime:timestamp
+//!           [bit 0: uid gid] [bit 1: mode] [bit 2: count name*]          bit 3: nothing was made on the disk
+//! gone    = path
+//! path    = shared-bytes suffix                                          shared with the path before
+//! timestamp = seconds (zigzag) nanos
+//! check   = first 16 bytes of BLAKE3(body)
+//! ```
+//! Later rows win. `observed` is when the rows were true: a file whose last change is not clearly before it could
+//! have been changed again without a trace, so such a row is not trusted.
+
+use std::collections::BTreeMap;
+
+use crate::format::{DecodeError, Decoder, Encoder};
+use crate::path::TreePath;
+use crate::tree::Timestamp;
+
+use super::stat::{FileKind, Stat};
+
+const MAGIC: &[u8; 4] = b"LSST";
+const VERSION: u8 = 1;
+
+const OWNER_UNSET: u8 = 1;
+const MODE_UNSET: u8 = 2;
+const XATTRS_UNSET: u8 = 4;
+const OMITTED: u8 = 8;
+
+/// What a checkout left out or could not set, and what is on the disk instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unset {
+    /// The owner and group that the file has instead.
+    pub(crate) owner: Option<(u32, u32)>,
+    /// The mode that the file has instead.
+    pub(crate) mode: Option<u16>,
+    /// Names of the extended attributes that are missing.
+    pub(crate) xattrs: Vec<Vec<u8>>,
+    /// Nothing was made.
+    pub(crate) omitted: bool,
+}
+
+impl Unset {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What one path's file was like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StateRow {
+    pub(crate) kind: FileKind,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
+    pub(crate) unset: Unset,
+}
+
+impl StateRow {
+    pub(crate) fn new(stat: &Stat, unset: Unset) -> Self {
+        let Stat { kind, inode, size, mtime, ctime, .. } = *stat;
+        Self { kind, inode, size, mtime, ctime, unset }
+    }
+
+    /// The row of a path where nothing was made.
+    pub(crate) fn omitted(kind: FileKind) -> Self {
+        let zero = Timestamp::default();
+        let unset = Unset { omitted: true, ..Unset::default() };
+        Self { kind, inode: 0, size: 0, mtime: zero, ctime: zero, unset }
+    }
+
+    fn matches(&self, stat: &Stat) -> bool {
+        (self.kind, self.inode, self.size, self.mtime, self.ctime)
+            == (stat.kind, stat.inode, stat.size, stat.mtime, stat.ctime)
+    }
+}
+
+/// A checkout's state, read.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Each path's row and whether its time lets it be trusted.
+    rows: BTreeMap<TreePath, (StateRow, bool)>,
+}
+
+impl State {
+    /// Reads a state file's committed bytes.
+    pub(crate) fn load(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut state = Self::default();
+        let mut decoder = Decoder(bytes);
+        while !decoder.is_empty() {
+            if decoder.raw(4)? != MAGIC || decoder.u8()? != VERSION {
+                return Err(DecodeError::UnknownTag);
+            }
+            let len = usize::try_from(u64::from_le_bytes(decoder.array()?)).map_err(|_| DecodeError::BadNumber)?;
+            let check = decoder.array::<16>()?;
+            let body = decoder.raw(len)?;
+            if !blake3::hash(body).as_bytes().starts_with(&check) {
+                return Err(DecodeError::Checksum);
+            }
+            state.add(Decoder(body))?;
+        }
+        Ok(state)
+    }
+
+    fn add(&mut self, mut body: Decoder<'_>) -> Result<(), DecodeError> {
+        let observed = decode_time(&mut body)?;
+        let mut last = Vec::new();
+        for _ in 0..body.varint()? {
+            let path = decode_path(&mut body, &mut last)?;
+            let row = decode_row(&mut body)?;
+            let is_settled = is_settled(row.ctime, observed);
+            self.rows.insert(path, (row, is_settled));
+        }
+        last.clear();
+        for _ in 0..body.varint()? {
+            self.rows.remove(&decode_path(&mut body, &mut last)?);
+        }
+        body.finish()
+    }
+
+    /// Every row, ascending by path.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &StateRow)> {
+        self.rows.iter().map(|(path, (row, _))| (path, row))
+    }
+
+    /// A path's row.
+    pub(crate) fn get(&self, path: &TreePath) -> Option<&StateRow> {
+        self.rows.get(path).map(|(row, _)| row)
+    }
+
+    /// Whether the file is certainly what it was.
+    pub(crate) fn trusts(&self, path: &TreePath, stat: &Stat) -> bool {
+        self.rows.get(path).is_some_and(|(row, is_settled)| *is_settled && row.matches(stat))
+    }
+}
+
+/// Whether a change at `ctime` is so long before `observed` that a later one would have got another time. File
+/// systems count in ticks of up to 10 ms, or, where they keep no fraction, in seconds (FAT: two).
+fn is_settled(ctime: Timestamp, observed: Timestamp) -> bool {
+    let ns = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    let granule_ns = if ctime.nanos == 0 { 2_000_000_000 } else { SETTLE_NS };
+    ns(ctime) + granule_ns < ns(observed)
+}
+
+/// After how long a file's change is settled on a file system with fractions of seconds.
+pub(crate) const SETTLE_NS: i128 = 20_000_000;
+
+/// A segment of rows and of paths that are gone, both ascending.
+pub(crate) fn encode_segment<'a>(
+    observed: Timestamp,
+    rows: impl ExactSizeIterator<Item = (&'a TreePath, &'a StateRow)>,
+    gone: &[TreePath],
+) -> Vec<u8> {
+    let mut body = Encoder::default();
+    encode_time(&mut body, observed);
+    body.varint(rows.len() as u64);
+    let mut last: &[u8] = &[];
+    for (path, row) in rows {
+        last = encode_path(&mut body, last, path);
+        encode_row(&mut body, row);
+    }
+    body.varint(gone.len() as u64);
+    last = &[];
+    for path in gone {
+        last = encode_path(&mut body, last, path);
+    }
+    let mut segment = Encoder::default();
+    let check = blake3::hash(&body.0);
+    segment.raw(MAGIC).u8(VERSION).raw(&(body.0.len() as u64).to_le_bytes());
+    segment.raw(check.as_bytes().split_at(16).0).raw(&body.0);
+    segment.0
+}
+
+fn encode_time(encoder: &mut Encoder, time: Timestamp) {
+    encoder.signed(time.seconds).varint(time.nanos.into());
+}
+
+fn decode_time(decoder: &mut Decoder<'_>) -> Result<Timestamp, DecodeError> {
+    let time = Timestamp { seconds: decoder.signed()?, nanos: decoder.number()? };
+    if time.nanos < 1_000_000_000 { Ok(time) } else { Err(DecodeError::BadNumber) }
+}
+
+fn encode_path<'a>(encoder: &mut Encoder, last: &[u8], path: &'a TreePath) -> &'a [u8] {
+    let key = path.as_key();
+    let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
+    encoder.varint(shared as u64).bytes(key.get(shared..).unwrap_or_default());
+    key
+}
+
+fn decode_path(decoder: &mut Decoder<'_>, last: &mut Vec<u8>) -> Result<TreePath, DecodeError> {
+    let shared = decoder.number::<usize>()?;
+    if shared > last.len() {
+        return Err(DecodeError::BadNumber);
+    }
+    last.truncate(shared);
+    last.extend_from_slice(decoder.bytes()?);
+    TreePath::from_key(last).map_err(|_| DecodeError::BadPath)
+}
+
+const KINDS: [FileKind; 7] = [
+    FileKind::Directory,
+    FileKind::File,
+    FileKind::Symlink,
+    FileKind::CharDevice,
+    FileKind::BlockDevice,
+    FileKind::Fifo,
+    FileKind::Socket,
+];
+
+fn encode_row(encoder: &mut Encoder, row: &StateRow) {
+    let unset = &row.unset;
+    let bit = |is_set: bool, bit| if is_set { bit } else { 0 };
+    let flags = bit(unset.owner.is_some(), OWNER_UNSET)
+        | bit(unset.mode.is_some(), MODE_UNSET)
+        | bit(!unset.xattrs.is_empty(), XATTRS_UNSET)
+        | bit(unset.omitted, OMITTED);
+    encoder.u8(flags).u8(KINDS.iter().position(|kind| *kind == row.kind).map_or(0, |index| index as u8));
+    encoder.varint(row.inode).varint(row.size);
+    encode_time(encoder, row.mtime);
+    encode_time(encoder, row.ctime);
+    if let Some((uid, gid)) = unset.owner {
+        encoder.varint(uid.into()).varint(gid.into());
+    }
+    if let Some(mode) = unset.mode {
+        encoder.varint(mode.into());
+    }
+    if !unset.xattrs.is_empty() {
+        encoder.varint(unset.xattrs.len() as u64);
+        for name in &unset.xattrs {
+            encoder.bytes(name);
+        }
+    }
+}
+
+fn decode_row(decoder: &mut Decoder<'_>) -> Result<StateRow, DecodeError> {
+    let flags = decoder.u8()?;
+    if flags & !(OWNER_UNSET | MODE_UNSET | XATTRS_UNSET | OMITTED) != 0 {
+        return Err(DecodeError::UnknownTag);
+    }
+    let kind = *KINDS.get(usize::from(decoder.u8()?)).ok_or(DecodeError::UnknownTag)?;
+    let (inode, size) = (decoder.varint()?, decoder.varint()?);
+    let (mtime, ctime) = (decode_time(decoder)?, decode_time(decoder)?);
+    let mut unset = Unset { omitted: flags & OMITTED != 0, ..Unset::default() };
+    if flags & OWNER_UNSET != 0 {
+        unset.owner = Some((decoder.number()?, decoder.number()?));
+    }
+    if flags & MODE_UNSET != 0 {
+        unset.mode = Some(decoder.number()?);
+    }
+    if flags & XATTRS_UNSET != 0 {
+        for _ in 0..decoder.varint()? {
+            unset.xattrs.push(decoder.bytes()?.to_vec());
+        }
+    }
+    Ok(StateRow { kind, inode, size, mtime, ctime, unset })
+}

@@ -1,0 +1,19 @@
+//! Work spread over threads that start and end with one call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+
+/// Runs `work` on this many threads and waits for all. The first error sets `stop`, which the others look at
+/// between two pieces of work, and is what comes back.
+pub(crate) fn run_all(threads: usize, stop: &AtomicBool, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let guarded = || work().inspect_err(|_| stop.store(true, Ordering::Relaxed));
+    if threads <= 1 {
+        return guarded();
+    }
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(guarded)).collect();
+        let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
+        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| Err(died()))).collect()
+    })
+}
