@@ -1,5 +1,6 @@
 //! layerstone
 
+pub mod chunk;
 pub mod error;
 pub mod format;
 pub mod id;
