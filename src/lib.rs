@@ -2,10 +2,13 @@
 
 mod catalog;
 mod disk;
+pub mod chunk;
 pub mod error;
 pub mod format;
 mod host;
 pub mod id;
+mod ingest;
+pub mod layer;
 pub mod name;
 pub mod object;
 mod pack;
@@ -18,5 +21,5 @@ pub mod tree;
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName};
 pub use path::TreePath;
-pub use store::{Expected, Project, ProjectInfo, RemoveReport, Resolved, Scope, Store, StoreOptions};
+pub use store::*;
 pub use time::Moment;

@@ -1,6 +1,9 @@
 //! Objects: immutable byte strings named by their hash, and the two traits through which the pure modules
 //! reach them.
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 

@@ -6,6 +6,9 @@
 
 mod gate;
 mod holder;
+mod image;
+mod import;
+mod list;
 mod options;
 mod project;
 mod resolve;
@@ -26,6 +29,9 @@ use crate::pack::session::WrittenFrame;
 use crate::pack::{PACKS, SEGMENTS};
 
 use gate::{Gate, OpenCatalog};
+pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
+pub use import::{ImportOptions, WriteReport};
+pub use list::{ImagePage, ListOptions};
 pub use options::StoreOptions;
 pub use project::{Project, ProjectInfo};
 pub use resolve::{Resolved, Scope};
@@ -181,6 +187,12 @@ impl Inner {
             )),
             None => Err(Error::corrupt(subject(), "its file 'format' does not say a store format")),
         }
+    }
+
+    /// The device and inode of the store's directory, none in memory.
+    fn own_directory(&self) -> Option<(u64, u64)> {
+        let source = crate::host::source::SourceTree::open(&self.location).ok()?;
+        source.root_stat().ok().map(|stat| (stat.device, stat.inode))
     }
 
     /// The catalog, for one call: the lock is held for as long as this is.

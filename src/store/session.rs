@@ -335,9 +335,9 @@ pub(super) fn remember_image_id(tx: &mut WriteTx, id: ImageId) -> Result<()> {
 }
 
 /// What makes two imports the same: the tree and the archive it came from; not tags, time or comment.
-pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
-    let mut parts = image.root.as_bytes().to_vec();
-    match image.origin {
+pub(super) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
+    let mut parts = root.as_bytes().to_vec();
+    match origin {
         OriginRecord::Directory => parts.push(0),
         OriginRecord::Tar(digest) => {
             parts.push(1);
@@ -346,4 +346,9 @@ pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
         OriginRecord::Commit => parts.push(2),
     }
     ObjectId::from_bytes(blake3::derive_key("layerstone v1 image identity", &parts))
+}
+
+/// An image's identity.
+pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
+    identity(image.root, image.origin)
 }

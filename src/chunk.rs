@@ -1,0 +1,248 @@
+//! Cutting a file's bytes into pieces: data chunks and holes.
+//!
+//! Owns where the cuts are, which is part of the format: the same bytes give the same pieces in every store,
+//! however they arrive. Nothing here stores or names anything.
+//!
+//! - A file of at most [`BLOCK_BYTES`] is one data piece.
+//! - A larger one is seen as aligned blocks of [`BLOCK_BYTES`], the last perhaps shorter. A maximal run of
+//!   all-zero blocks is a hole; so holes follow from content, not from what the source happened to allocate.
+//! - Each run of other blocks is cut by `FastCDC` (2020, normalisation level 1) from its own start, so what
+//!   comes before a hole does not move the cuts behind it.
+//!
+//! [`pieces`] does it over bytes in memory, [`Splitter`] over a stream in bounded memory; a property test
+//! holds them equal for every division of the input.
+
+use fastcdc::v2020::{self, Normalization};
+
+/// The block in which zeros are looked for, and the largest file that is never cut: 64 KiB.
+pub const BLOCK_BYTES: usize = 64 << 10;
+/// No chunk but a segment's last is smaller: 16 KiB.
+pub const CHUNK_BYTES_MIN: usize = 16 << 10;
+/// What chunks tend to: 64 KiB.
+pub const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
+/// No chunk is larger: 256 KiB.
+pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+/// A run of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// Bytes that make one chunk; never empty.
+    Data(&'a [u8]),
+    /// This many zero bytes; never none.
+    Hole(u64),
+}
+
+/// The pieces of a whole file in memory, in order.
+#[must_use]
+pub fn pieces(bytes: &[u8]) -> Pieces<'_> {
+    Pieces { cutter: Cutter::new(), segment: &[], rest: bytes, whole: bytes.len() <= BLOCK_BYTES }
+}
+
+/// Iterator of [`pieces`].
+pub struct Pieces<'a> {
+    cutter: Cutter,
+    /// Data up to the next hole, not cut yet.
+    segment: &'a [u8],
+    /// What follows the segment: block-aligned, and starting with a hole once a segment was taken.
+    rest: &'a [u8],
+    /// Whether the file is too small to be cut.
+    whole: bool,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Piece<'a>;
+
+    fn next(&mut self) -> Option<Piece<'a>> {
+        if self.segment.is_empty() {
+            if self.rest.is_empty() {
+                return None;
+            }
+            if self.whole {
+                return Some(Piece::Data(std::mem::take(&mut self.rest)));
+            }
+            let hole = split_run(&mut self.rest, true);
+            if !hole.is_empty() {
+                return Some(Piece::Hole(hole.len() as u64));
+            }
+            self.segment = split_run(&mut self.rest, false);
+        }
+        let (chunk, segment) = self.segment.split_at_checked(self.cutter.cut(self.segment))?;
+        self.segment = segment;
+        Some(Piece::Data(chunk))
+    }
+}
+
+/// Takes the leading blocks that are all zero (or are not) off the front of `rest`.
+fn split_run<'a>(rest: &mut &'a [u8], zero: bool) -> &'a [u8] {
+    let len = rest.chunks(BLOCK_BYTES).take_while(|block| is_zero(block) == zero).map(<[u8]>::len).sum();
+    let (run, after) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+    *rest = after;
+    run
+}
+
+fn is_zero(block: &[u8]) -> bool {
+    // A comparison of slices is one `memcmp`, fast in every build.
+    ZEROS.get(..block.len()).is_some_and(|zeros| zeros == block)
+}
+
+/// Cuts a stream of any length, in at most about 320 KiB of memory.
+///
+/// Pieces go to the `emit` that each call takes; its error ends the call and leaves the splitter unusable.
+pub struct Splitter {
+    cutter: Cutter,
+    /// The current segment's uncut data, then the block that is being filled.
+    buffer: Vec<u8>,
+    /// How much of `buffer` is known to be data; the rest is the open block.
+    settled: usize,
+    /// Zeros of settled blocks, not emitted yet.
+    hole: u64,
+    /// Bytes of all settled blocks; saturates.
+    before: u64,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Splitter {
+    /// A splitter at the start of a file.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { cutter: Cutter::new(), buffer: Vec::new(), settled: 0, hole: 0, before: 0 }
+    }
+
+    /// The next bytes of the file.
+    pub fn push<E>(
+        &mut self,
+        mut bytes: &[u8],
+        mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while !bytes.is_empty() {
+            if self.open_bytes() == BLOCK_BYTES {
+                self.settle(&mut emit)?;
+            }
+            let room = BLOCK_BYTES - self.open_bytes();
+            let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// A run of `len` zero bytes, exactly as if they were pushed, at no cost per byte.
+    pub fn push_hole<E>(
+        &mut self,
+        len: u64,
+        mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let room = (BLOCK_BYTES - self.open_bytes()) as u64;
+        if len <= room {
+            return self.push(zeros(len), emit);
+        }
+        self.push(zeros(room), &mut emit)?;
+        self.settle(&mut emit)?;
+        // At least one byte stays for the open block: only a block with something after it can be settled.
+        let rest = len - room;
+        let last = (rest - 1) % BLOCK_BYTES as u64 + 1;
+        if rest > last {
+            self.end_segment(&mut emit)?;
+            self.hole = self.hole.saturating_add(rest - last);
+            self.before = self.before.saturating_add(rest - last);
+        }
+        self.push(zeros(last), emit)
+    }
+
+    /// The end of the file.
+    pub fn finish<E>(mut self, mut emit: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        if self.before == 0 {
+            return if self.buffer.is_empty() { Ok(()) } else { emit(Piece::Data(&self.buffer)) };
+        }
+        self.settle(&mut emit)?;
+        self.end_segment(&mut emit)?;
+        if self.hole == 0 { Ok(()) } else { emit(Piece::Hole(self.hole)) }
+    }
+
+    /// Bytes of the block that is being filled.
+    fn open_bytes(&self) -> usize {
+        self.buffer.len() - self.settled
+    }
+
+    /// Decides whether the open block is hole or data. The file must be known to be larger than one block.
+    fn settle<E>(&mut self, emit: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        let block = self.buffer.get(self.settled..).unwrap_or_default();
+        let len = block.len() as u64;
+        self.before = self.before.saturating_add(len);
+        if is_zero(block) {
+            self.buffer.truncate(self.settled);
+            self.end_segment(emit)?;
+            self.hole = self.hole.saturating_add(len);
+            return Ok(());
+        }
+        if self.hole > 0 {
+            emit(Piece::Hole(std::mem::take(&mut self.hole)))?;
+        }
+        self.settled = self.buffer.len();
+        // A cut depends on no byte further than the largest chunk.
+        while self.settled >= CHUNK_BYTES_MAX {
+            self.emit_chunk(emit)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts what is left of the segment; the open block must be empty.
+    fn end_segment<E>(&mut self, emit: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        while self.settled > 0 {
+            self.emit_chunk(emit)?;
+        }
+        Ok(())
+    }
+
+    fn emit_chunk<E>(&mut self, emit: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        let segment = self.buffer.get(..self.settled).unwrap_or_default();
+        let len = self.cutter.cut(segment);
+        emit(Piece::Data(segment.get(..len).unwrap_or_default()))?;
+        self.buffer.drain(..len);
+        self.settled -= len;
+        Ok(())
+    }
+}
+
+fn zeros(len: u64) -> &'static [u8] {
+    usize::try_from(len).ok().and_then(|len| ZEROS.get(..len)).unwrap_or(&ZEROS)
+}
+
+/// Where chunks end.
+struct Cutter {
+    mask_small: u64,
+    mask_large: u64,
+}
+
+impl Cutter {
+    fn new() -> Self {
+        let (mask_small, mask_large) = v2020::select_masks(CHUNK_BYTES_AVERAGE, Normalization::Level1);
+        Self { mask_small, mask_large }
+    }
+
+    /// Bytes of the first chunk of `segment`, which reaches to its end or holds at least
+    /// [`CHUNK_BYTES_MAX`]. At least one, at most all, unless the segment is empty.
+    fn cut(&self, segment: &[u8]) -> usize {
+        let (_, len) = v2020::cut(
+            segment,
+            CHUNK_BYTES_MIN,
+            CHUNK_BYTES_AVERAGE,
+            CHUNK_BYTES_MAX,
+            self.mask_small,
+            self.mask_large,
+            self.mask_small << 1,
+            self.mask_large << 1,
+        );
+        len
+    }
+}
+
+#[cfg(test)]
+mod tests;

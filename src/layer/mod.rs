@@ -1,0 +1,5 @@
+//! Layers: the steps between trees.
+
+mod record;
+
+pub use record::{History, LayerRecord, history};

@@ -1,0 +1,274 @@
+//! Imports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::catalog::table::{Identities, Images};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::{Error, Result, Subject};
+use crate::format::record;
+use crate::host::source::{Found, SourceTree};
+use crate::host::stat::FileKind;
+use crate::id::{ImageId, ObjectId};
+use crate::ingest;
+use crate::layer::LayerRecord;
+use crate::name::TagName;
+use crate::object::{ObjectKind, ObjectSink};
+use crate::path::TreePath;
+use crate::tree::{self, Entry, Root};
+
+use super::project::Project;
+use super::session::{WriteSession, created, identity_of, remember_image_id};
+use super::tags::set_tag;
+
+/// What goes with an import besides its content.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct ImportOptions {
+    /// Tags for the image, set in the transaction that publishes it.
+    pub tags: Vec<TagName>,
+    /// The user's words.
+    pub comment: String,
+}
+
+/// What an import or a commit did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WriteReport {
+    /// The image.
+    pub image: ImageId,
+    /// Whether it is new; otherwise the same content was there already.
+    pub is_new: bool,
+    /// Paths in the image.
+    pub entries: u64,
+    /// Bytes of file content in the image.
+    pub bytes: u64,
+    /// Paths that were examined beyond their metadata.
+    pub examined: u64,
+    /// Raw bytes of objects that were new to the store.
+    pub new_bytes: u64,
+    /// Bytes appended to packs.
+    pub stored_bytes: u64,
+}
+
+/// An image that only lacks its id.
+pub(super) struct Draft {
+    pub(super) root: Root,
+    pub(super) layer: LayerDraft,
+    pub(super) origin: OriginRecord,
+    pub(super) parent: Option<ImageId>,
+    pub(super) tags: Vec<TagName>,
+    pub(super) comment: String,
+    pub(super) examined: u64,
+}
+
+/// What a layer record says of its step.
+#[derive(Default)]
+pub(super) struct LayerDraft {
+    pub(super) previous: Option<ObjectId>,
+    pub(super) created_by: &'static str,
+    pub(super) added: u64,
+    pub(super) modified: u64,
+    pub(super) removed: u64,
+    pub(super) changed_bytes: u64,
+}
+
+impl Project {
+    /// Imports a directory of the host, with everything below it, as an image. The same content imported before
+    /// gives the same image and stores nothing.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
+    /// [`Io`](crate::ErrorKind::Io) naming what can't be read; [`Conflict`](crate::ErrorKind::Conflict) naming a file
+    /// that changed while it was read. Nothing is visible then.
+    pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
+        self.store.read(|tx| self.check(tx))?;
+        let source = SourceTree::open(path.as_ref())?;
+        let found = source.walk(self.store.own_directory())?.collect::<Result<Vec<_>>>()?;
+        let (session, reader) = self.store.begin_session()?;
+        let made = self.store_tree(&source, &found, &session).map(|root| {
+            let bytes = root.bytes();
+            Draft {
+                root,
+                layer: LayerDraft {
+                    created_by: "import directory",
+                    added: root.entries(),
+                    changed_bytes: bytes,
+                    ..LayerDraft::default()
+                },
+                origin: OriginRecord::Directory,
+                parent: None,
+                tags: options.tags.clone(),
+                comment: options.comment.clone(),
+                examined: found.len() as u64,
+            }
+        });
+        drop(reader);
+        self.finish(session, made)
+    }
+
+    fn store_tree(&self, source: &SourceTree, found: &[Found], session: &WriteSession) -> Result<Root> {
+        let (firsts, members) = group_links(found);
+        let threads = self.store.options.threads;
+        let captured = ingest::capture(source, &firsts, session, threads, &|_, _, _| Ok(()))?;
+        let mut writer = session.writer()?;
+        let mut entries = BTreeMap::new();
+        for (found, captured) in firsts.into_iter().zip(captured) {
+            match members.get(&found.path) {
+                Some(members) => entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?),
+                None => {
+                    entries.insert(found.path, Entry::Inode(captured.inode));
+                }
+            }
+        }
+        let root = tree::build(&mut writer, entries)?;
+        writer.flush()?;
+        Ok(root)
+    }
+
+    /// Publishes a draft, or gives up the session it was made in.
+    pub(super) fn finish(&self, session: WriteSession, made: Result<Draft>) -> Result<WriteReport> {
+        let prepared = made.and_then(|draft| {
+            let prepared = self.prepare(&session, &draft)?;
+            Ok((draft, prepared))
+        });
+        match prepared {
+            Err(error) => {
+                self.store.abandon(session);
+                Err(error)
+            }
+            Ok((draft, Prepared::Known(record))) => {
+                self.store.abandon(session);
+                let catalog = self.store.catalog()?;
+                catalog.write(|tx| draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, &record)))?;
+                Ok(report(&record, &draft, false, 0, 0))
+            }
+            Ok((draft, Prepared::New(record))) => {
+                let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
+                let (record, is_new) = self.store.publish(session, |tx| self.publish_image(tx, &draft, record))?;
+                Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
+            }
+        }
+    }
+
+    /// Finds the image that this draft already is, or writes the records that a new one needs.
+    fn prepare(&self, session: &WriteSession, draft: &Draft) -> Result<Prepared> {
+        let catalog = self.store.catalog()?;
+        let (known, id) = catalog.read(|tx| {
+            self.check(tx)?;
+            Ok((self.known_image(tx, draft)?, self.store.next_image_id(tx)?))
+        })?;
+        drop(catalog);
+        if let Some(record) = known {
+            return Ok(Prepared::Known(record));
+        }
+        let diff_id = match draft.origin {
+            OriginRecord::Tar(digest) => Some(digest),
+            OriginRecord::Directory | OriginRecord::Commit => None,
+        };
+        let created_ms = created(id).unix_ms();
+        let layer = LayerRecord {
+            previous: draft.layer.previous,
+            root: draft.root.id,
+            created_ms,
+            created_by: draft.layer.created_by.to_owned(),
+            comment: draft.comment.clone(),
+            added: draft.layer.added,
+            modified: draft.layer.modified,
+            removed: draft.layer.removed,
+            changed_bytes: draft.layer.changed_bytes,
+            diff_id,
+        };
+        let mut writer = session.writer()?;
+        let image = ImageRecord {
+            id,
+            owner: self.id,
+            root: draft.root.id,
+            layer: layer.write(&mut writer)?,
+            parent: draft.parent,
+            created_ms,
+            origin: draft.origin,
+            entries: draft.root.entries(),
+            logical_bytes: draft.root.bytes(),
+            comment: draft.comment.clone(),
+        };
+        let bytes = record::encode_object(&image)
+            .map_err(|error| Error::invalid(Subject::Argument("comment"), format!("the image record {error}")))?;
+        writer.put(ObjectKind::Image, &bytes)?;
+        writer.flush()?;
+        Ok(Prepared::New(image))
+    }
+
+    /// The image that this draft would only repeat: the same import, or a commit's unchanged parent.
+    fn known_image(&self, tx: &impl ReadTables, draft: &Draft) -> Result<Option<ImageRecord>> {
+        if draft.origin == OriginRecord::Commit {
+            let parent = draft.parent.map(|parent| self.image_row(tx, parent)).transpose()?.flatten();
+            return Ok(parent.filter(|parent| parent.root == draft.root.id));
+        }
+        let identity = super::session::identity(draft.root.id, draft.origin);
+        match tx.get::<Identities>(&(self.id, identity))? {
+            Some(id) => tx.get::<Images>(&(self.id, id)),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the image visible, or gives the one that a racer published meanwhile.
+    fn publish_image(&self, tx: &mut WriteTx, draft: &Draft, record: ImageRecord) -> Result<(ImageRecord, bool)> {
+        self.check(tx)?;
+        let (record, is_new) = match self.known_image(tx, draft)? {
+            Some(known) => (known, false),
+            None => {
+                tx.put::<Images>(&(self.id, record.id), &record)?;
+                remember_image_id(tx, record.id)?;
+                if record.origin != OriginRecord::Commit {
+                    tx.put::<Identities>(&(self.id, identity_of(&record)), &record.id)?;
+                }
+                (record, true)
+            }
+        };
+        draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, &record))?;
+        Ok((record, is_new))
+    }
+}
+
+enum Prepared {
+    Known(ImageRecord),
+    New(ImageRecord),
+}
+
+fn report(record: &ImageRecord, draft: &Draft, is_new: bool, new_bytes: u64, stored_bytes: u64) -> WriteReport {
+    WriteReport {
+        image: record.id,
+        is_new,
+        entries: record.entries,
+        bytes: record.logical_bytes,
+        examined: draft.examined,
+        new_bytes,
+        stored_bytes,
+    }
+}
+
+/// The first path of every inode, and the members of each hard link group by its first path.
+pub(super) fn group_links(found: &[Found]) -> (Vec<Found>, BTreeMap<TreePath, BTreeSet<TreePath>>) {
+    let mut first_of = std::collections::HashMap::new();
+    let mut members: BTreeMap<TreePath, BTreeSet<TreePath>> = BTreeMap::new();
+    let mut firsts = Vec::with_capacity(found.len());
+    for item in found {
+        if item.stat.links < 2 || item.stat.kind == FileKind::Directory {
+            firsts.push(item.clone());
+            continue;
+        }
+        match first_of.entry((item.stat.device, item.stat.inode)) {
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(item.path.clone());
+                firsts.push(item.clone());
+            }
+            std::collections::hash_map::Entry::Occupied(first) => {
+                let group = members.entry(first.get().clone()).or_insert_with(|| [first.get().clone()].into());
+                group.insert(item.path.clone());
+            }
+        }
+    }
+    (firsts, members)
+}
