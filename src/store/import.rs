@@ -20,6 +20,7 @@ use crate::object::{ObjectKind, ObjectSink};
 use crate::path::TreePath;
 use crate::tree::{self, Entry, Root};
 
+use super::checkout::KnownCheckout;
 use super::project::Project;
 use super::session::{WriteSession, created, identity_of, remember_image_id};
 use super::tags::set_tag;
@@ -62,6 +63,13 @@ pub(super) struct Draft {
     pub(super) tags: Vec<TagName>,
     pub(super) comment: String,
     pub(super) examined: u64,
+    pub(super) state: Option<StateUpdate>,
+}
+
+/// What a commit learned of the directory it read.
+pub(super) struct StateUpdate {
+    pub(super) checkout: KnownCheckout,
+    pub(super) segment: Vec<u8>,
 }
 
 /// What a layer record says of its step.
@@ -102,6 +110,7 @@ impl Project {
                 tags: options.tags.clone(),
                 comment: options.comment.clone(),
                 examined: found.len() as u64,
+                state: None,
             }
         });
         drop(reader);
@@ -140,8 +149,10 @@ impl Project {
             }
             Ok((draft, Prepared::Known(record))) => {
                 self.store.abandon(session);
-                let catalog = self.store.catalog()?;
-                catalog.write(|tx| draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, &record)))?;
+                let has_news = draft.state.is_some() && draft.examined > 0;
+                if has_news || !draft.tags.is_empty() {
+                    self.store.catalog()?.write(|tx| self.settle(tx, &draft, &record))?;
+                }
                 Ok(report(&record, &draft, false, 0, 0))
             }
             Ok((draft, Prepared::New(record))) => {
@@ -227,8 +238,16 @@ impl Project {
                 (record, true)
             }
         };
-        draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, &record))?;
+        self.settle(tx, draft, &record)?;
         Ok((record, is_new))
+    }
+
+    /// What follows from an image being the draft's: its tags, and what its checkout is equal to now.
+    fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<()> {
+        draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image))?;
+        draft.state.as_ref().map_or(Ok(()), |StateUpdate { checkout, segment }| {
+            self.store.advance_checkout(tx, checkout, image, segment)
+        })
     }
 }
 

@@ -4,11 +4,14 @@
 //! of processes share a store; what takes long (reading a source, writing a checkout) happens outside the lock,
 //! under a lease.
 
+mod checkout;
+mod commit;
 mod gate;
 mod holder;
 mod image;
 mod import;
 mod list;
+mod look;
 mod options;
 mod project;
 mod resolve;
@@ -29,6 +32,9 @@ use crate::pack::session::WrittenFrame;
 use crate::pack::{PACKS, SEGMENTS};
 
 use gate::{Gate, OpenCatalog};
+pub use checkout::{CheckoutOptions, CheckoutReport};
+pub use commit::CommitOptions;
+pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 pub use list::{ImagePage, ListOptions};

@@ -1,0 +1,278 @@
+//! Commits: a changed directory as a new image that shares everything else with its base.
+//!
+//! What the checkout's state vouches for is not opened. The rest is read, corrected by what the checkout could not set
+//! (see `host::state`), and becomes one edit of the base's tree.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::Path;
+
+use crate::catalog::ReadTables;
+use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::error::{Error, Result, Subject};
+use crate::host::source::{Found, SourceTree, Xattr};
+use crate::host::stat::{FileKind, Stat};
+use crate::host::state::{State, StateRow, Unset, encode_segment};
+use crate::id::{ImageId, ObjectId};
+use crate::ingest::{self, Captured};
+use crate::name::{ImageRef, TagName};
+use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
+use crate::tree::{self, Entry, Inode, Root, Timestamp, Xattrs};
+
+use super::checkout::{KnownCheckout, file_time};
+use super::import::{Draft, LayerDraft, StateUpdate, WriteReport, group_links};
+use super::project::Project;
+use super::session::WriteSession;
+
+/// What goes with a commit besides the directory.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct CommitOptions {
+    /// The image that the directory is a changed copy of; none for a checkout of this store, which knows its own.
+    pub base: Option<ImageRef>,
+    /// Tags for the image, set in the transaction that publishes it.
+    pub tags: Vec<TagName>,
+    /// The user's words.
+    pub comment: String,
+}
+
+/// What a directory is compared with.
+struct Base {
+    image: ImageId,
+    root: ObjectId,
+    layer: ObjectId,
+    checkout: Option<KnownCheckout>,
+    state: State,
+}
+
+/// What is to be done about the paths of a directory.
+#[derive(Default)]
+struct Plan {
+    /// Entries to be read, whole hard link groups among them.
+    examine: Vec<Found>,
+    /// Paths that are in the base and no longer there.
+    gone: Vec<TreePath>,
+}
+
+impl Project {
+    /// Commits a directory as a new image whose parent is its base. A directory that equals its base gives the base's
+    /// own UUID back.
+    ///
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) for a directory that is no checkout of this project, without a
+    /// base; [`Io`](crate::ErrorKind::Io) naming what can't be read;
+    /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed while it was read. Nothing is visible then.
+    pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
+        let directory = directory.as_ref();
+        let source = SourceTree::open(directory)?;
+        let base = self.base_of(directory, &source.root_stat()?, options)?;
+        let started = file_time();
+        let found = source.walk(self.store.own_directory())?.collect::<Result<Vec<_>>>()?;
+        let (session, reader) = self.store.begin_session()?;
+        let made = self.draft(&source, &found, base, started, &session, &reader, options);
+        self.finish(session, made)
+    }
+
+    fn base_of(&self, directory: &Path, stat: &Stat, options: &CommitOptions) -> Result<Base> {
+        let (known, named) = self.store.read(|tx| {
+            self.check(tx)?;
+            let known = self.store.known_checkout(tx, stat)?.filter(|known| known.record.project == self.id);
+            let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
+            Ok((known, named.map(|(_, record)| record)))
+        })?;
+        match (known, named) {
+            (Some(checkout), None) => self.base_by_state(checkout),
+            (Some(checkout), Some(named)) if named.id == checkout.base() => self.base_by_state(checkout),
+            (_, Some(named)) => Ok(Base::without_state(&named)),
+            (None, None) => {
+                let message = format!("is no checkout that project '{}' knows; name the image it is based on", self.name);
+                Err(Error::invalid(Subject::Host(directory.to_owned()), message))
+            }
+        }
+    }
+
+    fn base_by_state(&self, checkout: KnownCheckout) -> Result<Base> {
+        let bytes = self.store.read_state(&checkout)?;
+        let state = State::load(&bytes).map_err(|error| {
+            let message = format!("a checkout's state {error}; commit with a named base, or check out again");
+            Error::corrupt(Subject::Store(self.store.location.clone()), message)
+        })?;
+        let record = &checkout.record;
+        let (image, root, layer) = (record.base, record.base_root, record.base_layer);
+        Ok(Base { image, root, layer, checkout: Some(checkout), state })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one commit, each used once")]
+    fn draft(
+        &self,
+        source: &SourceTree,
+        found: &[Found],
+        base: Base,
+        started: Timestamp,
+        session: &WriteSession,
+        reader: &ObjectReader,
+        options: &CommitOptions,
+    ) -> Result<Draft> {
+        let root = Root::open(reader, base.root)?;
+        let plan = base.plan(found, reader, &root)?;
+        let (firsts, members) = group_links(&plan.examine);
+        let correct = |path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>| {
+            let unset = base.state.get(path).map(|row| &row.unset).filter(|unset| !unset.is_empty());
+            unset.map_or(Ok(()), |unset| correct(reader, &root, path, unset, inode, xattrs))
+        };
+        let captured = ingest::capture(source, &firsts, session, self.store.options.threads, &correct)?;
+        let rows = base.rows(&firsts, &captured, &members);
+        let mut writer = session.writer()?;
+        let mut changes: BTreeMap<TreePath, Option<Entry>> = BTreeMap::new();
+        changes.extend(plan.gone.iter().map(|path| (path.clone(), None)));
+        for (found, captured) in firsts.into_iter().zip(captured) {
+            match members.get(&found.path) {
+                Some(members) => {
+                    let entries = tree::group::entries(&mut writer, captured.inode, members.clone())?;
+                    changes.extend(entries.into_iter().map(|(path, entry)| (path, Some(entry))));
+                }
+                None => {
+                    changes.insert(found.path, Some(Entry::Inode(captured.inode)));
+                }
+            }
+        }
+        let mut layer = LayerDraft { previous: Some(base.layer), created_by: "commit", ..LayerDraft::default() };
+        layer.count(reader, &root, &changes)?;
+        let new_root = tree::edit(reader, &mut writer, &root, changes)?;
+        writer.flush()?;
+        let state = base.checkout.map(|checkout| {
+            let segment = encode_segment(started, rows.iter(), &plan.gone);
+            StateUpdate { checkout, segment }
+        });
+        Ok(Draft {
+            root: new_root,
+            layer,
+            origin: OriginRecord::Commit,
+            parent: Some(base.image),
+            tags: options.tags.clone(),
+            comment: options.comment.clone(),
+            examined: plan.examine.len() as u64,
+            state,
+        })
+    }
+}
+
+impl Base {
+    /// A base that nothing vouches for: every path is read.
+    fn without_state(image: &ImageRecord) -> Self {
+        Self { image: image.id, root: image.root, layer: image.layer, checkout: None, state: State::default() }
+    }
+
+    fn plan(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Plan> {
+        let is_group = |stat: &Stat| stat.links > 1 && stat.kind != FileKind::Directory;
+        let changed: HashSet<&TreePath> = found
+            .iter()
+            .filter(|item| !self.state.trusts(&item.path, &item.stat))
+            .map(|item| &item.path)
+            .collect();
+        // One member that must be read makes the whole group be put together anew.
+        let groups: HashSet<(u64, u64)> = found
+            .iter()
+            .filter(|item| is_group(&item.stat) && changed.contains(&item.path))
+            .map(|item| (item.stat.device, item.stat.inode))
+            .collect();
+        let is_examined = |item: &&Found| {
+            changed.contains(&item.path)
+                || (is_group(&item.stat) && groups.contains(&(item.stat.device, item.stat.inode)))
+        };
+        let examine = found.iter().filter(is_examined).cloned().collect();
+        Ok(Plan { examine, gone: self.gone(found, reader, root)? })
+    }
+
+    fn gone(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Vec<TreePath>> {
+        let kept: BTreeMap<&TreePath, FileKind> = found.iter().map(|item| (&item.path, item.stat.kind)).collect();
+        if self.checkout.is_none() {
+            let paths = tree::iter(reader, root)?.map(|entry| entry.map(|(path, _)| path));
+            return paths.filter(|path| path.as_ref().map_or(true, |path| !kept.contains_key(path))).collect();
+        }
+        let has_directory = |path: &TreePath| {
+            path.parent().is_none_or(|parent| kept.get(&parent) == Some(&FileKind::Directory))
+        };
+        let is_gone = |path: &TreePath, row: &StateRow| {
+            // What was never made is not missing, as long as there is a directory that it would be in.
+            !kept.contains_key(path) && !(row.unset.omitted && has_directory(path))
+        };
+        Ok(self.state.iter().filter(|(path, row)| is_gone(path, row)).map(|(path, _)| path.clone()).collect())
+    }
+
+    /// The rows of what was read, for the next commit.
+    fn rows(
+        &self,
+        firsts: &[Found],
+        captured: &[Captured],
+        members: &BTreeMap<TreePath, BTreeSet<TreePath>>,
+    ) -> BTreeMap<TreePath, StateRow> {
+        let mut rows = BTreeMap::new();
+        for (found, captured) in firsts.iter().zip(captured) {
+            let (stat, inode) = (&captured.stat, &captured.inode);
+            let differs = (stat.uid, stat.gid) != (inode.uid, inode.gid);
+            let mode_differs = stat.mode != inode.mode && stat.kind != FileKind::Symlink;
+            let unset = Unset {
+                owner: differs.then_some((stat.uid, stat.gid)),
+                mode: mode_differs.then_some(stat.mode),
+                xattrs: self.state.get(&found.path).map(|row| row.unset.xattrs.clone()).unwrap_or_default(),
+                omitted: false,
+            };
+            let row = StateRow::new(stat, unset);
+            for member in members.get(&found.path).into_iter().flatten() {
+                rows.insert(member.clone(), row.clone());
+            }
+            rows.insert(found.path.clone(), row);
+        }
+        rows
+    }
+}
+
+/// Takes from the base what the checkout could not set and nobody set since.
+fn correct(
+    reader: &ObjectReader,
+    root: &Root,
+    path: &TreePath,
+    unset: &Unset,
+    inode: &mut Inode,
+    xattrs: &mut Vec<Xattr>,
+) -> Result<()> {
+    let Some((_, base)) = tree::group::resolve(reader, root, path)? else { return Ok(()) };
+    if unset.owner == Some((inode.uid, inode.gid)) {
+        (inode.uid, inode.gid) = (base.uid, base.gid);
+    }
+    if unset.mode == Some(inode.mode) {
+        inode.mode = base.mode;
+    }
+    if !unset.xattrs.is_empty() {
+        let kept = Xattrs::read(reader, &base.xattrs)?;
+        for name in &unset.xattrs {
+            let is_missing = xattrs.iter().all(|(found, _)| found != name);
+            if let Some(value) = kept.get(name).filter(|_| is_missing) {
+                xattrs.push((name.clone(), value.to_vec()));
+            }
+        }
+    }
+    Ok(())
+}
+
+impl LayerDraft {
+    /// Counts what the changes do to the base.
+    fn count(
+        &mut self,
+        reader: &ObjectReader,
+        root: &Root,
+        changes: &BTreeMap<TreePath, Option<Entry>>,
+    ) -> Result<()> {
+        for (path, after) in changes {
+            let before = tree::get(reader, root, path)?;
+            match (&before, after) {
+                (before, after) if before == after => continue,
+                (None, Some(_)) => self.added += 1,
+                (Some(_), Some(_)) => self.modified += 1,
+                (_, None) => self.removed += 1,
+            }
+            self.changed_bytes += after.as_ref().map_or(0, Entry::file_bytes);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Looking inside images without checking them out, and comparing them.
+
+use std::io::Read;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result, Subject};
+use crate::path::{TreePath, escape_bytes};
+use crate::tree::content::ContentReader;
+use crate::tree::{self, Entry, Inode, InodeKind, Root, Timestamp};
+
+use super::image::Image;
+
+/// Links followed on the way to one path, as Linux does.
+const MAX_LINKS: usize = 40;
+
+/// What kind of file an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+}
+
+/// One path of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryInfo {
+    /// The path, absolute in the image; odd bytes are escaped.
+    pub path: TreePath,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Permission bits with setuid, setgid and sticky.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// When its content last changed: seconds since 1970.
+    pub mtime_seconds: i64,
+    /// And nanoseconds.
+    pub mtime_nanos: u32,
+    /// Bytes of a file's content; nothing for all else.
+    pub size: u64,
+    /// Where a symbolic link points, escaped.
+    pub target: Option<String>,
+    /// The least other name of the same inode, where this is a further one.
+    pub hard_link_to: Option<TreePath>,
+}
+
+/// How two images differ at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DifferenceKind {
+    /// Only the second has it.
+    Added,
+    /// Only the first has it.
+    Removed,
+    /// Both have it, and it differs.
+    Modified,
+}
+
+/// One path at which two images differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The path.
+    pub path: TreePath,
+    /// How they differ.
+    pub kind: DifferenceKind,
+    /// What is different, where it is in both: `type`, `content`, `mode`, `owner`, `mtime`, `xattrs`, `target`, `device`,
+    /// `links`.
+    pub what: Vec<&'static str>,
+    /// Bytes of content in the first.
+    pub size_before: u64,
+    /// Bytes of content in the second.
+    pub size_after: u64,
+}
+
+impl Image {
+    /// The entry at `path`, or for a directory what it holds, by name. Links on the way are followed inside the image;
+    /// the last component is not.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound), and [`Invalid`](crate::ErrorKind::Invalid) for a path through
+    /// something that is no directory.
+    pub fn list(&self, path: &TreePath) -> Result<Vec<EntryInfo>> {
+        let root = self.root()?;
+        let (path, entry) = self.locate(&root, path, false)?;
+        if !entry.is_directory() {
+            return Ok(vec![self.entry_info(&root, path, entry)?]);
+        }
+        tree::children(&self.reader, &root, &path)?
+            .map(|child| child.and_then(|(path, entry)| self.entry_info(&root, path, entry)))
+            .collect()
+    }
+
+    /// A file's content as a stream. Links are followed inside the image.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound), and [`Invalid`](crate::ErrorKind::Invalid) for what is no
+    /// regular file.
+    pub fn read_file(&self, path: &TreePath) -> Result<impl Read + use<>> {
+        let root = self.root()?;
+        let (path, _) = self.locate(&root, path, true)?;
+        match tree::group::resolve(&self.reader, &root, &path)? {
+            Some((_, Inode { kind: InodeKind::File(content), .. })) => {
+                Ok(ContentReader::new(self.reader.clone(), &content).into_stream())
+            }
+            Some((_, Inode { kind: InodeKind::Directory, .. })) => Err(self.wrong(&path, "is a directory, not a file")),
+            _ => Err(self.wrong(&path, "is no regular file")),
+        }
+    }
+
+    /// Every path at which `other` differs from this image, ascending; the cost follows the difference.
+    pub fn diff(&self, other: &Self) -> Result<impl Iterator<Item = Result<Difference>> + use<>> {
+        let (before, after) = (self.root()?, other.root()?);
+        // The later of the two views has the objects of both: nothing that an image needs ever leaves a view.
+        let source = if self.id() > other.id() { &self.reader } else { &other.reader };
+        Ok(tree::diff(source.clone(), &before, &after)?.map(|change| change.map(|change| difference(&change))))
+    }
+
+    fn wrong(&self, path: &TreePath, message: &str) -> Error {
+        Error::invalid(Subject::Path(path.clone()), message)
+    }
+
+    /// The path that `wanted` leads to, and its entry.
+    fn locate(&self, root: &Root, wanted: &TreePath, follow_last: bool) -> Result<(TreePath, Entry)> {
+        let missing = || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
+        let mut here = TreePath::root();
+        let mut entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
+        let mut ahead: Vec<Vec<u8>> = wanted.components().map(<[u8]>::to_vec).collect();
+        ahead.reverse();
+        let mut links_left = MAX_LINKS;
+        while let Some(name) = ahead.pop() {
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    here = here.parent().unwrap_or_default();
+                    entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
+                    continue;
+                }
+                _ if !entry.is_directory() => return Err(self.wrong(&here, "is not a directory")),
+                _ => {}
+            }
+            let next = here.join(&name).map_err(|error| self.wrong(wanted, &error.to_string()))?;
+            let found = tree::get(&self.reader, root, &next)?.ok_or_else(missing)?;
+            let target = self.symlink_target(root, &next, &found)?.filter(|_| follow_last || !ahead.is_empty());
+            let Some(target) = target else {
+                (here, entry) = (next, found);
+                continue;
+            };
+            links_left = links_left.checked_sub(1).ok_or_else(|| self.wrong(wanted, "leads through too many links"))?;
+            if target.starts_with(b"/") {
+                here = TreePath::root();
+                entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
+            }
+            ahead.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+        }
+        Ok((here, entry))
+    }
+
+    fn symlink_target(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<Option<Box<[u8]>>> {
+        let inode = match entry {
+            Entry::Inode(inode) => Some(inode.clone()),
+            Entry::HardLink(_) => tree::group::resolve(&self.reader, root, path)?.map(|(_, inode)| inode),
+        };
+        Ok(match inode.map(|inode| inode.kind) {
+            Some(InodeKind::Symlink(target)) => Some(target),
+            _ => None,
+        })
+    }
+
+    fn entry_info(&self, root: &Root, path: TreePath, entry: Entry) -> Result<EntryInfo> {
+        let (inode, hard_link_to) = match entry {
+            Entry::Inode(inode) => (inode, None),
+            Entry::HardLink(first) => {
+                let (_, inode) = tree::group::resolve(&self.reader, root, &path)?
+                    .ok_or_else(|| Error::corrupt(Subject::Path(path.clone()), "links to nothing"))?;
+                (inode, Some(first))
+            }
+        };
+        let Inode { mode, uid, gid, mtime: Timestamp { seconds, nanos }, kind, .. } = inode;
+        let (kind, size, target) = match kind {
+            InodeKind::Directory => (EntryKind::Directory, 0, None),
+            InodeKind::File(content) => (EntryKind::File, content.size, None),
+            InodeKind::Symlink(target) => (EntryKind::Symlink, 0, Some(escape_bytes(&target))),
+            InodeKind::CharDevice { .. } => (EntryKind::CharDevice, 0, None),
+            InodeKind::BlockDevice { .. } => (EntryKind::BlockDevice, 0, None),
+            InodeKind::Fifo => (EntryKind::Fifo, 0, None),
+            InodeKind::Socket => (EntryKind::Socket, 0, None),
+        };
+        let (mtime_seconds, mtime_nanos) = (seconds, nanos);
+        Ok(EntryInfo { path, kind, mode, uid, gid, mtime_seconds, mtime_nanos, size, target, hard_link_to })
+    }
+}
+
+fn difference(change: &tree::Change) -> Difference {
+    let (before, after) = (change.before.as_ref(), change.after.as_ref());
+    let kind = match (before, after) {
+        (None, _) => DifferenceKind::Added,
+        (_, None) => DifferenceKind::Removed,
+        _ => DifferenceKind::Modified,
+    };
+    let what = match (before, after) {
+        (Some(before), Some(after)) => what_differs(before, after),
+        _ => Vec::new(),
+    };
+    let size = |entry: Option<&Entry>| entry.map_or(0, Entry::file_bytes);
+    Difference { path: change.path.clone(), kind, what, size_before: size(before), size_after: size(after) }
+}
+
+fn what_differs(before: &Entry, after: &Entry) -> Vec<&'static str> {
+    let (Some(a), Some(b)) = (before.as_inode(), after.as_inode()) else { return vec!["links"] };
+    let content = match (&a.kind, &b.kind) {
+        (InodeKind::File(a), InodeKind::File(b)) => (a != b).then_some("content"),
+        (InodeKind::Symlink(a), InodeKind::Symlink(b)) => (a != b).then_some("target"),
+        (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => Some("type"),
+        (a, b) => (a != b).then_some("device"),
+    };
+    let parts = [
+        content,
+        (a.mode != b.mode).then_some("mode"),
+        ((a.uid, a.gid) != (b.uid, b.gid)).then_some("owner"),
+        (a.mtime != b.mtime).then_some("mtime"),
+        (a.xattrs != b.xattrs).then_some("xattrs"),
+        (a.links != b.links).then_some("links"),
+    ];
+    parts.into_iter().flatten().collect()
+}
