@@ -115,6 +115,12 @@ impl Splitter {
         Self { cutter: Cutter::new(), buffer: Vec::new(), settled: 0, hole: 0, before: 0 }
     }
 
+    /// Bytes of the file so far; at most `u64::MAX`.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.before.saturating_add(self.open_bytes() as u64)
+    }
+
     /// The next bytes of the file.
     pub fn push<E>(
         &mut self,
@@ -245,4 +251,4 @@ impl Cutter {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -6,20 +6,25 @@
 //! equal roots. Reaches objects through [`ObjectSource`](crate::object::ObjectSource) and
 //! [`ObjectSink`](crate::object::ObjectSink) and does no I/O.
 
+pub mod content;
 mod cursor;
 mod diff;
 mod edit;
 mod entries;
 pub(crate) mod entry;
+pub mod group;
+pub mod links;
 mod node;
 mod prefix;
 mod shape;
+pub mod xattr;
 
 pub use diff::{Change, Diff, diff};
 pub use edit::{build, edit, empty};
 pub use entries::{Children, Entries, children, get, iter, range, subtree, summary};
 pub use entry::{Body, Content, Entry, Inode, InodeKind, MAX_TARGET_BYTES, Timestamp};
 pub use node::Root;
+pub use xattr::Xattrs;
 
 #[cfg(test)]
 mod tests;
