@@ -1,8 +1,8 @@
 //! layerstone
 
 mod catalog;
-mod disk;
 pub mod chunk;
+mod disk;
 pub mod error;
 pub mod format;
 mod host;

@@ -242,12 +242,19 @@ pub(crate) enum FilePiece<'b> {
 impl SourceFile {
     /// The file changed while it was looked at.
     fn changed(&self) -> Error {
-        Error::conflict(Subject::Host(self.host_path.clone()), "changed while it was read; try again when it is quiet")
+        Error::conflict(
+            Subject::Host(self.host_path.clone()),
+            "changed while it was read; try again when it is quiet",
+        )
     }
 
     /// Hands the whole content to `take`, in order: what the file system knows to be holes without reading them.
     /// `buf` is the size of a read. A file that changes meanwhile is an error.
-    pub(crate) fn read(&self, buf: &mut [u8], mut take: impl FnMut(FilePiece<'_>) -> Result<()>) -> Result<()> {
+    pub(crate) fn read(
+        &self,
+        buf: &mut [u8],
+        mut take: impl FnMut(FilePiece<'_>) -> Result<()>,
+    ) -> Result<()> {
         let io = |error| failed(self.host_path.clone(), "read it", error);
         let size = self.stat.size;
         let is_sparse = self.stat.allocated_bytes < size;
@@ -266,10 +273,11 @@ impl SourceFile {
             };
             while position < data_end {
                 let want = usize::try_from(data_end - position).unwrap_or(usize::MAX).min(buf.len());
-                let read = match rustix::io::pread(&self.file, buf.get_mut(..want).unwrap_or_default(), position) {
-                    Err(Errno::INTR) => continue,
-                    other => other.map_err(io)?,
-                };
+                let read =
+                    match rustix::io::pread(&self.file, buf.get_mut(..want).unwrap_or_default(), position) {
+                        Err(Errno::INTR) => continue,
+                        other => other.map_err(io)?,
+                    };
                 if read == 0 {
                     return Err(self.changed());
                 }

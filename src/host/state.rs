@@ -97,7 +97,8 @@ impl State {
             if decoder.raw(4)? != MAGIC || decoder.u8()? != VERSION {
                 return Err(DecodeError::UnknownTag);
             }
-            let len = usize::try_from(u64::from_le_bytes(decoder.array()?)).map_err(|_| DecodeError::BadNumber)?;
+            let len =
+                usize::try_from(u64::from_le_bytes(decoder.array()?)).map_err(|_| DecodeError::BadNumber)?;
             let check = decoder.array::<16>()?;
             let body = decoder.raw(len)?;
             if !blake3::hash(body).as_bytes().starts_with(&check) {

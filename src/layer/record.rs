@@ -38,8 +38,9 @@ pub struct LayerRecord {
 impl LayerRecord {
     /// Stores the record.
     pub fn write(&self, sink: &mut impl ObjectSink) -> Result<ObjectId> {
-        let bytes = record::encode_object(self)
-            .map_err(|error| Error::invalid(Subject::Argument("comment"), format!("the layer record {error}")))?;
+        let bytes = record::encode_object(self).map_err(|error| {
+            Error::invalid(Subject::Argument("comment"), format!("the layer record {error}"))
+        })?;
         sink.put(ObjectKind::Layer, &bytes)
     }
 

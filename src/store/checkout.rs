@@ -140,7 +140,9 @@ impl Inner {
             file.sync()?;
             self.disk.sync_dir(CHECKOUTS)
         };
-        write().map_err(|error| Error::io(Subject::Store(self.location.clone()), "write a checkout's state", error))
+        write().map_err(|error| {
+            Error::io(Subject::Store(self.location.clone()), "write a checkout's state", error)
+        })
     }
 
     /// A state file's committed bytes.
@@ -155,7 +157,9 @@ impl Inner {
             file.read_at(&mut bytes, 0)?;
             Ok(bytes)
         };
-        read().map_err(|error| Error::io(Subject::Store(self.location.clone()), "read a checkout's state", error))
+        read().map_err(|error| {
+            Error::io(Subject::Store(self.location.clone()), "read a checkout's state", error)
+        })
     }
 
     /// Makes the checkout one of `image`, with `segment` added to its state. The append is durable before the
@@ -238,7 +242,8 @@ pub(super) fn file_time() -> Timestamp {
 }
 
 fn report(written: &Written, bytes: u64) -> CheckoutReport {
-    let mut report = CheckoutReport { entries: written.rows.len() as u64, bytes, ..CheckoutReport::default() };
+    let mut report =
+        CheckoutReport { entries: written.rows.len() as u64, bytes, ..CheckoutReport::default() };
     for row in written.rows.values() {
         report.owners_unset += u64::from(row.unset.owner.is_some());
         report.modes_unset += u64::from(row.unset.mode.is_some());

@@ -84,7 +84,10 @@ impl Project {
             (Some(checkout), Some(named)) if named.id == checkout.base() => self.base_by_state(checkout),
             (_, Some(named)) => Ok(Base::without_state(&named)),
             (None, None) => {
-                let message = format!("is no checkout that project '{}' knows; name the image it is based on", self.name);
+                let message = format!(
+                    "is no checkout that project '{}' knows; name the image it is based on",
+                    self.name
+                );
                 Err(Error::invalid(Subject::Host(directory.to_owned()), message))
             }
         }
@@ -135,7 +138,8 @@ impl Project {
                 }
             }
         }
-        let mut layer = LayerDraft { previous: Some(base.layer), created_by: "commit", ..LayerDraft::default() };
+        let mut layer =
+            LayerDraft { previous: Some(base.layer), created_by: "commit", ..LayerDraft::default() };
         layer.count(reader, &root, &changes)?;
         let new_root = tree::edit(reader, &mut writer, &root, changes)?;
         writer.flush()?;
@@ -159,7 +163,13 @@ impl Project {
 impl Base {
     /// A base that nothing vouches for: every path is read.
     fn without_state(image: &ImageRecord) -> Self {
-        Self { image: image.id, root: image.root, layer: image.layer, checkout: None, state: State::default() }
+        Self {
+            image: image.id,
+            root: image.root,
+            layer: image.layer,
+            checkout: None,
+            state: State::default(),
+        }
     }
 
     fn plan(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Plan> {
@@ -184,10 +194,13 @@ impl Base {
     }
 
     fn gone(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Vec<TreePath>> {
-        let kept: BTreeMap<&TreePath, FileKind> = found.iter().map(|item| (&item.path, item.stat.kind)).collect();
+        let kept: BTreeMap<&TreePath, FileKind> =
+            found.iter().map(|item| (&item.path, item.stat.kind)).collect();
         if self.checkout.is_none() {
             let paths = tree::iter(reader, root)?.map(|entry| entry.map(|(path, _)| path));
-            return paths.filter(|path| path.as_ref().map_or(true, |path| !kept.contains_key(path))).collect();
+            return paths
+                .filter(|path| path.as_ref().map_or(true, |path| !kept.contains_key(path)))
+                .collect();
         }
         let has_directory = |path: &TreePath| {
             path.parent().is_none_or(|parent| kept.get(&parent) == Some(&FileKind::Directory))

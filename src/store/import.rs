@@ -125,7 +125,9 @@ impl Project {
         let mut entries = BTreeMap::new();
         for (found, captured) in firsts.into_iter().zip(captured) {
             match members.get(&found.path) {
-                Some(members) => entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?),
+                Some(members) => {
+                    entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?)
+                }
                 None => {
                     entries.insert(found.path, Entry::Inode(captured.inode));
                 }
@@ -157,7 +159,8 @@ impl Project {
             }
             Ok((draft, Prepared::New(record))) => {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
-                let (record, is_new) = self.store.publish(session, |tx| self.publish_image(tx, &draft, record))?;
+                let (record, is_new) =
+                    self.store.publish(session, |tx| self.publish_image(tx, &draft, record))?;
                 Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
             }
         }
@@ -204,8 +207,9 @@ impl Project {
             logical_bytes: draft.root.bytes(),
             comment: draft.comment.clone(),
         };
-        let bytes = record::encode_object(&image)
-            .map_err(|error| Error::invalid(Subject::Argument("comment"), format!("the image record {error}")))?;
+        let bytes = record::encode_object(&image).map_err(|error| {
+            Error::invalid(Subject::Argument("comment"), format!("the image record {error}"))
+        })?;
         writer.put(ObjectKind::Image, &bytes)?;
         writer.flush()?;
         Ok(Prepared::New(image))
@@ -225,7 +229,12 @@ impl Project {
     }
 
     /// Makes the image visible, or gives the one that a racer published meanwhile.
-    fn publish_image(&self, tx: &mut WriteTx, draft: &Draft, record: ImageRecord) -> Result<(ImageRecord, bool)> {
+    fn publish_image(
+        &self,
+        tx: &mut WriteTx,
+        draft: &Draft,
+        record: ImageRecord,
+    ) -> Result<(ImageRecord, bool)> {
         self.check(tx)?;
         let (record, is_new) = match self.known_image(tx, draft)? {
             Some(known) => (known, false),
@@ -256,7 +265,13 @@ enum Prepared {
     New(ImageRecord),
 }
 
-fn report(record: &ImageRecord, draft: &Draft, is_new: bool, new_bytes: u64, stored_bytes: u64) -> WriteReport {
+fn report(
+    record: &ImageRecord,
+    draft: &Draft,
+    is_new: bool,
+    new_bytes: u64,
+    stored_bytes: u64,
+) -> WriteReport {
     WriteReport {
         image: record.id,
         is_new,
@@ -284,7 +299,8 @@ pub(super) fn group_links(found: &[Found]) -> (Vec<Found>, BTreeMap<TreePath, BT
                 firsts.push(item.clone());
             }
             std::collections::hash_map::Entry::Occupied(first) => {
-                let group = members.entry(first.get().clone()).or_insert_with(|| [first.get().clone()].into());
+                let group =
+                    members.entry(first.get().clone()).or_insert_with(|| [first.get().clone()].into());
                 group.insert(item.path.clone());
             }
         }

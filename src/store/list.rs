@@ -154,10 +154,15 @@ impl<'t> ScopeImages<'t> {
     fn read_page(&mut self) -> Result<()> {
         let mut page = Vec::new();
         let after = self.after.map(|id| (self.scope, id));
-        self.tx.scan::<Images>(&key_bytes(&self.scope), after.as_ref(), Direction::Descending, |_, record| {
-            page.push(record);
-            Ok(if page.len() < PAGE_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
-        })?;
+        self.tx.scan::<Images>(
+            &key_bytes(&self.scope),
+            after.as_ref(),
+            Direction::Descending,
+            |_, record| {
+                page.push(record);
+                Ok(if page.len() < PAGE_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            },
+        )?;
         self.is_last = page.len() < PAGE_ROWS;
         self.after = page.last().map(|record| record.id).or(self.after);
         self.page = page.into_iter();

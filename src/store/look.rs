@@ -115,7 +115,9 @@ impl Image {
             Some((_, Inode { kind: InodeKind::File(content), .. })) => {
                 Ok(ContentReader::new(self.reader.clone(), &content).into_stream())
             }
-            Some((_, Inode { kind: InodeKind::Directory, .. })) => Err(self.wrong(&path, "is a directory, not a file")),
+            Some((_, Inode { kind: InodeKind::Directory, .. })) => {
+                Err(self.wrong(&path, "is a directory, not a file"))
+            }
             _ => Err(self.wrong(&path, "is no regular file")),
         }
     }
@@ -125,7 +127,8 @@ impl Image {
         let (before, after) = (self.root()?, other.root()?);
         // The later of the two views has the objects of both: nothing that an image needs ever leaves a view.
         let source = if self.id() > other.id() { &self.reader } else { &other.reader };
-        Ok(tree::diff(source.clone(), &before, &after)?.map(|change| change.map(|change| difference(&change))))
+        Ok(tree::diff(source.clone(), &before, &after)?
+            .map(|change| change.map(|change| difference(&change))))
     }
 
     fn wrong(&self, path: &TreePath, message: &str) -> Error {
@@ -134,7 +137,8 @@ impl Image {
 
     /// The path that `wanted` leads to, and its entry.
     fn locate(&self, root: &Root, wanted: &TreePath, follow_last: bool) -> Result<(TreePath, Entry)> {
-        let missing = || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
+        let missing =
+            || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
         let mut here = TreePath::root();
         let mut entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
         let mut ahead: Vec<Vec<u8>> = wanted.components().map(<[u8]>::to_vec).collect();
@@ -153,12 +157,15 @@ impl Image {
             }
             let next = here.join(&name).map_err(|error| self.wrong(wanted, &error.to_string()))?;
             let found = tree::get(&self.reader, root, &next)?.ok_or_else(missing)?;
-            let target = self.symlink_target(root, &next, &found)?.filter(|_| follow_last || !ahead.is_empty());
+            let target =
+                self.symlink_target(root, &next, &found)?.filter(|_| follow_last || !ahead.is_empty());
             let Some(target) = target else {
                 (here, entry) = (next, found);
                 continue;
             };
-            links_left = links_left.checked_sub(1).ok_or_else(|| self.wrong(wanted, "leads through too many links"))?;
+            links_left = links_left
+                .checked_sub(1)
+                .ok_or_else(|| self.wrong(wanted, "leads through too many links"))?;
             if target.starts_with(b"/") {
                 here = TreePath::root();
                 entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;

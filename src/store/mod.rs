@@ -31,13 +31,13 @@ use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::session::WrittenFrame;
 use crate::pack::{PACKS, SEGMENTS};
 
-use gate::{Gate, OpenCatalog};
 pub use checkout::{CheckoutOptions, CheckoutReport};
 pub use commit::CommitOptions;
-pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
+use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 pub use list::{ImagePage, ListOptions};
+pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
 pub use options::StoreOptions;
 pub use project::{Project, ProjectInfo};
 pub use resolve::{Resolved, Scope};

@@ -51,10 +51,13 @@ impl Checkout {
         let name = destination
             .file_name()
             .ok_or_else(|| Error::invalid(subject(), "has no last component; name a new directory"))?;
-        let folder = destination.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            destination.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let parent = match openat(CWD, folder, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Err(Error::not_found(Subject::Host(folder.to_owned()), "no such directory")),
+            Err(Errno::NOENT) => {
+                return Err(Error::not_found(Subject::Host(folder.to_owned()), "no such directory"));
+            }
             other => other.map_err(|error| failed(folder.to_owned(), "open the directory", error))?,
         };
         check_is_free(&parent, name, destination)?;
@@ -89,7 +92,8 @@ impl Checkout {
 
     /// The metadata of the checkout's own directory.
     pub(crate) fn root_stat(&self) -> Result<Stat> {
-        Stat::of(&self.root, b"").map_err(|error| failed(self.destination.clone(), "read its metadata", error))
+        Stat::of(&self.root, b"")
+            .map_err(|error| failed(self.destination.clone(), "read its metadata", error))
     }
 
     /// Puts the finished tree in place; with `sync`, all of it is durable before.

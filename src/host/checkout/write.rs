@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -52,7 +54,8 @@ impl Checkout {
         content: &impl ContentSource,
         options: WriteOptions,
     ) -> Result<Written> {
-        let is_directory = |item: &Item| matches!(item, Item::Inode(inode, _) if inode.kind == InodeKind::Directory);
+        let is_directory =
+            |item: &Item| matches!(item, Item::Inode(inode, _) if inode.kind == InodeKind::Directory);
         let (directories, others): (Vec<_>, Vec<_>) = items.iter().partition(|(_, item)| is_directory(item));
         for (path, _) in directories.iter().filter(|(path, _)| !path.is_root()) {
             mkdirat(&self.root, path.to_relative(), Mode::from_raw_mode(0o700))
@@ -179,7 +182,9 @@ impl EntryWriter<'_> {
             InodeKind::Symlink(target) => symlinkat(&**target, parent, name),
             InodeKind::Fifo => mknodat(parent, name, FileType::Fifo, private, 0),
             InodeKind::Socket => mknodat(parent, name, FileType::Socket, private, 0),
-            InodeKind::CharDevice { .. } | InodeKind::BlockDevice { .. } if !options.devices => Err(Errno::PERM),
+            InodeKind::CharDevice { .. } | InodeKind::BlockDevice { .. } if !options.devices => {
+                Err(Errno::PERM)
+            }
             InodeKind::CharDevice { major, minor } => {
                 mknodat(parent, name, FileType::CharacterDevice, private, makedev(*major, *minor))
             }
