@@ -166,6 +166,27 @@ impl Error {
         Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source.into())
     }
 
+    /// A wrong use of a command or an option, named by `argument`.
+    #[must_use]
+    pub fn usage(argument: &'static str, message: impl Into<String>) -> Self {
+        Self::invalid(Subject::Argument(argument), message)
+    }
+
+    /// An operating-system failure at a path of the host, while doing `action` ("open it").
+    #[must_use]
+    pub fn host(path: &std::path::Path, action: &str, source: std::io::Error) -> Self {
+        Self::io(Subject::Host(path.to_owned()), action, source)
+    }
+
+    /// The error behind a failed read of one of this crate's streams.
+    #[must_use]
+    pub fn from_stream(error: std::io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(error) => error,
+            Err(error) => Self::io(Subject::Argument("stream"), "read it", error),
+        }
+    }
+
     pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
         self.0.source = Some(source.into());
         self

@@ -4,6 +4,7 @@
 //! of processes share a store; what takes long (reading a source, writing a checkout) happens outside the lock,
 //! under a lease.
 
+mod archive;
 mod checkout;
 mod commit;
 mod gate;

@@ -1,0 +1,32 @@
+# The recipes that people and CI run. `just` alone lists them.
+
+default:
+    @just --list
+
+# Everything that must hold before a change lands
+ci: fmt lint test doc tour
+
+fmt:
+    cargo fmt --check
+
+lint:
+    cargo clippy --all-targets --all-features -- -D warnings
+
+# All tests; with nextest where it is installed
+test:
+    if command -v cargo-nextest >/dev/null; then cargo nextest run --all-features; else cargo test --all-features --all-targets; fi
+    cargo test --all-features --doc
+
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+# The main job on a real directory
+tour directory="/usr/share":
+    cargo run --release --example tour -- {{directory}}
+
+bench:
+    cargo bench
+
+# Runs one fuzz target: `just fuzz tar`
+fuzz name seconds="60":
+    cargo fuzz run --sanitizer none {{name}} -- -max_total_time={{seconds}}

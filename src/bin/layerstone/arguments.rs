@@ -1,0 +1,261 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
+
+/// Keep file-system images: import, change, commit, tag, compare, check out.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// Directory of the store; made on first use [default: layerstone in the user's data directory]
+    #[arg(long, env = "LAYERSTONE_STORE", value_name = "DIR", global = true)]
+    pub(crate) store: Option<PathBuf>,
+    /// Project to work in; `public` is the scope that all projects read [default: default]
+    #[arg(long, env = "LAYERSTONE_PROJECT", value_name = "NAME", global = true)]
+    pub(crate) project: Option<ProjectName>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Seconds to wait for another process that holds the store
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds, global = true)]
+    pub(crate) lock_timeout: f64,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make, list or remove projects
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Import a directory or a root file system tar; prints the image's UUID last
+    Import(ImportArguments),
+    /// Give an image tags, or take one away
+    Tag(TagArguments),
+    /// Remove one tag, or all tags of an image
+    Untag(UntagArguments),
+    /// List images, newest first
+    Images(ImagesArguments),
+    /// Show all that is known of images
+    Inspect {
+        /// UUIDs, tags or names
+        #[arg(required = true)]
+        images: Vec<ImageRef>,
+    },
+    /// Show the steps that led to an image, newest first
+    History {
+        /// UUID, tag or name
+        image: ImageRef,
+    },
+    /// Show where two images differ
+    Diff {
+        /// The image before
+        before: ImageRef,
+        /// The image after
+        after: ImageRef,
+    },
+    /// List a directory of an image
+    Ls {
+        /// UUID, tag or name
+        image: ImageRef,
+        /// Path in the image
+        #[arg(default_value = "/", value_parser = tree_path)]
+        path: TreePath,
+    },
+    /// Print a file of an image
+    Cat {
+        /// UUID, tag or name
+        image: ImageRef,
+        /// Path in the image
+        #[arg(value_parser = tree_path)]
+        path: TreePath,
+    },
+    /// Write an image as real files
+    Checkout(CheckoutArguments),
+    /// Commit a changed checkout as a new image; prints the image's UUID last
+    Commit(CommitArguments),
+    /// Write an image as a tar of its root file system
+    Export {
+        /// UUID, tag or name
+        image: ImageRef,
+        /// File to write [default: standard output]
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Remove a tag, and its image with the last one; or by UUID the image
+    Rm {
+        /// UUIDs, tags or names
+        #[arg(required = true)]
+        images: Vec<ImageRef>,
+        /// Remove an image by UUID though it has several tags
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// Make a project
+    Create {
+        /// Its name
+        name: ProjectName,
+    },
+    /// List projects
+    Ls,
+    /// Remove a project
+    Rm {
+        /// Its name
+        name: ProjectName,
+        /// Remove it with its images and tags
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceFormat {
+    /// A directory
+    Dir,
+    /// A tar, plain or compressed with gzip or zstd
+    Tar,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// A directory, a tar file, or `-` for a tar on standard input
+    pub(crate) source: PathBuf,
+    /// Tag for the image; may be repeated
+    #[arg(long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<TagName>,
+    /// What the source is [default: what it looks like]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<SourceFormat>,
+    /// What to say of it in the history
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Print the UUID only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TagArguments {
+    /// Take the tag away instead: `tag -d [IMAGE] NAME`
+    #[arg(short, long)]
+    pub(crate) delete: bool,
+    /// Only if the tag now names this image, or `absent`
+    #[arg(long, value_name = "UUID", conflicts_with = "delete")]
+    pub(crate) expect: Option<String>,
+    /// Print the image's UUID only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image, then the tags
+    #[arg(required = true, value_name = "IMAGE NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UntagArguments {
+    /// Remove all tags of this image
+    #[arg(long, value_name = "IMAGE", conflicts_with = "name")]
+    pub(crate) all: Option<ImageRef>,
+    /// The tag to remove
+    #[arg(required_unless_present = "all")]
+    pub(crate) name: Option<TagName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArguments {
+    /// Only images with a tag that begins so
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
+    /// Also images without tags
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only images made since: a moment (2026-01-31, 2026-01-31T12:00:00Z) or an age (90s 30m 12h 1d 2w)
+    #[arg(long, value_parser = moment)]
+    pub(crate) since: Option<Moment>,
+    /// Only images made before: a moment or an age
+    #[arg(long, value_parser = moment)]
+    pub(crate) until: Option<Moment>,
+    /// At most so many; 0 for all
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) limit: usize,
+    /// Print UUIDs only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckoutArguments {
+    /// UUID, tag or name
+    pub(crate) image: ImageRef,
+    /// Directory to write: absent, or empty
+    pub(crate) directory: PathBuf,
+    /// Make device nodes
+    #[arg(long)]
+    pub(crate) devices: bool,
+    /// Set every extended attribute, not only ACLs, user.* and security.capability
+    #[arg(long)]
+    pub(crate) all_xattrs: bool,
+    /// Make the directory durable before it appears
+    #[arg(long)]
+    pub(crate) fsync: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CommitArguments {
+    /// The directory
+    pub(crate) directory: PathBuf,
+    /// The image it is a changed copy of; a checkout knows its own
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<ImageRef>,
+    /// Tag for the image; may be repeated
+    #[arg(long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<TagName>,
+    /// What to say of it in the history
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Print the UUID only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|seconds| (0.0..1e9).contains(seconds))
+        .ok_or_else(|| "a number of seconds is expected".into())
+}
+
+fn tree_path(text: &str) -> Result<TreePath, String> {
+    TreePath::parse(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// A moment, or how long ago one was.
+fn moment(text: &str) -> Result<Moment, String> {
+    let age_ms = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit_ms = match unit {
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit_ms)
+    };
+    if let Some(age_ms) = age_ms() {
+        return Ok(Moment::from_unix_ms(Moment::now().unix_ms().saturating_sub(age_ms)));
+    }
+    let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let date = text.parse::<jiff::civil::Date>().ok()?;
+        date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    });
+    let ms = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_millisecond()).ok());
+    ms.map(Moment::from_unix_ms)
+        .ok_or_else(|| "a moment such as 2026-01-31 or 2026-01-31T12:00:00Z, or an age such as 90s 30m 12h 1d 2w, is expected".into())
+}

@@ -1,0 +1,286 @@
+//! The commands: arguments to library calls to output.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use layerstone::{
+    CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, Project, Store,
+    StoreOptions, TagName, TreePath, WriteReport,
+};
+use serde_json::json;
+
+use crate::Failure;
+use crate::arguments::{
+    Arguments, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments, ProjectCommand,
+    SourceFormat, TagArguments, UntagArguments,
+};
+use crate::output::Output;
+use crate::show;
+
+type Outcome = Result<(), Failure>;
+
+/// Runs one command.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let location = match arguments.store {
+        Some(store) => store,
+        None => default_store()?,
+    };
+    let timeout = Duration::from_secs_f64(arguments.lock_timeout);
+    let store = StoreOptions::default().lock_timeout(timeout).open(location)?;
+    let out = Output { json: arguments.json };
+    if let Command::Project(command) = arguments.command {
+        return projects(&store, &out, command);
+    }
+    let project = match &arguments.project {
+        None => store.default_project()?,
+        Some(name) if name.as_str() == layerstone::ProjectName::DEFAULT => store.default_project()?,
+        Some(name) => store.project(name)?,
+    };
+    match arguments.command {
+        Command::Project(_) => Ok(()),
+        Command::Import(arguments) => import(&project, &out, arguments),
+        Command::Tag(arguments) => tag(&project, &out, &arguments),
+        Command::Untag(arguments) => untag(&project, &out, arguments),
+        Command::Images(arguments) => images(&project, &out, arguments),
+        Command::Inspect { images } => inspect(&project, &images),
+        Command::History { image } => history(&project, &out, &image),
+        Command::Diff { before, after } => diff(&project, &out, &before, &after),
+        Command::Ls { image, path } => ls(&project, &out, &image, &path),
+        Command::Cat { image, path } => cat(&project, &image, &path),
+        Command::Checkout(arguments) => checkout(&project, &out, &arguments),
+        Command::Commit(arguments) => commit(&project, &out, arguments),
+        Command::Export { image, output } => export(&project, &image, output.as_deref()),
+        Command::Rm { images, force } => remove(&project, &out, &images, force),
+    }
+}
+
+fn default_store() -> Result<PathBuf, Failure> {
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
+    match data.or_else(home) {
+        Some(data) => Ok(data.join("layerstone")),
+        None => Err(usage("--store", "name the store's directory: there is no home directory to keep it in")),
+    }
+}
+
+fn usage(argument: &'static str, message: &str) -> Failure {
+    Failure::Store(Error::usage(argument, message))
+}
+
+fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
+    match command {
+        ProjectCommand::Create { name } => store.create_project(&name).map(drop)?,
+        ProjectCommand::Rm { name, force } => store.remove_project(&name, force)?,
+        ProjectCommand::Ls => {
+            let projects = store.projects()?;
+            if out.json {
+                return Ok(Output::json(&projects)?);
+            }
+            let row = |project: &layerstone::ProjectInfo| {
+                vec![project.name.to_string(), project.image_count.to_string(), project.created.to_string()]
+            };
+            Output::table(&["PROJECT", "IMAGES", "CREATED"], &[1], projects.iter().map(row).collect())?;
+        }
+    }
+    Ok(())
+}
+
+fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
+    if out.json {
+        return Ok(Output::json(report)?);
+    }
+    Ok(if quiet { Output::line(&report.image.to_string())? } else { show::written(report)? })
+}
+
+fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcome {
+    let ImportArguments { source, tags, format, message, quiet } = arguments;
+    let options = ImportOptions { tags, comment: message };
+    let is_stdin = source.as_os_str() == "-";
+    let is_tar = match format {
+        Some(format) => format == SourceFormat::Tar,
+        None => is_stdin || source.is_file(),
+    };
+    let report = match (is_tar, is_stdin) {
+        (true, true) => project.import_tar(io::stdin().lock(), &options)?,
+        (true, false) => project.import_tar(open(&source)?, &options)?,
+        (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
+        (false, false) => project.import_directory(&source, &options)?,
+    };
+    written(out, quiet, &report)
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::Store(Error::host(path, "open it", error)))
+}
+
+fn name(text: &str) -> Result<TagName, Failure> {
+    text.parse().map_err(|error| usage("NAME", &format!("'{}' {error}", text.escape_debug())))
+}
+
+fn tag(project: &Project, out: &Output, arguments: &TagArguments) -> Outcome {
+    let names = arguments.names.as_slice();
+    if arguments.delete {
+        let (image, tag) = match names {
+            [tag] => (None, tag),
+            [image, tag] => (Some(image.parse::<ImageRef>()?), tag),
+            _ => return Err(usage("tag -d", "an image, if any, and one tag are expected")),
+        };
+        let id = project.untag(&name(tag)?, image.as_ref())?;
+        return removed(out, &json!({ "untagged": [tag], "image": id }), &format!("untagged {tag}"));
+    }
+    let (Some((image, tags)), true) = (names.split_first(), names.len() > 1) else {
+        return Err(usage("tag", "an image and at least one tag are expected: layerstone tag IMAGE NAME…"));
+    };
+    let image = image.parse::<ImageRef>()?;
+    let tags = tags.iter().map(|tag| name(tag)).collect::<Result<Vec<_>, _>>()?;
+    let id = match (&arguments.expect, tags.as_slice()) {
+        (None, tags) => project.tag(&image, tags)?,
+        (Some(expected), [tag]) => {
+            let expected = match expected.as_str() {
+                "absent" => Expected::Absent,
+                text => match text.parse()? {
+                    ImageRef::Id(id) => Expected::Image(id),
+                    _ => return Err(usage("--expect", "an image's UUID or 'absent' is expected")),
+                },
+            };
+            project.tag_if(&image, tag, expected)?
+        }
+        (Some(_), _) => return Err(usage("--expect", "goes with one tag")),
+    };
+    if out.json {
+        return Ok(Output::json(&json!({ "image": id, "tags": tags }))?);
+    }
+    Ok(Output::line(&id.to_string())?)
+}
+
+fn untag(project: &Project, out: &Output, arguments: UntagArguments) -> Outcome {
+    let UntagArguments { all, name } = arguments;
+    let names = match (all, name) {
+        (Some(image), _) => project.untag_all(&image)?,
+        (None, Some(name)) => project.untag(&name, None).map(|_| vec![name])?,
+        (None, None) => Vec::new(),
+    };
+    let text: Vec<_> = names.iter().map(|name| format!("untagged {name}")).collect();
+    removed(out, &json!({ "untagged": names }), &text.join("\n"))
+}
+
+fn removed(out: &Output, value: &serde_json::Value, text: &str) -> Outcome {
+    Ok(match (out.json, text) {
+        (true, _) => Output::json(value)?,
+        (false, "") => {}
+        (false, text) => Output::line(text)?,
+    })
+}
+
+fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcome {
+    let ImagesArguments { prefix, all, since, until, limit, quiet } = arguments;
+    let limit = (limit > 0).then_some(limit);
+    let options = ListOptions { prefix, tagged_only: !all, since, until, limit, ..ListOptions::default() };
+    let page = project.images(&options)?;
+    match (out.json, quiet) {
+        (true, _) => Output::json(&page.images)?,
+        (false, true) => page.images.iter().try_for_each(|image| Output::line(&image.id.to_string()))?,
+        (false, false) => show::images(&page.images)?,
+    }
+    if page.next.is_some() {
+        Output::note(&format!("There are more images than {}; -n 0 shows all.", page.images.len()));
+    }
+    Ok(())
+}
+
+fn inspect(project: &Project, images: &[ImageRef]) -> Outcome {
+    let found = images.iter().map(|image| project.find(image)).collect::<Result<Vec<_>, _>>()?;
+    let infos: Vec<_> = found.iter().map(layerstone::Image::info).collect();
+    Ok(Output::json(&infos)?)
+}
+
+fn history(project: &Project, out: &Output, image: &ImageRef) -> Outcome {
+    let layers = project.find(image)?.history()?;
+    Ok(if out.json { Output::json(&layers)? } else { show::history(&layers)? })
+}
+
+fn diff(project: &Project, out: &Output, before: &ImageRef, after: &ImageRef) -> Outcome {
+    let (before, after) = (project.find(before)?, project.find(after)?);
+    let differences = before.diff(&after)?;
+    if out.json {
+        return Ok(Output::json(&differences.collect::<Result<Vec<_>, _>>()?)?);
+    }
+    for difference in differences {
+        show::difference(&difference?)?;
+    }
+    Ok(())
+}
+
+fn ls(project: &Project, out: &Output, image: &ImageRef, path: &TreePath) -> Outcome {
+    let entries = project.find(image)?.list(path)?;
+    Ok(if out.json { Output::json(&entries)? } else { show::entries(&entries)? })
+}
+
+fn cat(project: &Project, image: &ImageRef, path: &TreePath) -> Outcome {
+    let mut content = project.find(image)?.read_file(path)?;
+    let mut stdout = io::stdout().lock();
+    copy(&mut content, &mut stdout)?;
+    Ok(stdout.flush()?)
+}
+
+/// Copies a stream of the library; what fails in reading is the store's failure, not the output's.
+fn copy(from: &mut impl io::Read, to: &mut impl Write) -> Outcome {
+    let mut buf = vec![0; 256 << 10];
+    loop {
+        let read = match from.read(&mut buf) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) => return Err(Failure::Store(Error::from_stream(error))),
+        };
+        to.write_all(buf.get(..read).unwrap_or_default())?;
+    }
+}
+
+fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> Outcome {
+    let options = CheckoutOptions {
+        devices: arguments.devices,
+        all_xattrs: arguments.all_xattrs,
+        fsync: arguments.fsync,
+    };
+    let report = project.find(&arguments.image)?.check_out(&arguments.directory, options)?;
+    if out.json {
+        return Ok(Output::json(&report)?);
+    }
+    show::left_out(&report);
+    let size = crate::output::size(report.bytes);
+    Ok(Output::line(&format!(
+        "{} paths, {size} in files, in {}",
+        report.entries,
+        arguments.directory.display()
+    ))?)
+}
+
+fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
+    let CommitArguments { directory, base, tags, message, quiet } = arguments;
+    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message })?;
+    written(out, quiet, &report)
+}
+
+fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {
+    let image = project.find(image)?;
+    match output {
+        Some(path) => {
+            let file = File::create(path)
+                .map_err(|error| Failure::Store(Error::host(path, "make the file", error)))?;
+            Ok(image.export(file)?)
+        }
+        None => Ok(image.export(io::stdout().lock())?),
+    }
+}
+
+fn remove(project: &Project, out: &Output, images: &[ImageRef], force: bool) -> Outcome {
+    for image in images {
+        let report = project.remove(image, force)?;
+        let mut lines: Vec<_> = report.untagged.iter().map(|tag| format!("untagged {tag}")).collect();
+        lines.extend(report.removed.map(|id| format!("removed {id}")));
+        removed(out, &json!(report), &lines.join("\n"))?;
+    }
+    Ok(())
+}

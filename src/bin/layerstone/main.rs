@@ -1,0 +1,71 @@
+//! The `layerstone` program: every library call as a command.
+//!
+//! Results go to stdout, everything else to stderr. A failure is one or two plain lines and an exit code that says its
+//! kind (see `exit_code`).
+
+mod arguments;
+mod commands;
+mod output;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use layerstone::{Error, ErrorKind};
+
+use arguments::Arguments;
+use output::Output;
+
+/// Why a command failed.
+#[derive(Debug)]
+enum Failure {
+    /// The library said so.
+    Store(Error),
+    /// A reader of our output went away.
+    Output(std::io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let json = arguments.json;
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `layerstone ls … | head` is no failure.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) => {
+            Output::complain(&format!("standard output: could not write: {error}"));
+            ExitCode::from(1)
+        }
+        Err(Failure::Store(error)) => {
+            Output::explain(&error, json);
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// The exit code of a kind of failure: part of the program's interface, listed in the README.
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Invalid => 2,
+        ErrorKind::NotFound => 3,
+        ErrorKind::Conflict | ErrorKind::AlreadyExists | ErrorKind::InUse => 4,
+        ErrorKind::Locked | ErrorKind::TimedOut => 5,
+        ErrorKind::Corrupt | ErrorKind::Poisoned => 6,
+        ErrorKind::Unsupported => 7,
+        ErrorKind::QuotaExceeded => 8,
+        ErrorKind::Cancelled => 9,
+        _ => 1,
+    }
+}

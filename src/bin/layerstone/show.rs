@@ -1,0 +1,156 @@
+//! Results as text.
+
+use std::io;
+
+use layerstone::{
+    CheckoutReport, Difference, DifferenceKind, EntryInfo, EntryKind, ImageInfo, ImageKind, LayerInfo,
+    Moment, Scope, WriteReport,
+};
+
+use crate::output::{Output, size};
+
+/// How long ago a moment was, in its largest unit.
+fn age(moment: Moment) -> String {
+    let seconds = Moment::now().unix_ms().saturating_sub(moment.unix_ms()) / 1000;
+    let units = [
+        (604_800 * 2, 604_800, "weeks"),
+        (86_400 * 2, 86_400, "days"),
+        (7200, 3600, "hours"),
+        (120, 60, "minutes"),
+    ];
+    match units.iter().find(|(from, _, _)| seconds >= *from) {
+        Some((_, unit, name)) => format!("{} {name} ago", seconds / unit),
+        None => format!("{seconds} seconds ago"),
+    }
+}
+
+/// One row for each tag.
+pub(crate) fn images(images: &[ImageInfo]) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for image in images {
+        let mut tags: Vec<String> = image.tags.iter().map(ToString::to_string).collect();
+        if tags.is_empty() {
+            tags.push("-".to_owned());
+        }
+        let scope = if image.scope == Scope::Public { "public" } else { "project" };
+        let kind = if image.kind == ImageKind::Imported { "imported" } else { "committed" };
+        for tag in tags {
+            let (age, size) = (age(image.created), size(image.bytes));
+            rows.push(vec![tag, image.id.to_string(), scope.to_owned(), kind.to_owned(), age, size]);
+        }
+    }
+    Output::table(&["TAG", "IMAGE", "SCOPE", "KIND", "CREATED", "SIZE"], &[5], rows)
+}
+
+/// The steps of a history.
+pub(crate) fn history(layers: &[LayerInfo]) -> io::Result<()> {
+    let row = |layer: &LayerInfo| {
+        let changes = format!("+{} ~{} -{}", layer.added, layer.modified, layer.removed);
+        let id = layer.id.to_string();
+        let short = id.get(..12).unwrap_or(&id).to_owned();
+        vec![
+            short,
+            age(layer.created),
+            layer.created_by.clone(),
+            changes,
+            size(layer.bytes),
+            layer.comment.clone(),
+        ]
+    };
+    let header = ["LAYER", "CREATED", "CREATED BY", "PATHS", "BYTES", "COMMENT"];
+    Output::table(&header, &[4], layers.iter().map(row).collect())
+}
+
+/// One line for a path that differs.
+pub(crate) fn difference(difference: &Difference) -> io::Result<()> {
+    let sign = match difference.kind {
+        DifferenceKind::Added => 'A',
+        DifferenceKind::Removed => 'D',
+        DifferenceKind::Modified => 'M',
+    };
+    let what = difference.what.join(",");
+    let what = if what.is_empty() { what } else { format!("  ({what})") };
+    Output::line(&format!("{sign} {}{what}", difference.path))
+}
+
+/// A directory's entries, as `ls -l` shows them.
+pub(crate) fn entries(entries: &[EntryInfo]) -> io::Result<()> {
+    let row = |entry: &EntryInfo| {
+        let mut name = entry.path.to_string();
+        if let Some(target) = &entry.target {
+            name = format!("{name} -> {target}");
+        }
+        if let Some(first) = &entry.hard_link_to {
+            name = format!("{name} (hard link to {first})");
+        }
+        let modified = u64::try_from(entry.mtime_seconds).ok().and_then(|seconds| seconds.checked_mul(1000));
+        let modified = modified
+            .map_or_else(|| entry.mtime_seconds.to_string(), |ms| Moment::from_unix_ms(ms).to_string());
+        let owner = format!("{}:{}", entry.uid, entry.gid);
+        vec![mode(entry), owner, entry.size.to_string(), modified, name]
+    };
+    Output::table(&["MODE", "OWNER", "SIZE", "MODIFIED", "PATH"], &[2], entries.iter().map(row).collect())
+}
+
+fn mode(entry: &EntryInfo) -> String {
+    let kind = match entry.kind {
+        EntryKind::Directory => 'd',
+        EntryKind::File => '-',
+        EntryKind::Symlink => 'l',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    let classes = [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')];
+    for (shift, special, letter) in classes {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (entry.mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// What an import or a commit did, and the UUID last.
+pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
+    let summary = if report.is_new {
+        format!(
+            "{} paths, {} in files; {} read, {} new, {} stored",
+            report.entries,
+            size(report.bytes),
+            report.examined,
+            size(report.new_bytes),
+            size(report.stored_bytes)
+        )
+    } else {
+        "unchanged: this image was there already".to_owned()
+    };
+    Output::line(&summary)?;
+    Output::line(&report.image.to_string())
+}
+
+/// What a checkout left out, in one line each.
+pub(crate) fn left_out(report: &CheckoutReport) {
+    let lines = [
+        (report.owners_unset, "have another owner: only root can give files away"),
+        (report.modes_unset, "have another mode: it was not allowed, or not safe with another owner"),
+        (
+            report.xattrs_unset,
+            "lack extended attributes: not allowed, not supported, or only with --all-xattrs",
+        ),
+        (report.omitted, "were not made: device nodes need --devices and root"),
+    ];
+    for (count, text) in lines.iter().filter(|(count, _)| *count > 0) {
+        Output::note(&format!("{count} paths {text}"));
+    }
+    if lines.iter().any(|(count, _)| *count > 0) {
+        Output::note("A commit takes these from the image, not for changes.");
+    }
+}
