@@ -27,4 +27,4 @@ pub use node::Root;
 pub use xattr::Xattrs;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
