@@ -115,14 +115,16 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
         self.check_parent(path)?;
         let target = match entry {
             Entry::Inode(inode) => {
-                let (_, paths) = self.put.entry(path.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
+                let (_, paths) =
+                    self.put.entry(path.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
                 paths.insert(path.clone());
                 return Ok(());
             }
             Entry::HardLink(target) => target,
         };
         if let Some(Entry::Inode(inode)) = self.delta.put_at(target) {
-            let (_, paths) = self.put.entry(target.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
+            let (_, paths) =
+                self.put.entry(target.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
             paths.insert(path.clone());
             return Ok(());
         }
@@ -130,7 +132,8 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
             Some(Entry::HardLink(least)) => least,
             Some(entry) if !entry.is_directory() => target.clone(),
             _ => {
-                let message = format!("is put as a hard link to {target}, which is not there or is a directory");
+                let message =
+                    format!("is put as a hard link to {target}, which is not there or is a directory");
                 return Err(invalid(path, message));
             }
         };
@@ -153,7 +156,10 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
             None => self.kept(&parent)?.is_some_and(|entry| entry.is_directory()),
         };
         if !is_directory {
-            return Err(invalid(path, format!("is put into {parent}, which is not a directory; put that too")));
+            return Err(invalid(
+                path,
+                format!("is put into {parent}, which is not a directory; put that too"),
+            ));
         }
         self.parents.insert(parent);
         Ok(())

@@ -23,12 +23,15 @@ pub fn diff(source: &impl ObjectSource, a: &Root, b: &Root) -> Result<Delta> {
         changed.insert(path, Changed { before, after });
     }
     let mut differ = Differ { source, changed: &changed, groups: HashMap::new(), changes: Vec::new() };
-    differ.whiteouts();
     for (path, Changed { before, after }) in &changed {
-        if let Some(Entry::Inode(after)) = after {
-            differ.put_group(path, before.as_ref(), after)?;
+        match after {
+            None => differ.changes.push(DeltaChange::Whiteout(path.clone())),
+            Some(Entry::Inode(after)) => differ.put_group(path, before.as_ref(), after)?,
+            // Put, if need be, with the group it is in.
+            Some(Entry::HardLink(_)) => {}
         }
     }
+    // Also drops the whiteouts below what is gone, or is no directory any more, itself.
     Delta::new(differ.changes)
 }
 
@@ -57,26 +60,10 @@ struct Differ<'a, S> {
 }
 
 impl<S: ObjectSource> Differ<'_, S> {
-    /// A whiteout for each path that is gone, unless what is above it goes or is no directory any more.
-    fn whiteouts(&mut self) {
-        let mut top = None::<&TreePath>;
-        for (path, Changed { before, after }) in self.changed {
-            if top.is_some_and(|top| path.starts_with(top)) {
-                continue;
-            }
-            let was_directory = before.as_ref().is_some_and(Entry::is_directory);
-            if after.is_none() {
-                self.changes.push(DeltaChange::Whiteout(path.clone()));
-            }
-            if was_directory && !after.as_ref().is_some_and(Entry::is_directory) {
-                top = Some(path);
-            }
-        }
-    }
-
     /// Puts the paths of the inode that `b` holds at `holder`, except those it has kept.
     fn put_group(&mut self, holder: &TreePath, before: Option<&Entry>, after: &Inode) -> Result<()> {
-        let was_single = before.is_none_or(|before| before.as_inode().is_some_and(|old| old.links.is_empty()));
+        let was_single =
+            before.is_none_or(|before| before.as_inode().is_some_and(|old| old.links.is_empty()));
         if after.links.is_empty() && was_single {
             self.changes.push(DeltaChange::Put(holder.clone(), Entry::Inode(after.clone())));
             return Ok(());
@@ -87,11 +74,8 @@ impl<S: ObjectSource> Differ<'_, S> {
         let kept = self.kept(holder, &inode, &members)?;
         let target = kept.first().unwrap_or(holder).clone();
         for path in members.difference(&kept) {
-            let entry = if *path == target {
-                Entry::Inode(inode.clone())
-            } else {
-                Entry::HardLink(target.clone())
-            };
+            let entry =
+                if *path == target { Entry::Inode(inode.clone()) } else { Entry::HardLink(target.clone()) };
             self.changes.push(DeltaChange::Put(path.clone(), entry));
         }
         Ok(())

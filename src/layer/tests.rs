@@ -11,7 +11,7 @@ use crate::ErrorKind;
 use crate::id::ObjectId;
 use crate::object::memory::MemoryObjects;
 use crate::object::{ObjectKind, ObjectSource};
-use crate::tree::tests::given::{entry, path};
+use crate::tree::tests::given::{entry, hex, path};
 use crate::tree::{self, Entry, Root, group};
 
 proptest! {
@@ -62,6 +62,24 @@ proptest! {
             (Ok(applied), Some(())) => prop_assert_eq!(applied, model.store(&objects)),
             (Err(error), None) => prop_assert_eq!(error.kind(), ErrorKind::Invalid),
             (applied, expected) => prop_assert!(false, "{:?}, but the model {:?}", applied, expected),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn reading_any_record_never_panics(bytes in vec(any::<u8>(), 0..200), at in 0..120_usize, byte: u8) {
+        let objects = MemoryObjects::default();
+        let id = record(None, 0).write(&mut &objects).unwrap();
+        let mut changed = objects.get(&id).unwrap().to_vec();
+        if let Some(place) = changed.get_mut(at) {
+            *place = byte;
+        }
+        for bytes in [bytes, changed] {
+            objects.replace(id, bytes);
+            if let Err(error) = LayerRecord::read(&&objects, id) {
+                prop_assert!(error.is_corrupt());
+            }
         }
     }
 }
@@ -136,8 +154,8 @@ fn what_cannot_be_is_invalid() {
         ("d", vec![gone(), gone()]),
         ("", vec![put("", entry(1))]),
     ] {
-        let applied = Delta::new(changes.clone())
-            .and_then(|delta| apply(&&objects, &mut &objects, &root, &delta));
+        let applied =
+            Delta::new(changes.clone()).and_then(|delta| apply(&&objects, &mut &objects, &root, &delta));
         let error = applied.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{changes:?}");
         assert!(error.subject() == &crate::Subject::Path(path(at)) || at == "x", "{changes:?}: {error}");
@@ -147,7 +165,8 @@ fn what_cannot_be_is_invalid() {
 #[test]
 fn normal_form_drops_what_another_change_does() {
     let white = |at: &str| DeltaChange::Whiteout(path(at));
-    let changes = vec![put("b", entry(1)), white("b/c"), white("a/b"), white("b"), white("a"), put("a", dir())];
+    let changes =
+        vec![put("b", entry(1)), white("b/c"), white("a/b"), white("b"), white("a"), put("a", dir())];
     let delta = Delta::new(changes).unwrap();
     assert_eq!(delta.changes(), [white("a"), put("a", dir()), put("b", entry(1))]);
     assert_eq!(delta.put_at(&path("b")), Some(&entry(1)));
@@ -164,7 +183,8 @@ fn the_cost_follows_the_delta() {
     }
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     let root = tree::build(&mut &objects, entries).unwrap();
-    let changes = [put("usr/7/new", entry(1)), put("usr/99/5", entry(9)), DeltaChange::Whiteout(path("usr/150/1"))];
+    let changes =
+        [put("usr/7/new", entry(1)), put("usr/99/5", entry(9)), DeltaChange::Whiteout(path("usr/150/1"))];
     let delta = Delta::new(changes.into()).unwrap();
     objects.take_counts();
     let changed = apply(&&objects, &mut &objects, &root, &delta).unwrap();
@@ -207,14 +227,14 @@ fn a_history_that_does_not_end_or_decode_is_corrupt() {
     let objects = MemoryObjects::default();
     let id = ObjectId::from_bytes([1; 32]);
     let circle = record(Some(id), 0).write(&mut &objects).unwrap();
-    objects.replace(id, (&objects).get(&circle).unwrap().to_vec());
+    objects.replace(id, objects.get(&circle).unwrap().to_vec());
     let mut short = history(&objects, id);
     short.left = 10;
     let steps: Vec<_> = short.collect();
     assert_eq!(steps.len(), 11);
     assert!(steps[10].as_ref().unwrap_err().is_corrupt());
 
-    let mut bytes = (&objects).get(&circle).unwrap().to_vec();
+    let mut bytes = objects.get(&circle).unwrap().to_vec();
     bytes.push(0);
     objects.replace(id, bytes);
     assert!(LayerRecord::read(&&objects, id).unwrap_err().is_corrupt());
@@ -227,11 +247,10 @@ fn a_history_that_does_not_end_or_decode_is_corrupt() {
 fn bytes_are_pinned() {
     let objects = MemoryObjects::default();
     let id = record(Some(ObjectId::from_bytes([5; 32])), 0).write(&mut &objects).unwrap();
-    let bytes = (&objects).get(&id).unwrap();
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let bytes = objects.get(&id).unwrap();
     let rest = "fd0068e5cf8b01000006636f6d6d6974086772c3b6c39f65720102fb2c01fc70110100";
     let (five, seven, nine) = ("05".repeat(32), "07".repeat(32), "09".repeat(32));
-    assert_eq!(hex, format!("01{five}{seven}{rest}01{nine}"));
+    assert_eq!(hex(&bytes), format!("01{five}{seven}{rest}01{nine}"));
     assert_eq!(ObjectKind::Layer.id_of(&bytes), id);
     let first = record(None, 0).write(&mut &objects).unwrap();
     assert_eq!(first.to_string(), "2c42821a377e938fd31f914104a345f0e1a4f148dc355f94cca2a821d4d82a97");

@@ -77,7 +77,8 @@ impl Model {
                     self.write(path, entry.as_inode().unwrap().clone());
                 }
                 Op::Link(nth, path) => {
-                    let files: Vec<_> = self.names.values().filter(|number| !self.is_directory(**number)).collect();
+                    let files: Vec<_> =
+                        self.names.values().filter(|number| !self.is_directory(**number)).collect();
                     if let Some(&&number) = files.get(nth % files.len().max(1)) {
                         self.make_parents(path);
                         self.remove(path);
@@ -100,14 +101,17 @@ impl Model {
         for change in delta.changes() {
             match change {
                 DeltaChange::Put(path, entry)
-                    if entry.is_directory() && before.get(path).is_some_and(|number| self.is_directory(*number)) => {}
+                    if entry.is_directory()
+                        && before.get(path).is_some_and(|number| self.is_directory(*number)) => {}
                 change => self.remove(change.path()),
             }
         }
-        let puts = || delta.changes().iter().filter_map(|change| match change {
-            DeltaChange::Put(path, entry) => Some((path, entry)),
-            DeltaChange::Whiteout(_) => None,
-        });
+        let puts = || {
+            delta.changes().iter().filter_map(|change| match change {
+                DeltaChange::Put(path, entry) => Some((path, entry)),
+                DeltaChange::Whiteout(_) => None,
+            })
+        };
         for (path, entry) in puts() {
             if let Entry::Inode(inode) = entry {
                 self.write(path, inode.clone());
@@ -119,9 +123,10 @@ impl Model {
                 self.names.insert(path.clone(), number);
             }
         }
-        let is_placed = |path: &TreePath| path.parent().is_none_or(|parent| {
-            self.names.get(&parent).is_some_and(|number| self.is_directory(*number))
-        });
+        let is_placed = |path: &TreePath| {
+            path.parent()
+                .is_none_or(|parent| self.names.get(&parent).is_some_and(|number| self.is_directory(*number)))
+        };
         self.names.keys().all(is_placed).then_some(())
     }
 
