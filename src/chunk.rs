@@ -151,13 +151,13 @@ impl Splitter {
         }
         self.push(zeros(room), &mut emit)?;
         self.settle(&mut emit)?;
-        // At least one byte stays for the open block: only a block with something after it can be settled.
-        let rest = len - room;
-        let last = (rest - 1) % BLOCK_BYTES as u64 + 1;
-        if rest > last {
+        // The file is larger than a block by now, so whole blocks are holes whatever comes after them.
+        let last = (len - room) % BLOCK_BYTES as u64;
+        let blocks = len - room - last;
+        if blocks > 0 {
             self.end_segment(&mut emit)?;
-            self.hole = self.hole.saturating_add(rest - last);
-            self.before = self.before.saturating_add(rest - last);
+            self.hole = self.hole.saturating_add(blocks);
+            self.before = self.before.saturating_add(blocks);
         }
         self.push(zeros(last), emit)
     }

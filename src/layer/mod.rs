@@ -1,5 +1,23 @@
-//! Layers: the steps between trees.
+//! Layers: the steps from one tree to the next.
+//!
+//! Owns the [delta](Delta), which says what a step changes, the algebra on it ([`diff`], [`apply`]), and the
+//! [record](LayerRecord) that a step leaves behind. Deltas live in memory only; a record is an object.
+//!
+//! The algebra is over *well-formed* trees: empty, or with the root directory and, for every other path, its
+//! parent as a directory; and with every hard link group in its [one form](crate::tree::group). Each result is
+//! well-formed again. Where both sides are defined:
+//! - `apply(a, diff(a, b)) = b`, by the very root;
+//! - `diff(a, a)` is empty.
 
+mod apply;
+mod delta;
+mod diff;
 mod record;
 
-pub use record::{History, LayerRecord, history};
+pub use apply::apply;
+pub use delta::{Delta, DeltaChange};
+pub use diff::diff;
+pub use record::{History, LayerRecord, MAX_HISTORY, history};
+
+#[cfg(test)]
+mod tests;

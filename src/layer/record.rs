@@ -3,12 +3,12 @@
 use bincode::{Decode, Encode};
 
 use crate::error::{Error, Result, Subject};
-use crate::format::record;
+use crate::format::record::{self, MAX_RECORD_BYTES};
 use crate::id::ObjectId;
 use crate::object::{ObjectKind, ObjectSink, ObjectSource};
 
-/// No history is longer: a damaged chain ends.
-const MAX_LAYERS: usize = 1 << 20;
+/// Steps that a history is followed for.
+pub const MAX_HISTORY: usize = 1 << 20;
 
 /// One step of an image's history. Shared by all images that have it: a chain of n commits has n records.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -36,31 +36,36 @@ pub struct LayerRecord {
 }
 
 impl LayerRecord {
-    /// Stores the record.
+    /// Stores the record. Fails with *invalid* if its texts are too long to be read again.
     pub fn write(&self, sink: &mut impl ObjectSink) -> Result<ObjectId> {
-        let bytes = record::encode_object(self).map_err(|error| {
-            Error::invalid(Subject::Argument("comment"), format!("the layer record {error}"))
+        let bytes = record::encode_object(self).ok().filter(|bytes| bytes.len() <= MAX_RECORD_BYTES);
+        let bytes = bytes.ok_or_else(|| {
+            let message = format!("makes a layer record of more than {MAX_RECORD_BYTES} bytes; shorten it");
+            Error::invalid(Subject::Argument("comment"), message)
         })?;
         sink.put(ObjectKind::Layer, &bytes)
     }
 
     /// Reads a record.
     pub fn read(source: &impl ObjectSource, id: ObjectId) -> Result<Self> {
-        record::decode_object(&source.get(&id)?)
-            .map_err(|error| Error::corrupt(Subject::Object(id), format!("as a layer record it {error}")))
+        record::decode_object(&source.get(&id)?).map_err(|error| {
+            Error::corrupt(Subject::Object(id), format!("as a layer record {error}")).with_source(error)
+        })
     }
 }
 
 /// The steps that led to a layer, newest first.
 pub fn history<S: ObjectSource>(source: S, layer: ObjectId) -> History<S> {
-    History { source, next: Some(layer), left: MAX_LAYERS }
+    History { source, next: Some(layer), left: MAX_HISTORY }
 }
 
-/// Iterates over a [`history`].
+/// Iterator of [`history`]. It ends after an error, and with one after [`MAX_HISTORY`] steps: a source that
+/// does not check ids could lead in a circle.
+#[derive(Debug)]
 pub struct History<S> {
     source: S,
     next: Option<ObjectId>,
-    left: usize,
+    pub(super) left: usize,
 }
 
 impl<S: ObjectSource> Iterator for History<S> {
@@ -68,13 +73,13 @@ impl<S: ObjectSource> Iterator for History<S> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let id = self.next.take()?;
-        self.left = self.left.checked_sub(1)?;
-        match LayerRecord::read(&self.source, id) {
-            Ok(record) => {
-                self.next = record.previous;
-                Some(Ok((id, record)))
-            }
-            Err(error) => Some(Err(error)),
+        if self.left == 0 {
+            let message = format!("has more than {MAX_HISTORY} layers after it");
+            return Some(Err(Error::corrupt(Subject::Object(id), message)));
         }
+        self.left -= 1;
+        let record = LayerRecord::read(&self.source, id);
+        self.next = record.as_ref().ok().and_then(|record| record.previous);
+        Some(record.map(|record| (id, record)))
     }
 }

@@ -4,7 +4,7 @@
 //! - at most [`INLINE_FILE_BYTES`] ([`INLINE_BLOB_BYTES`] for lists): in the entry itself;
 //! - otherwise it is cut by [`chunk`](crate::chunk); if that gives one chunk, as it does up to 64 KiB, the
 //!   content is that chunk;
-//! - otherwise a [chunk list](list).
+//! - otherwise a chunk list (see `list`).
 //!
 //! [`ContentWriter`] takes bytes; [`ChunkListBuilder`] takes chunks that were stored elsewhere, in parallel.
 //! [`ContentReader`] gives the bytes back in order or from any offset.

@@ -1,6 +1,6 @@
 //! Hard link groups: several paths of one inode.
 //!
-//! The least path of a group holds the inode, with the others in its [`links`](super::links); each other one
+//! The least path of a group holds the inode, with the others in its [`links`]; each other one
 //! is [`Entry::HardLink`] of the least. So every member is one more look-up away from the inode, and a group
 //! has one form in a tree.
 

@@ -48,7 +48,7 @@ pub fn write(sink: &mut impl ObjectSink, paths: &BTreeSet<TreePath>) -> Result<C
     write_blob(sink, &bytes)
 }
 
-/// Reads what [`write`] stored.
+/// Reads what [`write()`] stored.
 pub fn read(source: &impl ObjectSource, content: &Content) -> Result<BTreeSet<TreePath>> {
     let bytes = read_blob(source, content)?;
     decode(&bytes)

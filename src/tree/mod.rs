@@ -1,6 +1,6 @@
 //! The tree: an ordered map from path to entry, copy-on-write and canonical.
 //!
-//! Owns the map's shape and bytes: [nodes](node), [where they begin](shape), reading, editing and comparing
+//! Owns the map's shape and bytes: nodes (`node`), where they begin (`shape`), reading, editing and comparing
 //! them, and the values that live outside a leaf (file content, attribute lists, link groups). A tree is
 //! named by its [`Root`], which is a function of the map alone: whatever the order of edits, equal maps have
 //! equal roots. Reaches objects through [`ObjectSource`](crate::object::ObjectSource) and
@@ -27,4 +27,4 @@ pub use node::Root;
 pub use xattr::Xattrs;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@ use crate::chunk::tests::noise;
 use crate::id::ObjectId;
 use crate::object::memory::MemoryObjects;
 use crate::object::{ObjectKind, ObjectSink};
+use crate::tree::tests::given::hex;
 
 fn read_back(objects: &MemoryObjects, content: &Content) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -119,8 +120,8 @@ fn walk(objects: &MemoryObjects, content: &Content) -> (Vec<ObjectId>, usize) {
 
 #[test]
 fn lists_are_bounded_whatever_the_chunks() {
-    let boundary = (0..).map(numbered).find(|id| Item { len: 1, id: Some(*id) }.ends_list(0)).unwrap();
-    let inner = (0..).map(numbered).find(|id| !Item { len: 1, id: Some(*id) }.ends_list(0)).unwrap();
+    let boundary = (0..10_000).map(numbered).find(|id| Item { len: 1, id: Some(*id) }.ends_list(0)).unwrap();
+    let inner = (0..10_000).map(numbered).find(|id| !Item { len: 1, id: Some(*id) }.ends_list(0)).unwrap();
     let ends: Vec<_> = (1..4).chain([32, 33, 34, 511, 512, 513, 514, 1023, 5000, 40_000]).collect();
     for count in ends {
         for (what, id) in [
@@ -197,6 +198,17 @@ fn huge_holes_cost_nothing() {
 }
 
 #[test]
+fn a_short_last_chunk_is_not_taken_for_a_small_file() {
+    let objects = MemoryObjects::default();
+    let bytes = [vec![0; 3 * crate::chunk::BLOCK_BYTES], noise(4, 10)].concat();
+    let mut writer = ContentWriter::new();
+    writer.push_bytes(&mut &objects, &bytes).unwrap();
+    let content = writer.finish(&mut &objects).unwrap();
+    assert_eq!(content, write(&mut &objects, &bytes).unwrap());
+    assert!(read_back(&objects, &content) == bytes);
+}
+
+#[test]
 fn wrong_lengths_are_corrupt() {
     let objects = MemoryObjects::default();
     let bytes = noise(3, 500_000);
@@ -237,8 +249,7 @@ fn blobs_of_absurd_size_are_refused() {
 fn bytes_are_pinned() {
     let items =
         [Item { len: 300, id: Some(ObjectId::from_bytes([0xab; 32])) }, Item { len: 1 << 20, id: None }];
-    let hex: String = List::encode(0, &items).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, format!("000201ac02{}00808040", "ab".repeat(32)));
+    assert_eq!(hex(&List::encode(0, &items)), format!("000201ac02{}00808040", "ab".repeat(32)));
 
     let objects = MemoryObjects::default();
     let mut holed = noise(9, 400_000);

@@ -24,7 +24,7 @@ pub(super) fn write_within(sink: &mut impl ObjectSink, bytes: &[u8], inline_byte
 }
 
 /// Stores a file of any size from a stream, in at most about 320 KiB of memory. However the bytes are divided
-/// into calls, the content is the one that [`write`] gives. An error leaves the writer unusable.
+/// into calls, the content is the one that [`write()`] gives. An error leaves the writer unusable.
 #[derive(Default)]
 pub struct ContentWriter {
     splitter: Splitter,

@@ -66,6 +66,25 @@ fn a_diff_of_a_grown_tree_reads_what_is_new() {
 }
 
 #[test]
+fn a_diff_finds_a_whole_tree_inside_a_taller_one() {
+    let objects = MemoryObjects::default();
+    let all = wide(20_000);
+    // Up to a key that begins a node on two levels, so that the small tree is one node of the big one.
+    let begins_two = |path: &&TreePath| (0..2).all(|level| shape::is_boundary(shape::priority(path, level)));
+    let end = all.keys().skip(100).find(begins_two).unwrap();
+    let small: Map = all.range(..end).map(|(path, entry)| (path.clone(), entry.clone())).collect();
+    let root = build_map(&objects, &small);
+    let before = objects.len();
+    let big = build_map(&objects, &all);
+    let new = objects.len() - before;
+    assert!(big.height() > root.height() && small.len() > 300, "{} entries", small.len());
+    objects.take_counts();
+    assert_eq!(diff(&objects, &root, &big).unwrap().count(), all.len() - small.len());
+    let (reads, _) = objects.take_counts();
+    assert!(reads <= new + 1, "{reads} read, {new} new");
+}
+
+#[test]
 fn looking_costs_the_height() {
     let objects = MemoryObjects::default();
     let map = wide(20_000);

@@ -1,6 +1,7 @@
 //! Trees to test with.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::ops::Range;
 
 use proptest::prelude::*;
@@ -9,6 +10,13 @@ use crate::path::TreePath;
 use crate::tree::{Body, Content, Entry, Inode, InodeKind, Timestamp};
 
 pub(crate) type Map = BTreeMap<TreePath, Entry>;
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
 
 pub(crate) fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()

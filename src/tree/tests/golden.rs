@@ -1,13 +1,9 @@
 //! The format's bytes. A change here is a change of the format version.
 
 use super::super::node;
-use super::given::{entry, file, inode, path, wide};
+use super::given::{entry, file, hex, inode, path, wide};
 use super::*;
 use crate::id::ObjectId;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[test]
 fn a_leaf() {
