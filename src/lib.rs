@@ -1,5 +1,6 @@
 //! layerstone
 
+pub mod archive;
 mod catalog;
 pub mod chunk;
 mod disk;

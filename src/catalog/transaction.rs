@@ -154,6 +154,22 @@ impl ReadTables for ReadTx {
     }
 }
 
+impl ReadTx {
+    /// Bytes of all keys and values.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn stored_bytes(&self) -> Result<u64> {
+        let mut bytes = 0;
+        for name in TABLES {
+            let bounds = (Bound::Unbounded, Bound::Unbounded);
+            self.raw_range(TableDefinition::new(name), bounds, Direction::Ascending, &mut |(key, value)| {
+                bytes += (key.len() + value.len()) as u64;
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(bytes)
+    }
+}
+
 /// A transaction that changes the catalog.
 pub(crate) struct WriteTx(pub(super) WriteTransaction);
 

@@ -1,16 +1,124 @@
-//! Temporary.
-use super::{Image, ImportOptions, Project, WriteReport};
+//! Tars: root file systems in and out.
+
+use std::collections::BTreeSet;
+use std::io::{BufWriter, Read, Write};
+
+use crate::archive::{Limits, Member, MemberKind, Writer};
+use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
-use std::io::{Read, Write};
+use crate::ingest::{self, ArchiveTree};
+use crate::path::TreePath;
+use crate::tree::content::{ContentReader, Piece};
+use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
+
+use super::import::{Draft, ImportOptions, LayerDraft, WriteReport};
+use super::session::WriteSession;
+use super::{Image, Project};
+
+/// Bytes that are written at once.
+const WRITE_BYTES: usize = 256 << 10;
+
 impl Project {
-    /// x
-    pub fn import_tar(&self, _r: impl Read, _o: &ImportOptions) -> Result<WriteReport> {
-        Err(Error::unsupported(Subject::Archive, "not yet"))
+    /// Imports a root file system tar, plain or compressed with gzip or zstd, as an image. The same bytes imported before
+    /// give the same image and store nothing; how they were compressed does not count.
+    ///
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the entry of an archive that is malformed or hostile;
+    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) naming the limit that it passes;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression. Nothing is visible then.
+    pub fn import_tar(&self, source: impl Read, options: &ImportOptions) -> Result<WriteReport> {
+        self.store.read(|tx| self.check(tx))?;
+        let (session, _) = self.store.begin_session()?;
+        let made = self.draft_of_tar(source, &session, options);
+        self.finish(session, made)
+    }
+
+    fn draft_of_tar(
+        &self,
+        source: impl Read,
+        session: &WriteSession,
+        options: &ImportOptions,
+    ) -> Result<Draft> {
+        let ArchiveTree { entries, sha256, members } =
+            ingest::read_archive(source, Limits::default(), session, self.store.options.threads)?;
+        let mut writer = session.writer()?;
+        let root = tree::build(&mut writer, entries)?;
+        writer.flush()?;
+        let layer = LayerDraft {
+            created_by: "import tar",
+            added: root.entries(),
+            changed_bytes: root.bytes(),
+            ..LayerDraft::default()
+        };
+        Ok(Draft {
+            root,
+            layer,
+            origin: OriginRecord::Tar(sha256),
+            parent: None,
+            tags: options.tags.clone(),
+            comment: options.comment.clone(),
+            examined: members,
+            state: None,
+        })
     }
 }
+
 impl Image {
-    /// x
-    pub fn export(&self, _w: impl Write) -> Result<()> {
-        Err(Error::unsupported(Subject::Archive, "not yet"))
+    /// Writes the image as a tar of its root file system, readable by GNU tar: `./` first, then every path in order,
+    /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse. The bytes are a
+    /// function of the image's tree. Sockets, which no tar holds, are left out and given back.
+    pub fn export(&self, out: impl Write) -> Result<Vec<TreePath>> {
+        let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out));
+        let mut left_out = BTreeSet::new();
+        for entry in tree::iter(&self.reader, &self.root()?)? {
+            let (path, entry) = entry?;
+            let is_left_out = match &entry {
+                Entry::Inode(inode) => inode.kind == InodeKind::Socket,
+                Entry::HardLink(first) => left_out.contains(first),
+            };
+            if is_left_out {
+                left_out.insert(path);
+            } else {
+                self.append(&mut writer, path, entry)?;
+            }
+        }
+        let flushed = writer.finish()?.flush();
+        flushed.map_err(|error| Error::io(Subject::Archive, "write it", error))?;
+        Ok(left_out.into_iter().collect())
+    }
+
+    fn append(&self, writer: &mut Writer<impl Write>, path: TreePath, entry: Entry) -> Result<()> {
+        let inode = match entry {
+            Entry::Inode(inode) => inode,
+            Entry::HardLink(first) => {
+                let mtime = Timestamp::default();
+                let kind = MemberKind::HardLink(first);
+                let link = Member { path, mode: 0, uid: 0, gid: 0, mtime, xattrs: Vec::new(), kind };
+                return writer.append(&link, &[]);
+            }
+        };
+        let xattrs = Xattrs::read(&self.reader, &inode.xattrs)?;
+        let xattrs = xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+        let Inode { mode, uid, gid, mtime, kind, .. } = inode;
+        let mut content = None;
+        let kind = match kind {
+            InodeKind::Directory => MemberKind::Directory,
+            InodeKind::File(bytes) => {
+                let size = bytes.size;
+                content = Some(ContentReader::new(&self.reader, &bytes));
+                MemberKind::File(size)
+            }
+            InodeKind::Symlink(target) => MemberKind::Symlink(target),
+            InodeKind::CharDevice { major, minor } => MemberKind::CharDevice { major, minor },
+            InodeKind::BlockDevice { major, minor } => MemberKind::BlockDevice { major, minor },
+            InodeKind::Fifo => MemberKind::Fifo,
+            InodeKind::Socket => return Ok(()),
+        };
+        let data = content.as_ref().map_or(Ok(Vec::new()), ContentReader::data_ranges)?;
+        writer.append(&Member { path, mode, uid, gid, mtime, xattrs, kind }, &data)?;
+        let Some(content) = content else { return Ok(()) };
+        content.pieces().try_for_each(|piece| match piece? {
+            Piece::Data(bytes) => writer.write(&bytes),
+            Piece::Hole(_) => Ok(()),
+        })
     }
 }

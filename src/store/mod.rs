@@ -108,6 +108,12 @@ impl Store {
         Self::on_disk(Arc::new(disk), path.to_owned(), options)
     }
 
+    /// Bytes of the catalog's keys and values.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn catalog_bytes(&self) -> Result<u64> {
+        self.0.read(ReadTx::stored_bytes)
+    }
+
     fn on_disk(disk: Arc<dyn Disk>, location: PathBuf, options: StoreOptions) -> Result<Self> {
         let poison = Poison::default();
         let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));

@@ -265,14 +265,18 @@ fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcom
 
 fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {
     let image = project.find(image)?;
-    match output {
+    let left_out = match output {
         Some(path) => {
             let file = File::create(path)
                 .map_err(|error| Failure::Store(Error::host(path, "make the file", error)))?;
-            Ok(image.export(file)?)
+            image.export(file)?
         }
-        None => Ok(image.export(io::stdout().lock())?),
+        None => image.export(io::stdout().lock())?,
+    };
+    for path in left_out {
+        Output::note(&format!("{path}: left out: a tar can't hold a socket"));
     }
+    Ok(())
 }
 
 fn remove(project: &Project, out: &Output, images: &[ImageRef], force: bool) -> Outcome {

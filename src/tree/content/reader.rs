@@ -1,9 +1,11 @@
 //! Reading content back.
 
 use std::io;
+use std::ops::Range;
 
 use super::list::{Item, List, MAX_LEVEL};
 use crate::error::{Error, Result, Subject};
+use crate::id::ObjectId;
 use crate::object::{ObjectBytes, ObjectSource};
 use crate::tree::entry::{Body, Content};
 
@@ -73,6 +75,27 @@ impl<S: ObjectSource> ContentReader<S> {
         ContentStream { pieces, piece: Piece::Hole(0), position: 0 }
     }
 
+    /// Where the content has data, in bytes, ascending; the rest are holes. Reads lists, but no chunks.
+    pub fn data_ranges(&self) -> Result<Vec<Range<u64>>> {
+        let mut pieces = self.pieces();
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        let mut position = 0;
+        while let Some(extent) = pieces.next_extent()? {
+            let len = match &extent {
+                Extent::Inline(bytes) => bytes.len() as u64,
+                Extent::Chunk(_, len) | Extent::Hole(len) => *len,
+            };
+            let end = position + len;
+            match ranges.last_mut().filter(|last| last.end == position) {
+                _ if matches!(extent, Extent::Hole(_)) => {}
+                Some(last) => last.end = end,
+                None => ranges.push(position..end),
+            }
+            position = end;
+        }
+        Ok(ranges)
+    }
+
     /// Fills `buffer` from `offset` on and says how many bytes there were: fewer than it has room for only at
     /// the end. Reads one list per level and the chunks that it needs.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
@@ -86,6 +109,13 @@ impl<S: ObjectSource> ContentReader<S> {
         }
         Ok(filled)
     }
+}
+
+/// A run of a content before it is read.
+enum Extent {
+    Inline(Box<[u8]>),
+    Chunk(ObjectId, u64),
+    Hole(u64),
 }
 
 /// Iterator over a content's pieces; none is empty. It ends after an error.
@@ -137,27 +167,36 @@ impl<S: ObjectSource> Pieces<S> {
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<Option<Piece>> {
+    fn next_extent(&mut self) -> Result<Option<Extent>> {
         if let Some(bytes) = self.inline.take() {
-            return Ok(Some(Piece::Data(bytes.into_vec().into())));
+            return Ok(Some(Extent::Inline(bytes)));
         }
         while let Some((level, items)) = self.stack.last_mut() {
             let (level, item) = (*level, items.next());
             match item {
                 None => drop(self.stack.pop()),
-                Some(Item { len, id: None }) => return Ok(Some(Piece::Hole(len))),
-                Some(Item { len, id: Some(id) }) if level == 0 => {
-                    let bytes = self.source.get(&id)?;
-                    if bytes.len() as u64 == len {
-                        return Ok(Some(Piece::Data(bytes)).filter(|_| len > 0));
-                    }
-                    let message = format!("has {} bytes where {len} are expected", bytes.len());
-                    return Err(Error::corrupt(Subject::Object(id), message));
-                }
+                Some(Item { len, id: None }) => return Ok(Some(Extent::Hole(len))),
+                Some(Item { len, id: Some(id) }) if level == 0 => return Ok(Some(Extent::Chunk(id, len))),
                 item => self.enter(level, item)?,
             }
         }
         Ok(None)
+    }
+
+    fn advance(&mut self) -> Result<Option<Piece>> {
+        match self.next_extent()? {
+            None => Ok(None),
+            Some(Extent::Inline(bytes)) => Ok(Some(Piece::Data(bytes.into_vec().into()))),
+            Some(Extent::Hole(len)) => Ok(Some(Piece::Hole(len))),
+            Some(Extent::Chunk(id, len)) => {
+                let bytes = self.source.get(&id)?;
+                if bytes.len() as u64 == len {
+                    return Ok(Some(Piece::Data(bytes)).filter(|_| len > 0));
+                }
+                let message = format!("has {} bytes where {len} are expected", bytes.len());
+                Err(Error::corrupt(Subject::Object(id), message))
+            }
+        }
     }
 }
 

@@ -1,0 +1,198 @@
+//! Reading a root file system tar. One thread reads the archive; small files go in batches to the others, large ones
+//! are cut where they are read.
+
+use std::io::Read;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::object::ObjectSink;
+use crate::pack::session::{PackHost, Session};
+use crate::path::TreePath;
+use crate::tree::content::{self, ContentWriter};
+use crate::tree::{self, Content, Entry, Inode, InodeKind};
+
+use super::directory::store_xattrs;
+
+/// Files up to this size are held whole and handed to another thread.
+const WHOLE_BYTES: u64 = 1 << 20;
+/// File bytes that make a batch.
+const BATCH_BYTES: usize = 1 << 20;
+const BATCH_FILES: usize = 256;
+/// Batches that may wait for each thread.
+const WAITING_BATCHES: usize = 2;
+const READ_BYTES: usize = 256 << 10;
+
+/// Where a file's content will be in the list of contents.
+type Slot = usize;
+type Batch = Vec<(Slot, Vec<u8>)>;
+
+/// What an archive holds.
+pub(crate) struct ArchiveTree {
+    /// Every path, ascending.
+    pub(crate) entries: Vec<(TreePath, Entry)>,
+    /// SHA-256 of the uncompressed archive.
+    pub(crate) sha256: [u8; 32],
+    /// Members read, those that later ones replaced included.
+    pub(crate) members: u64,
+}
+
+/// Reads an archive to its end and stores its files' content.
+pub(crate) fn read_archive<H: PackHost>(
+    source: impl Read,
+    limits: Limits,
+    session: &Session<H>,
+    threads: usize,
+) -> Result<ArchiveTree> {
+    let mut reader = Reader::new(source, limits.clone())?;
+    let mut assembly = Assembly::new(limits);
+    let mut contents = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let receiver = Arc::clone(&receiver);
+                scope.spawn(move || store_batches(&receiver, session))
+            })
+            .collect();
+        // The workers have the only receivers: if they all fail, sending does too.
+        drop(receiver);
+        let read = read_members(&mut reader, &mut assembly, session, sender);
+        let mut contents = Vec::new();
+        let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
+        for worker in workers {
+            contents.extend(worker.join().unwrap_or_else(|_| Err(died()))?);
+        }
+        contents.extend(read?);
+        Ok::<_, Error>(contents)
+    })?;
+    contents.sort_unstable_by_key(|(slot, _)| *slot);
+    let summary = reader.finish()?;
+    let mut writer = session.writer()?;
+    let mut entries = Vec::new();
+    for placed in assembly.finish()? {
+        match placed {
+            Placed::Inode { member, links } => {
+                let path = member.path.clone();
+                let mut inode = inode(member, &contents, &mut writer)?;
+                if !links.is_empty() {
+                    inode.links = tree::links::write(&mut writer, &links.into_iter().collect())?;
+                }
+                entries.push((path, Entry::Inode(inode)));
+            }
+            Placed::HardLink { path, first } => entries.push((path, Entry::HardLink(first))),
+        }
+    }
+    writer.flush()?;
+    Ok(ArchiveTree { entries, sha256: summary.sha256, members: summary.entries })
+}
+
+fn store_batches<H: PackHost>(
+    receiver: &Mutex<Receiver<Batch>>,
+    session: &Session<H>,
+) -> Result<Vec<(Slot, Content)>> {
+    let mut writer = session.writer()?;
+    let mut contents = Vec::new();
+    loop {
+        let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(batch) = batch else { break };
+        for (slot, bytes) in batch {
+            contents.push((slot, content::write(&mut writer, &bytes)?));
+        }
+    }
+    writer.flush()?;
+    Ok(contents)
+}
+
+/// Reads every member; gives the contents of the large files.
+fn read_members<R: Read, H: PackHost>(
+    reader: &mut Reader<R>,
+    assembly: &mut Assembly<Slot>,
+    session: &Session<H>,
+    sender: SyncSender<Batch>,
+) -> Result<Vec<(Slot, Content)>> {
+    let mut writer = session.writer()?;
+    let mut buf = vec![0; READ_BYTES];
+    let mut large = Vec::new();
+    let mut batch = Batch::new();
+    let mut batch_bytes = 0;
+    let mut files = 0;
+    let send = |batch: Batch| {
+        let stopped =
+            |_| Error::new(ErrorKind::Cancelled, Subject::Archive, "its content could not be stored");
+        sender.send(batch).map_err(stopped)
+    };
+    while let Some(member) = reader.next()? {
+        let member = member.try_map_file(|size| {
+            let slot = files;
+            files += 1;
+            if size > WHOLE_BYTES {
+                large.push((slot, read_large(reader, &mut writer, &mut buf)?));
+            } else {
+                let bytes = read_whole(reader, size, &mut buf)?;
+                batch_bytes += bytes.len();
+                batch.push((slot, bytes));
+            }
+            Ok(slot)
+        })?;
+        assembly.add(member)?;
+        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_FILES {
+            send(std::mem::take(&mut batch))?;
+            batch_bytes = 0;
+        }
+    }
+    send(batch)?;
+    writer.flush()?;
+    Ok(large)
+}
+
+fn read_large<R: Read>(
+    reader: &mut Reader<R>,
+    sink: &mut impl ObjectSink,
+    buf: &mut [u8],
+) -> Result<Content> {
+    let mut writer = ContentWriter::new();
+    loop {
+        match reader.next_piece(buf)? {
+            Piece::Data(len) => writer.push_bytes(sink, buf.get(..len).unwrap_or_default())?,
+            Piece::Hole(len) => writer.push_hole(sink, len)?,
+            Piece::End => return writer.finish(sink),
+        }
+    }
+}
+
+fn read_whole<R: Read>(reader: &mut Reader<R>, size: u64, buf: &mut [u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(usize::try_from(size.min(WHOLE_BYTES)).unwrap_or(0));
+    loop {
+        match reader.next_piece(buf)? {
+            Piece::Data(len) => bytes.extend_from_slice(buf.get(..len).unwrap_or_default()),
+            Piece::Hole(len) => bytes.resize(bytes.len() + usize::try_from(len).unwrap_or(0), 0),
+            Piece::End => return Ok(bytes),
+        }
+    }
+}
+
+fn inode(member: Member<Slot>, contents: &[(Slot, Content)], sink: &mut impl ObjectSink) -> Result<Inode> {
+    let lost = || Error::invalid(Subject::Path(member.path.clone()), "its content was not read");
+    let mut mode = member.mode;
+    let kind = match member.kind {
+        MemberKind::Directory => InodeKind::Directory,
+        MemberKind::File(slot) => {
+            let content = contents.get(slot).filter(|(found, _)| *found == slot).ok_or_else(lost)?;
+            InodeKind::File(content.1.clone())
+        }
+        // Linux knows one mode for links; archives say what they like.
+        MemberKind::Symlink(target) => {
+            mode = 0o777;
+            InodeKind::Symlink(target)
+        }
+        MemberKind::CharDevice { major, minor } => InodeKind::CharDevice { major, minor },
+        MemberKind::BlockDevice { major, minor } => InodeKind::BlockDevice { major, minor },
+        MemberKind::Fifo => InodeKind::Fifo,
+        MemberKind::HardLink(_) => return Err(lost()),
+    };
+    let xattrs = store_xattrs(&member.path, &member.xattrs, sink)?;
+    let Member { uid, gid, mtime, .. } = member;
+    Ok(Inode { mode, uid, gid, mtime, xattrs, links: Content::empty(), kind })
+}
