@@ -24,3 +24,8 @@ pub use name::{ImageRef, OciReference, ProjectName, TagName};
 pub use path::TreePath;
 pub use store::*;
 pub use time::Moment;
+
+/// The README's examples, compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
