@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark: a failure ends it")]
 //! How fast one snapshot is: first import, import of the same again, commit of a few changes, checkout.
 //!
 //! On generated data by default; `LAYERSTONE_BENCH_TREE=DIR` measures on a tree of yours (see `corpora`).

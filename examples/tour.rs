@@ -1,3 +1,10 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a demonstration: it prints, and panics where something is not as it says"
+)]
 //! The main job, end to end, on a real directory of this machine.
 //!
 //! `cargo run --release --example tour [-- DIRECTORY]` imports the directory (default `/usr/share`), tags it in the public

@@ -31,8 +31,7 @@ impl ObjectId {
 
     /// The first eight bytes as a big-endian number: uniformly distributed, ordered like the id.
     pub(crate) fn prefix(&self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.0;
-        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+        self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 }
 

@@ -4,7 +4,7 @@
 //! no component holds a zero byte, plain byte order of keys is component order, and everything below a
 //! directory is one contiguous range of keys. The root directory is the empty key.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Serialize, Serializer};
 
@@ -173,7 +173,7 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
             }
         }
         for byte in piece.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text

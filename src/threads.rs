@@ -14,6 +14,6 @@ pub(crate) fn run_all(threads: usize, stop: &AtomicBool, work: impl Fn() -> Resu
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(guarded)).collect();
         let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-        handles.into_iter().map(|handle| handle.join().unwrap_or_else(|_| Err(died()))).collect()
+        handles.into_iter().try_for_each(|handle| handle.join().unwrap_or_else(|_| Err(died())))
     })
 }

@@ -82,7 +82,7 @@ impl Catalog {
                 .map_err(transaction::failure)?,
             poison: Poison::default(),
         };
-        new.write(|tx| tx.create_tables())?;
+        new.write(transaction::WriteTx::create_tables)?;
         drop(new);
         file.sync().map_err(io("sync it"))?;
         disk.rename(NEW_CATALOG_FILE, CATALOG_FILE).map_err(io("rename it"))?;

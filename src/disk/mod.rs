@@ -9,7 +9,7 @@ mod map;
 mod memory;
 mod real;
 #[cfg(any(test, feature = "testing"))]
-pub mod recording;
+pub(crate) mod recording;
 
 use std::fmt::Debug;
 use std::io;
@@ -21,7 +21,7 @@ pub(crate) use real::RealDisk;
 
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenMode {
+pub(crate) enum OpenMode {
     /// It must exist; only read.
     Read,
     /// It must exist; read and written.
@@ -31,7 +31,7 @@ pub enum OpenMode {
 }
 
 /// The directory of one store.
-pub trait Disk: Debug + Send + Sync {
+pub(crate) trait Disk: Debug + Send + Sync {
     /// Opens a file.
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Whether a file or folder of this name exists.
@@ -52,7 +52,7 @@ pub trait Disk: Debug + Send + Sync {
 
 /// What [`Disk::try_lock`] came back with.
 #[derive(Debug)]
-pub enum LockAttempt {
+pub(crate) enum LockAttempt {
     /// The lock is held until this is dropped.
     Held(Box<dyn LockGuard>),
     /// Another has it: the process with this id, where it is known.
@@ -60,10 +60,10 @@ pub enum LockAttempt {
 }
 
 /// Holds the store's lock until it is dropped.
-pub trait LockGuard: Debug + Send + Sync {}
+pub(crate) trait LockGuard: Debug + Send + Sync {}
 
 /// An open file of the store.
-pub trait DiskFile: Debug + Send + Sync {
+pub(crate) trait DiskFile: Debug + Send + Sync {
     /// Reads exactly `buf.len()` bytes at `offset`; a file that ends before is `UnexpectedEof`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
@@ -80,7 +80,7 @@ pub trait DiskFile: Debug + Send + Sync {
 }
 
 /// A file's bytes, mapped or copied.
-pub type MappedBytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+pub(crate) type MappedBytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
 
 /// Runs `operation` again for as long as a signal interrupts it.
 fn retry_interrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {

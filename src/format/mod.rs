@@ -50,16 +50,15 @@ impl Encoder {
 
     pub(crate) fn varint(&mut self, mut value: u64) -> &mut Self {
         while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
+            self.0.push(low_byte(value) | 0x80);
             value >>= 7;
         }
-        self.0.push(value as u8);
-        self
+        self.u8(low_byte(value))
     }
 
     /// A signed number, zigzag-encoded.
     pub(crate) fn signed(&mut self, value: i64) -> &mut Self {
-        self.varint(((value << 1) ^ (value >> 63)) as u64)
+        self.varint((value << 1).cast_unsigned() ^ (value >> 63).cast_unsigned())
     }
 
     /// Bytes without their length.
@@ -76,6 +75,21 @@ impl Encoder {
     pub(crate) fn id(&mut self, id: &ObjectId) -> &mut Self {
         self.raw(id.as_bytes())
     }
+}
+
+/// The lowest eight bits.
+fn low_byte(value: u64) -> u8 {
+    let [byte, ..] = value.to_le_bytes();
+    byte
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// Takes values from the front of a byte slice.
@@ -123,7 +137,7 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn signed(&mut self) -> Result<i64, DecodeError> {
         let value = self.varint()?;
-        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {

@@ -123,11 +123,11 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let found = self.pending.pop()?;
-        if found.stat.kind == FileKind::Directory {
-            if let Err(error) = self.push_children(&found) {
-                self.pending.clear();
-                return Some(Err(error));
-            }
+        if found.stat.kind == FileKind::Directory
+            && let Err(error) = self.push_children(&found)
+        {
+            self.pending.clear();
+            return Some(Err(error));
         }
         Some(Ok(found))
     }

@@ -204,14 +204,15 @@ fn decode_path(decoder: &mut Decoder<'_>, last: &mut Vec<u8>) -> Result<TreePath
     TreePath::from_key(last).map_err(|_| DecodeError::BadPath)
 }
 
-const KINDS: [FileKind; 7] = [
-    FileKind::Directory,
-    FileKind::File,
-    FileKind::Symlink,
-    FileKind::CharDevice,
-    FileKind::BlockDevice,
-    FileKind::Fifo,
-    FileKind::Socket,
+/// Kinds and the bytes that stand for them.
+const KINDS: [(u8, FileKind); 7] = [
+    (0, FileKind::Directory),
+    (1, FileKind::File),
+    (2, FileKind::Symlink),
+    (3, FileKind::CharDevice),
+    (4, FileKind::BlockDevice),
+    (5, FileKind::Fifo),
+    (6, FileKind::Socket),
 ];
 
 fn encode_row(encoder: &mut Encoder, row: &StateRow) {
@@ -221,7 +222,7 @@ fn encode_row(encoder: &mut Encoder, row: &StateRow) {
         | bit(unset.mode.is_some(), MODE_UNSET)
         | bit(!unset.xattrs.is_empty(), XATTRS_UNSET)
         | bit(unset.omitted, OMITTED);
-    encoder.u8(flags).u8(KINDS.iter().position(|kind| *kind == row.kind).map_or(0, |index| index as u8));
+    encoder.u8(flags).u8(KINDS.iter().find(|(_, kind)| *kind == row.kind).map_or(0, |(byte, _)| *byte));
     encoder.varint(row.inode).varint(row.size);
     encode_time(encoder, row.mtime);
     encode_time(encoder, row.ctime);
@@ -244,7 +245,8 @@ fn decode_row(decoder: &mut Decoder<'_>) -> Result<StateRow, DecodeError> {
     if flags & !(OWNER_UNSET | MODE_UNSET | XATTRS_UNSET | OMITTED) != 0 {
         return Err(DecodeError::UnknownTag);
     }
-    let kind = *KINDS.get(usize::from(decoder.u8()?)).ok_or(DecodeError::UnknownTag)?;
+    let byte = decoder.u8()?;
+    let (_, kind) = *KINDS.iter().find(|(known, _)| *known == byte).ok_or(DecodeError::UnknownTag)?;
     let (inode, size) = (decoder.varint()?, decoder.varint()?);
     let (mtime, ctime) = (decode_time(decoder)?, decode_time(decoder)?);
     let mut unset = Unset { omitted: flags & OMITTED != 0, ..Unset::default() };

@@ -58,7 +58,9 @@ pub(crate) fn read_archive<H: PackHost>(
             .collect();
         // The workers have the only receivers: if they all fail, sending does too.
         drop(receiver);
-        let read = read_members(&mut reader, &mut assembly, session, sender);
+        let read = read_members(&mut reader, &mut assembly, session, &sender);
+        // No more batches: the workers end once they have stored what waits.
+        drop(sender);
         let mut contents = Vec::new();
         let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
         for worker in workers {
@@ -110,7 +112,7 @@ fn read_members<R: Read, H: PackHost>(
     reader: &mut Reader<R>,
     assembly: &mut Assembly<Slot>,
     session: &Session<H>,
-    sender: SyncSender<Batch>,
+    sender: &SyncSender<Batch>,
 ) -> Result<Vec<(Slot, Content)>> {
     let mut writer = session.writer()?;
     let mut buf = vec![0; READ_BYTES];

@@ -36,10 +36,9 @@ impl ImageRef {
     /// The tag to look up locally, none for a UUID or a digest.
     pub(crate) fn as_tag(&self) -> Option<TagName> {
         match self {
-            Self::Id(_) => None,
             Self::Tag(name) | Self::Name(name) => Some(name.clone()),
             Self::Oci(reference) if reference.digest.is_none() => reference.name_and_tag().parse().ok(),
-            Self::Oci(_) => None,
+            Self::Id(_) | Self::Oci(_) => None,
         }
     }
 }

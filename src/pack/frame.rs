@@ -18,7 +18,7 @@ use crate::id::{ObjectId, PackId};
 use crate::object::ObjectKind;
 
 /// Bytes at the start of a pack.
-pub(crate) const PACK_HEAD_BYTES: u64 = 24;
+pub(crate) const PACK_HEAD_BYTES: usize = 24;
 /// Bytes of a frame's head.
 pub(crate) const FRAME_HEAD_BYTES: usize = 40;
 /// No object is larger.
@@ -35,8 +35,8 @@ const ZSTD: u8 = 1;
 const WORTHWHILE_PART: usize = 32;
 
 /// The start of a pack's file.
-pub(crate) fn pack_head(pack: PackId, domain: u32) -> [u8; PACK_HEAD_BYTES as usize] {
-    let mut head = [0; PACK_HEAD_BYTES as usize];
+pub(crate) fn pack_head(pack: PackId, domain: u32) -> [u8; PACK_HEAD_BYTES] {
+    let mut head = [0; PACK_HEAD_BYTES];
     let (body, check) = head.split_at_mut(16);
     let mut fields = Encoder::default();
     fields.raw(PACK_MAGIC).u8(PACK_VERSION).u8(0);
@@ -73,10 +73,6 @@ impl FrameBuilder {
         self.raw.extend_from_slice(bytes);
         self.slots.push(Slot { id, kind, bytes: len });
         Ok(())
-    }
-
-    pub(crate) fn raw_bytes(&self) -> usize {
-        self.raw.len()
     }
 
     /// Whether another object could be too much.
@@ -150,7 +146,7 @@ pub(crate) fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<DecodedF
         |what: &str| Error::corrupt(Subject::Pack(pack), format!("the frame at byte {offset} {what}"));
     parse(pack, offset, bytes)
         .map_err(|error| corrupt(&error.to_string()))
-        .and_then(|head| head.unpack().map_err(|what| corrupt(what)))
+        .and_then(|head| head.unpack().map_err(corrupt))
 }
 
 struct ParsedFrame<'a> {
@@ -268,7 +264,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let bytes = frame_of(&[b"layerstone".to_vec()]).encode(PackId::new(1), 24).unwrap();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = crate::format::hex(&bytes);
         assert_eq!(
             hex,
             "4c534652000001000a0000000a0000002200000000000000281d452a8e34141dc7ca30bf5d9aafcd\

@@ -10,7 +10,7 @@
 //! The body's hash is checked by a full verification, not at open: a damaged row gives a wrong place, and what is
 //! read there is checked by itself.
 
-use crate::disk::{Disk, DiskFile, MappedBytes, OpenMode};
+use crate::disk::{Disk, MappedBytes, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::id::{ObjectId, PackId, SegmentId};
@@ -109,8 +109,9 @@ impl Segment {
         let mut row = self.row(index)?;
         row.id().ok()?;
         let pack = PackId::new(u32::from_le_bytes(row.array().ok()?));
-        let [a, b, c, d, e, f] = row.array().ok()?;
-        let offset = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+        let mut offset = [0; 8];
+        offset.first_chunk_mut::<6>()?.copy_from_slice(&row.array::<6>().ok()?);
+        let offset = u64::from_le_bytes(offset);
         let frame_bytes = u32::from_le_bytes(row.array().ok()?);
         Some(Locator { pack, offset, frame_bytes, slot: u16::from_le_bytes(row.array().ok()?) })
     }
@@ -154,10 +155,10 @@ mod tests {
     fn row(number: u64) -> (ObjectId, Locator) {
         let id = ObjectId::from_bytes(blake3::hash(&number.to_le_bytes()).into());
         let place = Locator {
-            pack: PackId::new(number as u32),
+            pack: PackId::new(u32::try_from(number).unwrap()),
             offset: (1 << 40) + number,
             frame_bytes: 9,
-            slot: number as u16,
+            slot: u16::try_from(number % 1000).unwrap(),
         };
         (id, place)
     }

@@ -134,7 +134,7 @@ impl<H: PackHost> Session<H> {
         if self.index.find(id).is_some() {
             return false;
         }
-        let shard = self.claimed.get((id.prefix() % CLAIM_SHARDS as u64) as usize);
+        let shard = self.claimed.get(usize::from(id.as_bytes()[0]) % CLAIM_SHARDS);
         shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
     }
 
@@ -153,11 +153,11 @@ impl<H: PackHost> Session<H> {
         let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let objects = frame.slots.iter().map(|slot| slot.id).collect();
         written.frames.push(WrittenFrame { offset, frame_bytes, objects });
-        if written.pack.end >= self.options.pack_bytes {
-            if let Some(full) = current.take() {
-                sync(&self.host, &full)?;
-                self.host.seal_pack(full)?;
-            }
+        if written.pack.end >= self.options.pack_bytes
+            && let Some(full) = current.take()
+        {
+            sync(&self.host, &full)?;
+            self.host.seal_pack(full)?;
         }
         Ok(())
     }

@@ -123,14 +123,21 @@ pub(super) struct KnownCheckout {
     pub(super) record: CheckoutRecord,
 }
 
-impl Inner {
+impl KnownCheckout {
     /// The checkout in the directory with this metadata.
-    pub(super) fn known_checkout(&self, tx: &impl ReadTables, stat: &Stat) -> Result<Option<KnownCheckout>> {
+    pub(super) fn find(tx: &impl ReadTables, stat: &Stat) -> Result<Option<Self>> {
         let Some(id) = tx.get::<CheckoutRoots>(&(stat.device, stat.inode))? else { return Ok(None) };
         let record = tx.get::<Checkouts>(&id)?;
-        Ok(record.filter(|record| record.born_ns == born_ns(stat)).map(|record| KnownCheckout { id, record }))
+        Ok(record.filter(|record| record.born_ns == born_ns(stat)).map(|record| Self { id, record }))
     }
 
+    /// The image that the directory equalled.
+    pub(super) fn base(&self) -> ImageId {
+        self.record.base
+    }
+}
+
+impl Inner {
     fn create_state(&self, id: CheckoutId, bytes: &[u8]) -> Result<()> {
         let name = state_file(id);
         let write = || {
@@ -192,13 +199,6 @@ impl Inner {
             ..checkout.record.clone()
         };
         tx.put::<Checkouts>(&checkout.id, &record)
-    }
-}
-
-impl KnownCheckout {
-    /// The image that the directory equalled.
-    pub(super) fn base(&self) -> ImageId {
-        self.record.base
     }
 }
 

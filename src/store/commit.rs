@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-use crate::catalog::ReadTables;
 use crate::catalog::record::{ImageRecord, OriginRecord};
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, SourceTree, Xattr};
@@ -75,7 +74,7 @@ impl Project {
     fn base_of(&self, directory: &Path, stat: &Stat, options: &CommitOptions) -> Result<Base> {
         let (known, named) = self.store.read(|tx| {
             self.check(tx)?;
-            let known = self.store.known_checkout(tx, stat)?.filter(|known| known.record.project == self.id);
+            let known = KnownCheckout::find(tx, stat)?.filter(|known| known.record.project == self.id);
             let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
             Ok((known, named.map(|(_, record)| record)))
         })?;
@@ -205,11 +204,16 @@ impl Base {
         let has_directory = |path: &TreePath| {
             path.parent().is_none_or(|parent| kept.get(&parent) == Some(&FileKind::Directory))
         };
-        let is_gone = |path: &TreePath, row: &StateRow| {
-            // What was never made is not missing, as long as there is a directory that it would be in.
-            !kept.contains_key(path) && !(row.unset.omitted && has_directory(path))
+        // What was never made is not missing, as long as there is a directory that it would be in.
+        let is_there = |path: &TreePath, row: &StateRow| {
+            kept.contains_key(path) || (row.unset.omitted && has_directory(path))
         };
-        Ok(self.state.iter().filter(|(path, row)| is_gone(path, row)).map(|(path, _)| path.clone()).collect())
+        Ok(self
+            .state
+            .iter()
+            .filter(|(path, row)| !is_there(path, row))
+            .map(|(path, _)| path.clone())
+            .collect())
     }
 
     /// The rows of what was read, for the next commit.

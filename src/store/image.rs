@@ -6,6 +6,7 @@ use crate::catalog::ReadTables;
 use crate::catalog::record::{ImageRecord, OriginRecord};
 use crate::catalog::table::Tags;
 use crate::error::Result;
+use crate::format::hex;
 use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::layer;
 use crate::name::{ImageRef, TagName};
@@ -141,14 +142,12 @@ impl Project {
         }
         let (kind, tar_sha256) = match record.origin {
             OriginRecord::Directory => (ImageKind::Imported, None),
-            OriginRecord::Tar(digest) => {
-                (ImageKind::Imported, Some(digest.iter().map(|byte| format!("{byte:02x}")).collect()))
-            }
+            OriginRecord::Tar(digest) => (ImageKind::Imported, Some(hex(&digest))),
             OriginRecord::Commit => (ImageKind::Committed, None),
         };
         Ok(ImageInfo {
             id: record.id,
-            scope: self.scope_of(record.owner),
+            scope: Scope::of(record.owner),
             tags,
             created: created(record.id),
             kind,

@@ -126,7 +126,7 @@ impl Project {
         for (found, captured) in firsts.into_iter().zip(captured) {
             match members.get(&found.path) {
                 Some(members) => {
-                    entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?)
+                    entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?);
                 }
                 None => {
                     entries.insert(found.path, Entry::Inode(captured.inode));
@@ -236,16 +236,15 @@ impl Project {
         record: ImageRecord,
     ) -> Result<(ImageRecord, bool)> {
         self.check(tx)?;
-        let (record, is_new) = match self.known_image(tx, draft)? {
-            Some(known) => (known, false),
-            None => {
-                tx.put::<Images>(&(self.id, record.id), &record)?;
-                remember_image_id(tx, record.id)?;
-                if record.origin != OriginRecord::Commit {
-                    tx.put::<Identities>(&(self.id, identity_of(&record)), &record.id)?;
-                }
-                (record, true)
+        let (record, is_new) = if let Some(known) = self.known_image(tx, draft)? {
+            (known, false)
+        } else {
+            tx.put::<Images>(&(self.id, record.id), &record)?;
+            remember_image_id(tx, record.id)?;
+            if record.origin != OriginRecord::Commit {
+                tx.put::<Identities>(&(self.id, identity_of(&record)), &record.id)?;
             }
+            (record, true)
         };
         self.settle(tx, draft, &record)?;
         Ok((record, is_new))

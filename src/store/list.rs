@@ -174,11 +174,12 @@ impl Iterator for ScopeImages<'_> {
     type Item = Result<ImageRecord>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.page.len() == 0 && !self.is_last {
-            if let Err(error) = self.read_page() {
-                self.is_last = true;
-                return Some(Err(error));
-            }
+        if self.page.len() == 0
+            && !self.is_last
+            && let Err(error) = self.read_page()
+        {
+            self.is_last = true;
+            return Some(Err(error));
         }
         self.page.next().map(Ok)
     }

@@ -116,9 +116,9 @@ impl Image {
                 Ok(ContentReader::new(self.reader.clone(), &content).into_stream())
             }
             Some((_, Inode { kind: InodeKind::Directory, .. })) => {
-                Err(self.wrong(&path, "is a directory, not a file"))
+                Err(wrong(&path, "is a directory, not a file"))
             }
-            _ => Err(self.wrong(&path, "is no regular file")),
+            _ => Err(wrong(&path, "is no regular file")),
         }
     }
 
@@ -129,10 +129,6 @@ impl Image {
         let source = if self.id() > other.id() { &self.reader } else { &other.reader };
         Ok(tree::diff(source.clone(), &before, &after)?
             .map(|change| change.map(|change| difference(&change))))
-    }
-
-    fn wrong(&self, path: &TreePath, message: &str) -> Error {
-        Error::invalid(Subject::Path(path.clone()), message)
     }
 
     /// The path that `wanted` leads to, and its entry.
@@ -152,10 +148,10 @@ impl Image {
                     entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
                     continue;
                 }
-                _ if !entry.is_directory() => return Err(self.wrong(&here, "is not a directory")),
+                _ if !entry.is_directory() => return Err(wrong(&here, "is not a directory")),
                 _ => {}
             }
-            let next = here.join(&name).map_err(|error| self.wrong(wanted, &error.to_string()))?;
+            let next = here.join(&name).map_err(|error| wrong(wanted, &error.to_string()))?;
             let found = tree::get(&self.reader, root, &next)?.ok_or_else(missing)?;
             let target =
                 self.symlink_target(root, &next, &found)?.filter(|_| follow_last || !ahead.is_empty());
@@ -163,9 +159,8 @@ impl Image {
                 (here, entry) = (next, found);
                 continue;
             };
-            links_left = links_left
-                .checked_sub(1)
-                .ok_or_else(|| self.wrong(wanted, "leads through too many links"))?;
+            links_left =
+                links_left.checked_sub(1).ok_or_else(|| wrong(wanted, "leads through too many links"))?;
             if target.starts_with(b"/") {
                 here = TreePath::root();
                 entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
@@ -208,6 +203,10 @@ impl Image {
         let (mtime_seconds, mtime_nanos) = (seconds, nanos);
         Ok(EntryInfo { path, kind, mode, uid, gid, mtime_seconds, mtime_nanos, size, target, hard_link_to })
     }
+}
+
+fn wrong(path: &TreePath, message: &str) -> Error {
+    Error::invalid(Subject::Path(path.clone()), message)
 }
 
 fn difference(change: &tree::Change) -> Difference {

@@ -21,6 +21,13 @@ pub enum Scope {
     Public,
 }
 
+impl Scope {
+    /// The scope of what a project of this number owns, seen from where it can be seen at all.
+    pub(super) fn of(id: ProjectId) -> Self {
+        if id == ProjectId::PUBLIC { Self::Public } else { Self::Project }
+    }
+}
+
 /// What a reference stands for now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolved {
@@ -43,10 +50,6 @@ impl Project {
         })
     }
 
-    pub(super) fn scope_of(&self, id: ProjectId) -> Scope {
-        if id == ProjectId::PUBLIC { Scope::Public } else { Scope::Project }
-    }
-
     /// The image's row as this project sees it: its own or adopted one, then the public one.
     pub(super) fn image_row(&self, tx: &impl ReadTables, id: ImageId) -> Result<Option<ImageRecord>> {
         match tx.get::<Images>(&(self.id, id))? {
@@ -66,7 +69,7 @@ impl Project {
         };
         if let ImageRef::Id(id) = reference {
             let record = self.image_row(tx, *id)?.ok_or_else(not_found)?;
-            let scope = self.scope_of(record.owner);
+            let scope = Scope::of(record.owner);
             return Ok((Resolved { id: *id, scope, tag: None }, record));
         }
         let name = reference.as_tag().ok_or_else(not_found)?;
@@ -79,7 +82,7 @@ impl Project {
                         "it names an image that has no record",
                     )
                 })?;
-                let resolved = Resolved { id: tag.image, scope: self.scope_of(scope), tag: Some(candidate) };
+                let resolved = Resolved { id: tag.image, scope: Scope::of(scope), tag: Some(candidate) };
                 return Ok((resolved, record));
             }
         }

@@ -93,7 +93,7 @@ impl Inner {
             self.poison.set();
             Error::io(Subject::Pack(id), "sync its folder", error)
         })?;
-        Ok(OpenPack { id, file, end: PACK_HEAD_BYTES, objects: 0 })
+        Ok(OpenPack { id, file, end: PACK_HEAD_BYTES as u64, objects: 0 })
     }
 
     /// A new image's id: later than every id that was given out before, by whichever process.
@@ -209,17 +209,16 @@ fn own_pack(tx: &mut WriteTx, lease: LeaseId) -> Result<(PackId, PackRecord)> {
         .into_iter()
         .filter(|(_, record)| record.state == PackState::Open && record.owner.is_none())
         .max_by_key(|(_, record)| record.committed_bytes);
-    let (pack, mut record) = match free {
-        Some(free) => free,
-        None => {
-            let number = tx.next(Sequence::Pack)?;
-            let pack = u32::try_from(number)
-                .map_err(|_| Error::unsupported(Subject::Catalog, "has too many packs"))?;
-            let domain = SHARED_DOMAIN;
-            let record =
-                PackRecord { state: PackState::Open, committed_bytes: 0, objects: 0, owner: None, domain };
-            (PackId::new(pack), record)
-        }
+    let (pack, mut record) = if let Some(free) = free {
+        free
+    } else {
+        let number = tx.next(Sequence::Pack)?;
+        let pack =
+            u32::try_from(number).map_err(|_| Error::unsupported(Subject::Catalog, "has too many packs"))?;
+        let domain = SHARED_DOMAIN;
+        let record =
+            PackRecord { state: PackState::Open, committed_bytes: 0, objects: 0, owner: None, domain };
+        (PackId::new(pack), record)
     };
     record.owner = Some(lease);
     tx.put::<Packs>(&pack, &record)?;

@@ -82,12 +82,11 @@ impl<T> Assembly<T> {
         if path.is_root() && !directory {
             return Err(refuse(&path, "is the root and must be a directory"));
         }
-        let index = match &member.kind {
-            MemberKind::HardLink(target) => self.resolve(&path, target)?,
-            _ => {
-                self.inodes.push(Inode { links: 0, member: Some(member) });
-                self.inodes.len() - 1
-            }
+        let index = if let MemberKind::HardLink(target) = &member.kind {
+            self.resolve(&path, target)?
+        } else {
+            self.inodes.push(Inode { links: 0, member: Some(member) });
+            self.inodes.len() - 1
         };
         self.replace_file_above(&path);
         if !directory {

@@ -91,7 +91,8 @@ fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
     if out.json {
         return Ok(Output::json(report)?);
     }
-    Ok(if quiet { Output::line(&report.image.to_string())? } else { show::written(report)? })
+    let _: () = if quiet { Output::line(&report.image.to_string())? } else { show::written(report)? };
+    Ok(())
 }
 
 fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcome {
@@ -167,11 +168,12 @@ fn untag(project: &Project, out: &Output, arguments: UntagArguments) -> Outcome 
 }
 
 fn removed(out: &Output, value: &serde_json::Value, text: &str) -> Outcome {
-    Ok(match (out.json, text) {
+    let _: () = match (out.json, text) {
         (true, _) => Output::json(value)?,
         (false, "") => {}
         (false, text) => Output::line(text)?,
-    })
+    };
+    Ok(())
 }
 
 fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcome {
@@ -198,7 +200,8 @@ fn inspect(project: &Project, images: &[ImageRef]) -> Outcome {
 
 fn history(project: &Project, out: &Output, image: &ImageRef) -> Outcome {
     let layers = project.find(image)?.history()?;
-    Ok(if out.json { Output::json(&layers)? } else { show::history(&layers)? })
+    let _: () = if out.json { Output::json(&layers)? } else { show::history(&layers)? };
+    Ok(())
 }
 
 fn diff(project: &Project, out: &Output, before: &ImageRef, after: &ImageRef) -> Outcome {
@@ -215,7 +218,8 @@ fn diff(project: &Project, out: &Output, before: &ImageRef, after: &ImageRef) ->
 
 fn ls(project: &Project, out: &Output, image: &ImageRef, path: &TreePath) -> Outcome {
     let entries = project.find(image)?.list(path)?;
-    Ok(if out.json { Output::json(&entries)? } else { show::entries(&entries)? })
+    let _: () = if out.json { Output::json(&entries)? } else { show::entries(&entries)? };
+    Ok(())
 }
 
 fn cat(project: &Project, image: &ImageRef, path: &TreePath) -> Outcome {
