@@ -1,5 +1,6 @@
 //! layerstone
 
+pub mod archive;
 pub mod error;
 pub mod format;
 pub mod id;

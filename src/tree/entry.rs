@@ -197,7 +197,12 @@ impl Entry {
         if !inode.links.is_empty() {
             flags |= HAS_LINKS;
         }
-        encoder.u8(kind).u8(flags).varint(inode.mode.into()).varint(inode.uid.into()).varint(inode.gid.into());
+        encoder
+            .u8(kind)
+            .u8(flags)
+            .varint(inode.mode.into())
+            .varint(inode.uid.into())
+            .varint(inode.gid.into());
         encoder.signed(inode.mtime.seconds).varint(inode.mtime.nanos.into());
         if !inode.xattrs.is_empty() {
             inode.xattrs.encode(encoder);
@@ -233,7 +238,8 @@ impl Entry {
         if mode > 0o7777 || mtime.nanos >= 1_000_000_000 {
             return Err(DecodeError::BadNumber);
         }
-        let mut attached = |flag| if flags & flag == 0 { Ok(Content::empty()) } else { Content::decode(decoder) };
+        let mut attached =
+            |flag| if flags & flag == 0 { Ok(Content::empty()) } else { Content::decode(decoder) };
         let xattrs = attached(HAS_XATTRS)?;
         let links = attached(HAS_LINKS)?;
         let kind = match kind {

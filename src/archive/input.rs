@@ -1,0 +1,246 @@
+//! The uncompressed bytes of an archive: decompressed, counted against the limits and hashed as they pass.
+//!
+//! Whatever reads an archive reads it through [`Input`], so no byte escapes the digest or the budgets.
+
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::{Digest, Sha256};
+use zstd::stream::read::Decoder as ZstdDecoder;
+
+use super::{Limits, Refusal};
+use crate::error::{Error, Result, Subject};
+
+/// Bytes enough to tell every compression.
+const MAGIC_BYTES: usize = 10;
+const BUFFER_BYTES: usize = 64 << 10;
+/// Output below which the ratio is not looked at: small archives of constant bytes are harmless.
+const RATIO_FREE_BYTES: u64 = 64 << 20;
+
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// A zstd frame that carries no data starts so, after a first byte of `0x5?`.
+const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
+/// Follow `BZh` and a digit: the first block's mark, or the last's.
+const BZIP2_MARKS: [[u8; 6]; 2] = [*b"\x31\x41\x59\x26\x53\x59", *b"\x17\x72\x45\x38\x50\x90"];
+
+pub(super) struct Input<R: Read> {
+    decoder: Decoder<R>,
+    hasher: Sha256,
+    bytes: u64,
+    stream_bytes_max: u64,
+    ratio_max: u64,
+    window_log_max: u32,
+}
+
+enum Decoder<R: Read> {
+    Plain(Source<R>),
+    Gzip(Box<MultiGzDecoder<Source<R>>>),
+    Zstd(Box<ZstdDecoder<'static, Source<R>>>),
+}
+
+impl<R: Read> Input<R> {
+    /// Starts to read `source`; its first bytes tell the compression.
+    pub(super) fn new(mut source: R, limits: &Limits) -> Result<Self> {
+        let mut magic = [0; MAGIC_BYTES];
+        let len =
+            fill(&mut source, &mut magic).map_err(|error| Error::io(Subject::Archive, "read", error))?;
+        let magic = magic.get(..len).unwrap_or_default();
+        let chained = Cursor::new(magic.to_vec()).chain(source);
+        let source =
+            Source { buffer: BufReader::with_capacity(BUFFER_BYTES, chained), consumed: 0, failed: false };
+        let decoder = match Compression::of(magic) {
+            Compression::Plain => Decoder::Plain(source),
+            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
+            Compression::Zstd => Decoder::Zstd(Box::new(zstd_decoder(source, limits)?)),
+            Compression::Other(name) => {
+                let message = format!("is compressed by {name}; expected plain, gzip or zstd: recompress it");
+                return Err(Error::unsupported(Subject::Archive, message));
+            }
+        };
+        Ok(Self {
+            decoder,
+            hasher: Sha256::new(),
+            bytes: 0,
+            stream_bytes_max: limits.stream_bytes_max,
+            ratio_max: limits.ratio_max,
+            window_log_max: limits.zstd_window_log_max,
+        })
+    }
+
+    /// Some bytes into the front of `buffer`, how many; 0 at the end or for an empty buffer.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let len = loop {
+            match self.decoder.read(buffer) {
+                Ok(len) => break len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failure(error)),
+            }
+        };
+        self.hasher.update(buffer.get(..len).unwrap_or_default());
+        self.bytes = self.bytes.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        self.check_budgets()?;
+        Ok(len)
+    }
+
+    /// Bytes into all of `buffer`, as far as there are any; how many.
+    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read(rest)? {
+                0 => break,
+                len => filled += len,
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Reads `len` bytes for the digest alone; how many of them are missing.
+    pub(super) fn skip(&mut self, mut len: u64) -> Result<u64> {
+        let mut scratch = vec![0; BUFFER_BYTES.min(usize::try_from(len).unwrap_or(BUFFER_BYTES))];
+        while len > 0 {
+            let want = scratch.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            match self.read(scratch.get_mut(..want).unwrap_or_default())? {
+                0 => break,
+                read => len = len.saturating_sub(u64::try_from(read).unwrap_or(u64::MAX)),
+            }
+        }
+        Ok(len)
+    }
+
+    /// Reads to the end: the SHA-256 of all uncompressed bytes, and how many there were.
+    pub(super) fn finish(mut self) -> Result<([u8; 32], u64)> {
+        self.skip(u64::MAX)?;
+        Ok((self.hasher.finalize().into(), self.bytes))
+    }
+
+    /// Uncompressed bytes read so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn check_budgets(&self) -> Result<()> {
+        if self.bytes > self.stream_bytes_max {
+            let refusal = Refusal::limit("its uncompressed size", "stream_bytes_max", self.stream_bytes_max);
+            return Err(refusal.at_archive());
+        }
+        let compressed = match &self.decoder {
+            Decoder::Plain(_) => return Ok(()),
+            Decoder::Gzip(decoder) => decoder.get_ref().consumed,
+            Decoder::Zstd(decoder) => decoder.get_ref().consumed,
+        };
+        if self.bytes > RATIO_FREE_BYTES && self.bytes / self.ratio_max.max(1) > compressed {
+            return Err(Refusal::limit("its compression ratio", "ratio_max", self.ratio_max).at_archive());
+        }
+        Ok(())
+    }
+
+    /// Tells a failure of the source from bytes that are not what they should be.
+    fn failure(&self, error: io::Error) -> Error {
+        let (source, message) = match &self.decoder {
+            Decoder::Plain(source) => (source, String::new()),
+            Decoder::Gzip(decoder) => {
+                (decoder.get_ref(), "its gzip stream is damaged or cut short".to_owned())
+            }
+            Decoder::Zstd(decoder) => {
+                let window = self.window_log_max;
+                let message = format!(
+                    "its zstd stream is damaged, cut short, or needs a window beyond the limit \
+                     `zstd_window_log_max` of {window}"
+                );
+                (decoder.get_ref(), message)
+            }
+        };
+        if source.failed || message.is_empty() {
+            return Error::io(Subject::Archive, "read", error);
+        }
+        Error::invalid(Subject::Archive, message).with_source(error)
+    }
+}
+
+fn zstd_decoder<R: Read>(source: Source<R>, limits: &Limits) -> Result<ZstdDecoder<'static, Source<R>>> {
+    let set_up = |error| Error::io(Subject::Archive, "set up the zstd decoder", error);
+    let mut decoder = ZstdDecoder::with_buffer(source).map_err(set_up)?;
+    decoder.window_log_max(limits.zstd_window_log_max).map_err(set_up)?;
+    Ok(decoder)
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(source) => source.read(buffer),
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
+        }
+    }
+}
+
+enum Compression {
+    Plain,
+    Gzip,
+    Zstd,
+    Other(&'static str),
+}
+
+impl Compression {
+    fn of(magic: &[u8]) -> Self {
+        match magic {
+            // The third byte is the method: a name in a plain archive is no gzip header.
+            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
+            [0x50..=0x5f, rest @ ..] if rest.starts_with(&ZSTD_SKIPPABLE) => Self::Zstd,
+            _ if magic.starts_with(&ZSTD_MAGIC) => Self::Zstd,
+            _ if magic.starts_with(&XZ_MAGIC) => Self::Other("xz"),
+            [b'B', b'Z', b'h', b'1'..=b'9', mark @ ..] if BZIP2_MARKS.iter().any(|known| mark == known) => {
+                Self::Other("bzip2")
+            }
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// The compressed bytes: counted as they are used up, its failures remembered.
+struct Source<R> {
+    buffer: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    consumed: u64,
+    failed: bool,
+}
+
+impl<R: Read> Source<R> {
+    fn remember<T>(failed: &mut bool, result: io::Result<T>) -> io::Result<T> {
+        *failed |= result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+        result
+    }
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = Self::remember(&mut self.failed, self.buffer.read(buffer))?;
+        self.consumed = self.consumed.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        Ok(len)
+    }
+}
+
+impl<R: Read> BufRead for Source<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        Self::remember(&mut self.failed, self.buffer.fill_buf())
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.consumed = self.consumed.saturating_add(u64::try_from(len).unwrap_or(u64::MAX));
+        self.buffer.consume(len);
+    }
+}
+
+/// Reads into all of `buffer`, as far as there are bytes; how many.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match source.read(rest) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

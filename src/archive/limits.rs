@@ -1,0 +1,62 @@
+//! How much an archive may ask for before it is refused.
+
+/// What an archive may ask for; passing one is [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) with the
+/// limit's name in the message. The defaults let any sane root file system through.
+///
+/// ```
+/// use layerstone::archive::Limits;
+/// let limits = Limits { logical_bytes_max: 10 << 30, ..Limits::default() };
+/// assert_eq!(limits.sparse_pieces_max, 10_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries, and paths of the file system that they make, implicit directories included.
+    pub entries_max: u64,
+    /// Bytes of all files together, holes included.
+    pub logical_bytes_max: u64,
+    /// Bytes of the uncompressed archive, whatever they are.
+    pub stream_bytes_max: u64,
+    /// Uncompressed bytes for each compressed one. Looked at once 64 MiB have come out. Gzip cannot pass 1,032.
+    pub ratio_max: u64,
+    /// Bytes of names, link targets and extended attributes of all entries together: what must be remembered.
+    pub metadata_bytes_max: u64,
+    /// Bytes of one PAX header or GNU long name.
+    pub header_bytes_max: u64,
+    /// Headers that only prepare for an entry, in a row.
+    pub pending_headers_max: u32,
+    /// Data pieces of one sparse file.
+    pub sparse_pieces_max: usize,
+    /// Logarithm to base two of the bytes a zstd frame may make the decoder look back (10 to 31); memory that
+    /// the decoder may take.
+    pub zstd_window_log_max: u32,
+    /// Extended attributes of one entry.
+    pub xattrs_max: usize,
+    /// Bytes of an extended attribute's name.
+    pub xattr_name_bytes_max: usize,
+    /// Bytes of an extended attribute's value.
+    pub xattr_value_bytes_max: usize,
+}
+
+/// What [`Limits::sparse_pieces_max`] is by default, and the most that a writer makes.
+pub(super) const SPARSE_PIECES_MAX: usize = 10_000;
+/// What [`Limits::header_bytes_max`] is by default, and the most that a writer makes.
+pub(super) const HEADER_BYTES_MAX: u64 = 1 << 20;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries_max: 1 << 22,
+            logical_bytes_max: 1 << 40,
+            stream_bytes_max: 1 << 40,
+            ratio_max: 1_000,
+            metadata_bytes_max: 1 << 30,
+            header_bytes_max: HEADER_BYTES_MAX,
+            pending_headers_max: 16,
+            sparse_pieces_max: SPARSE_PIECES_MAX,
+            zstd_window_log_max: 27,
+            xattrs_max: 1_024,
+            xattr_name_bytes_max: 255,
+            xattr_value_bytes_max: 1 << 16,
+        }
+    }
+}

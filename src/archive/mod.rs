@@ -1,0 +1,168 @@
+//! Tar archives: reading any root file system tar safely, and writing one that GNU tar reads.
+//!
+//! [`Reader`] turns bytes into [`Member`]s in archive order, [`Assembly`] turns members into the file system
+//! that they describe, [`Writer`] turns members into bytes. Only field layouts come from the `tar` crate; the
+//! framing is ours, because an archive is hostile until it was read to its end. Nothing here touches the host's
+//! file system.
+//!
+//! # What is read
+//! Plain, gzip (any number of members) or zstd (any number of frames), told by magic bytes. Headers in v7, ustar,
+//! GNU and PAX form, in any mixture. Where programs or the standard leave a choice, this is ours:
+//!
+//! - **Names** are bytes. Leading `/`, `.` components and doubled `/` go; `..`, a NUL, an empty name and what is
+//!   too long are errors. A PAX `path` wins over a GNU long name, which wins over the header's; of several
+//!   records or long names for one entry the last wins.
+//! - **Sizes**: the PAX `size` wins over the header's. A directory's is ignored and no body follows, as POSIX
+//!   says and all programs do. For a link, device or fifo it must be zero: programs disagree on whether a body
+//!   follows, which is how one hides entries from another. Bodies of GNU dump directories (`D`) are skipped.
+//! - **Types**: `0`, NUL and `7` are files, or directories if the name ends in `/`; `1` to `6` as in POSIX; `S`
+//!   old GNU sparse files; `D` directories; `x` and `X` extended headers; `g` global ones, from which `uid`, `gid`
+//!   and `mtime` are taken and records that only make sense for one entry are errors; `L` and `K` long names; a
+//!   volume label (`V`) is skipped. Every other type is an error.
+//! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
+//!   negative and has nanoseconds, rounded down. Access and change times, user and group names, comments, ACLs in
+//!   text form and unknown PAX records are ignored.
+//! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
+//!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
+//! - **Sparse files** in old GNU form and PAX 0.0, 0.1 and 1.0: pieces must ascend, not overlap, end within the
+//!   file, and add up to exactly the stored body.
+//! - **The end** is two zero blocks, or one or none if the input ends there. One zero block before anything else is
+//!   an error, and so is an input of no bytes at all, a torn block or body, and an extended header without its
+//!   entry. What follows two zero blocks is read for the digest and otherwise ignored.
+
+pub use assemble::{Assembled, Assembly, Placed};
+pub use limits::Limits;
+pub use reader::{Piece, Reader, TarSummary};
+pub use writer::Writer;
+
+use std::borrow::Cow;
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::path::{TreePath, escape_bytes};
+use crate::tree::entry::Timestamp;
+
+mod assemble;
+mod header;
+mod input;
+mod limits;
+mod number;
+mod pax;
+mod reader;
+mod sparse;
+#[cfg(test)]
+mod testing;
+mod writer;
+
+/// Bytes of a tar block: headers are one, bodies are padded to a multiple.
+const BLOCK: usize = 512;
+/// [`BLOCK`] as what bodies are counted in.
+const BLOCK_BYTES: u64 = BLOCK as u64;
+
+/// One entry of an archive. `F` is what stands for a regular file's content: its size in bytes, holes included,
+/// in what a [`Reader`] gives and a [`Writer`] takes; whatever its user keeps of it in an [`Assembly`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member<F = u64> {
+    /// Where it is.
+    pub path: TreePath,
+    /// Permission bits with setuid, setgid and sticky: at most `0o7777`.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// When the content last changed.
+    pub mtime: Timestamp,
+    /// Extended attributes, names ascending and each only once.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What it is.
+    pub kind: MemberKind<F>,
+}
+
+/// What a [`Member`] is, besides its attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberKind<F = u64> {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File(F),
+    /// A further name of the entry at this path; the member's own attributes mean nothing.
+    HardLink(TreePath),
+    /// A symbolic link to this target, verbatim: 1 to 4,095 bytes, none of them zero.
+    Symlink(Box<[u8]>),
+    /// A character device.
+    CharDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
+    /// A named pipe.
+    Fifo,
+}
+
+impl<F> Member<F> {
+    /// The member with a file's content replaced by what `content` makes of it.
+    pub fn try_map_file<G>(self, content: impl FnOnce(F) -> Result<G>) -> Result<Member<G>> {
+        let kind = match self.kind {
+            MemberKind::File(file) => MemberKind::File(content(file)?),
+            MemberKind::Directory => MemberKind::Directory,
+            MemberKind::HardLink(target) => MemberKind::HardLink(target),
+            MemberKind::Symlink(target) => MemberKind::Symlink(target),
+            MemberKind::CharDevice { major, minor } => MemberKind::CharDevice { major, minor },
+            MemberKind::BlockDevice { major, minor } => MemberKind::BlockDevice { major, minor },
+            MemberKind::Fifo => MemberKind::Fifo,
+        };
+        let Self { path, mode, uid, gid, mtime, xattrs, .. } = self;
+        Ok(Member { path, mode, uid, gid, mtime, xattrs, kind })
+    }
+}
+
+/// Why something in an archive is refused, said before it is known which entry it belongs to.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    kind: ErrorKind,
+    message: Cow<'static, str>,
+}
+
+/// Bytes of an entry's name that an error shows.
+const SHOWN_NAME_BYTES: usize = 512;
+
+impl Refusal {
+    fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: ErrorKind::Invalid, message: message.into() }
+    }
+
+    fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind: ErrorKind::Unsupported, message: message.into() }
+    }
+
+    /// `what` would pass the limit `name`, which is `limit`.
+    fn limit(what: &str, name: &str, limit: impl std::fmt::Display) -> Self {
+        let message =
+            format!("{what} passes the limit `{name}` of {limit}; raise it if the archive is trusted");
+        Self { kind: ErrorKind::QuotaExceeded, message: message.into() }
+    }
+
+    /// The error about the entry of this name.
+    fn at(self, name: &[u8]) -> Error {
+        let (shown, rest) = name.split_at_checked(SHOWN_NAME_BYTES).unwrap_or((name, &[]));
+        let ellipsis = if rest.is_empty() { "" } else { "…" };
+        Error::new(
+            self.kind,
+            Subject::ArchiveEntry(format!("{}{ellipsis}", escape_bytes(shown))),
+            self.message,
+        )
+    }
+
+    /// The error about the archive as a whole.
+    fn at_archive(self) -> Error {
+        Error::new(self.kind, Subject::Archive, self.message)
+    }
+}

@@ -1,0 +1,149 @@
+//! Numbers as archives write them: octal or base-256 in header fields, decimal in PAX records.
+
+use super::Refusal;
+use crate::tree::entry::Timestamp;
+
+const NANOS_PER_SECOND: i128 = 1_000_000_000;
+
+/// The number in a header field: octal digits, padded by spaces in front and ended by a space, a NUL or the
+/// field; or, with the top bit set, base 256 in two's complement. A blank field is zero.
+pub(super) fn field(bytes: &[u8], what: &str) -> Result<i128, Refusal> {
+    let refuse = || Refusal::invalid(format!("its {what} field is not a number"));
+    if let Some((first, rest)) = bytes.split_first()
+        && first & 0x80 != 0
+    {
+        // The bit after the mark is the sign. Twelve bytes at most, so nothing overflows.
+        let high = i128::from((first << 1).cast_signed() >> 1);
+        return Ok(rest.iter().fold(high, |value, byte| (value << 8) | i128::from(*byte)));
+    }
+    let text = bytes.trim_ascii_start();
+    let digits = text.iter().take_while(|byte| matches!(byte, b'0'..=b'7')).count();
+    let (digits, rest) = text.split_at_checked(digits).ok_or_else(refuse)?;
+    let ended = match rest.first() {
+        None | Some(b' ' | 0) if !digits.is_empty() => true,
+        _ => digits.is_empty() && rest.iter().all(|byte| matches!(byte, b' ' | 0)),
+    };
+    if !ended {
+        return Err(refuse());
+    }
+    Ok(digits.iter().fold(0, |value, digit| (value << 3) | i128::from(digit & 7)))
+}
+
+/// A number in decimal digits and nothing else.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.is_ascii_digit().then(|| byte & 0x0f)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    })
+}
+
+/// A moment in seconds since 1970 with an optional sign and fraction, rounded down to the nanosecond.
+pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
+    let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
+    let mut parts = text.splitn(2, |byte| *byte == b'.');
+    let whole = decimal(parts.next()?)?;
+    let fraction = parts.next().unwrap_or_default();
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    let nanos = digits.fold(0, |value, digit| value * 10 + i128::from(digit & 0x0f));
+    let mut total = i128::from(whole) * NANOS_PER_SECOND + nanos;
+    if negative {
+        let beyond = fraction.iter().skip(9).any(|digit| *digit != b'0');
+        total = -total - i128::from(beyond);
+    }
+    Some(Timestamp {
+        seconds: i64::try_from(total.div_euclid(NANOS_PER_SECOND)).ok()?,
+        nanos: u32::try_from(total.rem_euclid(NANOS_PER_SECOND)).ok()?,
+    })
+}
+
+/// A moment as [`time`] reads it, in the shortest form.
+pub(super) fn time_text(time: Timestamp) -> String {
+    let total = i128::from(time.seconds) * NANOS_PER_SECOND + i128::from(time.nanos);
+    let sign = if total < 0 { "-" } else { "" };
+    let total = total.unsigned_abs();
+    let (whole, nanos) = (total / NANOS_PER_SECOND.unsigned_abs(), total % NANOS_PER_SECOND.unsigned_abs());
+    if nanos == 0 {
+        return format!("{sign}{whole}");
+    }
+    let text = format!("{sign}{whole}.{nanos:09}");
+    text.trim_end_matches('0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: i64, nanos: u32) -> Option<Timestamp> {
+        Some(Timestamp { seconds, nanos })
+    }
+
+    #[test]
+    fn fields_in_every_dialect() {
+        let good: [(&[u8], i128); 12] = [
+            (b"0000755\0", 0o755),
+            (b"  755 \0 ", 0o755),
+            (b"00000755", 0o755),
+            (b"755 junk", 0o755),
+            (b"\0\0\0\0\0\0\0\0", 0),
+            (b"        ", 0),
+            (b"777777777777", 0o777_777_777_777),
+            (b"\x80\0\0\0\0\0\0\x05", 5),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
+            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i64::MAX as i128),
+            (b"\x80\0\0\x01\0\0\0\0\0\0\0\x05", (1 << 64) + 5),
+            (b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", (1 << 94) - 1),
+        ];
+        for (bytes, value) in good {
+            assert_eq!(field(bytes, "x"), Ok(value), "{bytes:?}");
+        }
+        for bytes in [&b"-000001\0"[..], b"0000789\0", b"0x1\0\0\0\0\0", b"\x001234567", b"+1\0\0\0\0\0\0"] {
+            assert!(field(bytes, "x").is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn decimals_are_strict() {
+        assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
+        for bad in [&b""[..], b"18446744073709551616", b"-1", b"+1", b" 1", b"1 ", b"0x1", b"1\0"] {
+            assert_eq!(decimal(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn times_round_down() {
+        assert_eq!(time(b"1.5"), at(1, 500_000_000));
+        assert_eq!(time(b"-1.5"), at(-2, 500_000_000));
+        assert_eq!(time(b"-0.0000000001"), at(-1, 999_999_999));
+        assert_eq!(time(b"0.9999999999"), at(0, 999_999_999));
+        assert_eq!(time(b"9223372036854775807.9"), at(i64::MAX, 900_000_000));
+        assert_eq!(time(b"-9223372036854775808"), at(i64::MIN, 0));
+        for bad in [
+            &b""[..],
+            b"-",
+            b".5",
+            b"1.x",
+            b"1.5.5",
+            b"--1",
+            b"9223372036854775808",
+            b"-9223372036854775808.1",
+        ] {
+            assert_eq!(time(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_come_back(seconds: i64, nanos in 0..1_000_000_000_u32) {
+            let moment = Timestamp { seconds, nanos };
+            prop_assert_eq!(time(time_text(moment).as_bytes()), Some(moment));
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! Reads members from a tar stream.
+//!
+//! The reader owns the framing: which blocks are headers, which belong to a body, where the archive ends. It says
+//! nothing about how entries relate (see [`Assembly`](super::Assembly)). After an error it stays at that error:
+//! there is no resynchronising in hostile bytes.
+
+use std::io::Read;
+use std::ops::Range;
+
+use self::entry::{Pending, Resolved, Stored};
+use super::header::{Header, more_pieces};
+use super::input::Input;
+use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax, sparse};
+use crate::error::{Error, Result, Subject};
+
+mod entry;
+#[cfg(test)]
+mod tests;
+
+/// Reads a tar archive from any [`Read`], which needs no buffer of its own.
+///
+/// ```
+/// # fn main() -> layerstone::Result<()> {
+/// use layerstone::archive::{Limits, Piece, Reader};
+/// let archive = [0; 1024]; // two zero blocks: an archive of nothing
+/// let mut reader = Reader::new(&archive[..], Limits::default())?;
+/// let mut buffer = [0; 4096];
+/// while let Some(member) = reader.next()? {
+///     println!("{}", member.path);
+///     while let Piece::Data(len) = reader.next_piece(&mut buffer)? {
+///         println!("{len} bytes");
+///     }
+/// }
+/// assert_eq!(reader.finish()?.bytes, 1024);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Reader<R: Read> {
+    input: Input<R>,
+    limits: Limits,
+    global: pax::Records,
+    entries: u64,
+    logical_bytes: u64,
+    metadata_bytes: u64,
+    state: State,
+}
+
+enum State {
+    /// At a header, after the one before was read wholly.
+    Header,
+    /// In or after the body of the entry last given.
+    Body(Body),
+    /// After the last entry.
+    End,
+    /// After an error.
+    Failed,
+}
+
+/// What is left of an entry's body.
+struct Body {
+    name: Vec<u8>,
+    /// Data still to come, ascending.
+    data: std::vec::IntoIter<Range<u64>>,
+    current: Range<u64>,
+    /// Where in the file the reader is, and where it ends.
+    position: u64,
+    size: u64,
+    /// Bytes of data, and then of padding, still in the archive.
+    stored: u64,
+    padding: u64,
+}
+
+/// A part of a file's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// So many bytes, at least one, now at the front of the buffer.
+    Data(usize),
+    /// So many zero bytes, at least one, that the archive does not hold.
+    Hole(u64),
+    /// The content is complete.
+    End,
+}
+
+/// What was read, in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TarSummary {
+    /// SHA-256 of the uncompressed archive, whatever follows its end included.
+    pub sha256: [u8; 32],
+    /// Bytes that were hashed.
+    pub bytes: u64,
+    /// Members given.
+    pub entries: u64,
+}
+
+impl<R: Read> Reader<R> {
+    /// Starts to read `source`. Fails if it can't be read or is compressed in a way that is not supported.
+    pub fn new(source: R, limits: Limits) -> Result<Self> {
+        let input = Input::new(source, &limits)?;
+        let global = pax::Records::default();
+        let state = State::Header;
+        Ok(Self { input, limits, global, entries: 0, logical_bytes: 0, metadata_bytes: 0, state })
+    }
+
+    /// The next member, none at the archive's end. What is left of the body before is skipped.
+    #[expect(clippy::should_implement_trait, reason = "a member's body is read from the same reader")]
+    pub fn next(&mut self) -> Result<Option<Member>> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Header => {}
+            State::Body(body) => self.skip_body(&body)?,
+            State::End => {
+                self.state = State::End;
+                return Ok(None);
+            }
+            State::Failed => return Err(failed()),
+        }
+        let Some((member, body)) = self.next_entry()? else {
+            self.state = State::End;
+            return Ok(None);
+        };
+        self.state = State::Body(body);
+        Ok(Some(member))
+    }
+
+    /// The next part of the content of the member last given, which has none if it is no file. `buffer` must not
+    /// be empty. An archive that ends before the content does is an error.
+    pub fn next_piece(&mut self, buffer: &mut [u8]) -> Result<Piece> {
+        if buffer.is_empty() {
+            return Err(Error::invalid(
+                Subject::Argument("buffer"),
+                "is empty; give room for at least one byte",
+            ));
+        }
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Body(mut body) => {
+                let piece = self.body_piece(&mut body, buffer)?;
+                self.state = State::Body(body);
+                Ok(piece)
+            }
+            State::Failed => Err(failed()),
+            other => {
+                self.state = other;
+                Ok(Piece::End)
+            }
+        }
+    }
+
+    /// Reads what is left, members included, to the end of the source: so that all of it was checked and hashed.
+    pub fn finish(mut self) -> Result<TarSummary> {
+        while self.next()?.is_some() {}
+        let entries = self.entries;
+        let (sha256, bytes) = self.input.finish()?;
+        Ok(TarSummary { sha256, bytes, entries })
+    }
+
+    fn body_piece(&mut self, body: &mut Body, buffer: &mut [u8]) -> Result<Piece> {
+        while body.current.is_empty() {
+            let Some(next) = body.data.next() else {
+                let hole = body.size - body.position;
+                body.position = body.size;
+                return Ok(if hole == 0 { Piece::End } else { Piece::Hole(hole) });
+            };
+            body.current = next;
+        }
+        let hole = body.current.start - body.position;
+        if hole > 0 {
+            body.position = body.current.start;
+            return Ok(Piece::Hole(hole));
+        }
+        let left = usize::try_from(body.current.end - body.current.start).unwrap_or(usize::MAX);
+        let want = buffer.len().min(left);
+        let len = self.input.read(buffer.get_mut(..want).unwrap_or_default())?;
+        if len == 0 {
+            return Err(short(&body.name, body.stored));
+        }
+        let read = u64::try_from(len).unwrap_or(u64::MAX);
+        body.current.start += read;
+        body.position += read;
+        body.stored -= read;
+        Ok(Piece::Data(len))
+    }
+
+    fn skip_body(&mut self, body: &Body) -> Result<()> {
+        match self.input.skip(body.stored + body.padding)? {
+            0 => Ok(()),
+            missing => Err(short(&body.name, missing)),
+        }
+    }
+
+    /// The next entry, through all headers that only prepare for it.
+    fn next_entry(&mut self) -> Result<Option<(Member, Body)>> {
+        let mut pending = Pending { records: self.global.clone(), ..Pending::default() };
+        while let Some(block) = self.header_block(&pending)? {
+            let header = Header::parse(&block).map_err(|refusal| self.at_header(refusal))?;
+            let own_name = header.name();
+            if !self.prepare(&header, &mut pending).map_err(|failure| failure.at(&own_name))? {
+                let name = pending.take_name(&header);
+                return self.entry(name, &header, pending).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a header that is no entry; whether it was one.
+    fn prepare(&mut self, header: &Header, pending: &mut Pending) -> Result<bool, Failure> {
+        let flag = header.type_flag();
+        if !matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K' | b'V') {
+            return Ok(false);
+        }
+        pending.count += 1;
+        if pending.count > self.limits.pending_headers_max {
+            let limit = self.limits.pending_headers_max;
+            return Err(Refusal::limit("the headers before one entry", "pending_headers_max", limit).into());
+        }
+        if matches!(flag, b'g' | b'V') {
+            if pending.open {
+                return Err(Refusal::invalid("stands between an extended header and its entry").into());
+            }
+            let body = self.prelude(header)?;
+            if flag == b'g' {
+                self.global.apply_global(&body)?;
+                pending.records = self.global.clone();
+            }
+            return Ok(true);
+        }
+        pending.open = true;
+        let body = self.prelude(header)?;
+        match flag {
+            b'L' => pending.long_name = Some(long_name(body)?),
+            b'K' => pending.long_link = Some(long_name(body)?),
+            _ => pending.records.apply(&body, &self.limits)?,
+        }
+        Ok(true)
+    }
+
+    /// The body of a header that is no entry: small, or an error before anything is allocated for it.
+    fn prelude(&mut self, header: &Header) -> Result<Vec<u8>, Failure> {
+        let size = header.size()?;
+        let limit = self.limits.header_bytes_max;
+        let len = usize::try_from(size).ok().filter(|_| size <= limit);
+        let len = len.ok_or_else(|| Refusal::limit("its size", "header_bytes_max", limit))?;
+        let mut body = vec![0; len.next_multiple_of(BLOCK)];
+        if self.input.fill(&mut body)? < body.len() {
+            return Err(Refusal::invalid("is cut short: the archive ends in it").into());
+        }
+        body.truncate(len);
+        Ok(body)
+    }
+
+    fn entry(&mut self, name: Vec<u8>, header: &Header, pending: Pending) -> Result<(Member, Body)> {
+        let resolved = pending.resolve(&name, header, &self.limits).map_err(|refusal| refusal.at(&name))?;
+        self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
+        let size = match resolved.member.kind {
+            MemberKind::File(size) => size,
+            _ => 0,
+        };
+        let Resolved { member, stored } = resolved;
+        let (data, stored) = self.data(stored, size).map_err(|failure| failure.at(&name))?;
+        let padding = stored.next_multiple_of(BLOCK_BYTES) - stored;
+        let data = data.into_iter();
+        Ok((member, Body { name, data, current: 0..0, position: 0, size, stored, padding }))
+    }
+
+    /// Where the file's data is, and how many bytes are stored: those of the data unless they are to be ignored.
+    fn data(&mut self, stored: Stored, size: u64) -> Result<(Vec<Range<u64>>, u64), Failure> {
+        let (pieces, stored) = match stored {
+            Stored::Nothing => return Ok((Vec::new(), 0)),
+            Stored::Ignored(stored) => return Ok((Vec::new(), stored)),
+            Stored::Dense => return Ok((std::iter::once(0..size).collect(), size)),
+            Stored::Pieces { pieces, stored } => (pieces, stored),
+            Stored::OldSparse { mut pieces, mut more, stored } => {
+                while more {
+                    let (next, more_after) = more_pieces(&self.map_block()?)?;
+                    pieces.extend(next);
+                    sparse::check_count(pieces.len(), &self.limits)?;
+                    more = more_after;
+                }
+                (pieces, stored)
+            }
+            Stored::MapInBody { mut stored } => {
+                let mut parser = sparse::MapParser::default();
+                loop {
+                    stored = stored.checked_sub(BLOCK_BYTES).ok_or_else(|| {
+                        Refusal::invalid("is a PAX 1.0 sparse file whose map goes beyond its body")
+                    })?;
+                    if parser.block(&self.map_block()?, &self.limits)? {
+                        break;
+                    }
+                }
+                (parser.into_pieces(), stored)
+            }
+        };
+        sparse::check_count(pieces.len(), &self.limits)?;
+        Ok((sparse::ranges(pieces, size, stored)?, stored))
+    }
+
+    fn map_block(&mut self) -> Result<[u8; BLOCK], Failure> {
+        let mut block = [0; BLOCK];
+        if self.input.fill(&mut block)? < BLOCK {
+            return Err(
+                Refusal::invalid("is a sparse file whose map is cut short: the archive ends in it").into()
+            );
+        }
+        Ok(block)
+    }
+
+    fn check_budgets(&mut self, member: &Member) -> Result<(), Refusal> {
+        self.entries += 1;
+        if self.entries > self.limits.entries_max {
+            return Err(Refusal::limit("the number of entries", "entries_max", self.limits.entries_max));
+        }
+        if let MemberKind::File(size) = member.kind {
+            self.logical_bytes = self.logical_bytes.saturating_add(size);
+        }
+        if self.logical_bytes > self.limits.logical_bytes_max {
+            let limit = self.limits.logical_bytes_max;
+            return Err(Refusal::limit("the size of all files", "logical_bytes_max", limit));
+        }
+        let link = match &member.kind {
+            MemberKind::Symlink(target) => target.len(),
+            MemberKind::HardLink(target) => target.as_key().len(),
+            _ => 0,
+        };
+        let xattrs: usize = member.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = member.path.as_key().len() + link + xattrs;
+        self.metadata_bytes = self.metadata_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if self.metadata_bytes > self.limits.metadata_bytes_max {
+            let limit = self.limits.metadata_bytes_max;
+            return Err(Refusal::limit("the size of all names and attributes", "metadata_bytes_max", limit));
+        }
+        Ok(())
+    }
+
+    /// The next header, none at the archive's end.
+    fn header_block(&mut self, pending: &Pending) -> Result<Option<[u8; BLOCK]>> {
+        let first = self.block()?;
+        if let Some(block) = first.filter(|block| *block != [0; BLOCK]) {
+            return Ok(Some(block));
+        }
+        if first.is_some() && self.block()?.is_some_and(|second| second != [0; BLOCK]) {
+            let message =
+                "has a lone zero block before more data; expected two at its end: was it concatenated?";
+            return Err(Error::invalid(Subject::Archive, message));
+        }
+        if self.input.bytes() == 0 {
+            return Err(Error::invalid(
+                Subject::Archive,
+                "is empty; an archive of nothing has two zero blocks",
+            ));
+        }
+        if pending.open {
+            return Err(Error::invalid(Subject::Archive, "ends after an extended header, before its entry"));
+        }
+        Ok(None)
+    }
+
+    /// The next block, none at the source's end.
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>> {
+        let mut block = [0; BLOCK];
+        match self.input.fill(&mut block)? {
+            0 => Ok(None),
+            BLOCK => Ok(Some(block)),
+            len => {
+                let message = format!("is cut short: expected a block of {BLOCK} bytes, found {len}");
+                Err(Error::invalid(Subject::Archive, message))
+            }
+        }
+    }
+
+    /// The error about the header just read, whose name can't be trusted.
+    fn at_header(&self, refusal: Refusal) -> Error {
+        let offset = self.input.bytes().saturating_sub(BLOCK_BYTES);
+        refusal.at(format!("<at byte {offset}>").as_bytes())
+    }
+}
+
+/// A long name's bytes up to the zero that ends it; nothing may follow that.
+fn long_name(mut body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    let end = body.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    body.truncate(end);
+    if body.contains(&0) {
+        return Err(Refusal::invalid("is a GNU long name with a zero byte in it"));
+    }
+    Ok(body)
+}
+
+fn short(name: &[u8], missing: u64) -> Error {
+    Refusal::invalid(format!("is cut short: the archive ends {missing} bytes before it does")).at(name)
+}
+
+fn failed() -> Error {
+    Error::invalid(Subject::Archive, "could not be read on: an error was reported before")
+}
+
+/// A refusal that still lacks its entry, or an error that is complete.
+enum Failure {
+    Refusal(Refusal),
+    Error(Error),
+}
+
+impl Failure {
+    fn at(self, name: &[u8]) -> Error {
+        match self {
+            Self::Refusal(refusal) => refusal.at(name),
+            Self::Error(error) => error,
+        }
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}

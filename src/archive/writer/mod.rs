@@ -1,0 +1,306 @@
+//! Writes a tar archive that GNU tar reads, in the way of `tar -C DIRECTORY -c .`.
+//!
+//! Names start with `./`, so that extracting restores the root directory's attributes; directories end in `/`.
+//! Each member is a ustar header; what does not fit in it (long names, big numbers, nanoseconds, extended
+//! attributes) goes into a PAX header before it, with exactly the records needed. A file with holes is stored as
+//! PAX sparse 1.0. The bytes are a function of the members alone.
+
+use std::io::Write;
+use std::ops::Range;
+
+use self::body::Body;
+use super::limits::{HEADER_BYTES_MAX, SPARSE_PIECES_MAX};
+use super::{BLOCK, Member, MemberKind, number, pax, sparse};
+use crate::error::{Error, Result, Subject};
+use crate::path::TreePath;
+use crate::tree::entry::Timestamp;
+
+mod body;
+#[cfg(test)]
+mod tests;
+
+/// What octal fields hold at most: seven digits for owners and devices, eleven for sizes and times.
+const SMALL_MAX: u32 = 0o777_7777;
+const LARGE_MAX: u64 = 0o777_7777_7777;
+const NAME_BYTES: usize = 100;
+const PREFIX_BYTES: usize = 155;
+const SPARSE_DIRECTORY: &[u8] = b"./GNUSparseFile.0/";
+const PAX_DIRECTORY: &[u8] = b"./PaxHeaders/";
+
+/// Writes members to any [`Write`]. Give it a buffered one: headers are small.
+///
+/// ```
+/// # fn main() -> layerstone::Result<()> {
+/// use layerstone::archive::{Limits, Member, MemberKind, Reader, Writer};
+/// # let (path, mtime) = (layerstone::TreePath::parse(b"etc/hostname").unwrap(), Default::default());
+/// let kind = MemberKind::File(6);
+/// let member = Member { path, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: Vec::new(), kind };
+/// let mut writer = Writer::new(Vec::new());
+/// writer.append(&member, &[0..6])?;
+/// writer.write(b"stone\n")?;
+/// let archive = writer.finish()?;
+///
+/// let mut reader = Reader::new(&archive[..], Limits::default())?;
+/// assert_eq!(reader.next()?, Some(member));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "an archive has no end until it is finished"]
+pub struct Writer<W: Write> {
+    out: W,
+    body: Body,
+}
+
+impl<W: Write> Writer<W> {
+    /// Starts an archive.
+    pub fn new(out: W) -> Self {
+        Self { out, body: Body::default() }
+    }
+
+    /// Starts the next member; a hard link must come after its target. `data` says where in a file its data is, in
+    /// bytes, ascending and apart: `&[0..size]` for a file without holes, nothing for what is no file. As many
+    /// bytes must then be [written](Self::write).
+    pub fn append(&mut self, member: &Member, data: &[Range<u64>]) -> Result<()> {
+        self.end_body()?;
+        let size = check(member, data)?;
+        let map = sparse_map(data, size);
+        let map_text = map.as_deref().map(sparse::map_text).unwrap_or_default();
+        let stored = match &map {
+            Some(pieces) => {
+                length(map_text.len()) + pieces.iter().map(|piece| piece.end - piece.start).sum::<u64>()
+            }
+            None => size,
+        };
+        let (header, records) = encode(member, stored, map.is_some().then_some(size));
+        if !records.is_empty() {
+            self.extended_header(member, &records)?;
+        }
+        self.raw(header.as_bytes())?;
+        self.raw(&map_text)?;
+        self.body = Body::new(member.path.clone(), data, map.as_deref(), stored);
+        Ok(())
+    }
+
+    /// Writes the next bytes of the data of the file last appended, its holes left out.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.body.write(bytes, &mut self.out)
+    }
+
+    /// Ends the archive and gives back what it was written to, not flushed.
+    pub fn finish(mut self) -> Result<W> {
+        self.end_body()?;
+        self.raw(&[0; 2 * BLOCK])?;
+        Ok(self.out)
+    }
+
+    fn end_body(&mut self) -> Result<()> {
+        std::mem::take(&mut self.body).finish(&mut self.out)
+    }
+
+    fn extended_header(&mut self, member: &Member, records: &[u8]) -> Result<()> {
+        if length(records.len()) > HEADER_BYTES_MAX {
+            let message =
+                format!("has names and attributes of more than {HEADER_BYTES_MAX} bytes, too many for tar");
+            return Err(Error::unsupported(Subject::Path(member.path.clone()), message));
+        }
+        let mut header = tar::Header::new_ustar();
+        put(&mut header.as_old_mut().name, &in_directory(PAX_DIRECTORY, &member.path));
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(length(records.len()));
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_cksum();
+        self.raw(header.as_bytes())?;
+        self.raw(records)?;
+        self.raw(&vec![0; records.len().next_multiple_of(BLOCK) - records.len()])
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(write_error)
+    }
+}
+
+/// Refuses a member that no archive could hold; the bytes of its file.
+fn check(member: &Member, data: &[Range<u64>]) -> Result<u64> {
+    let refuse = |message: &str| Err(Error::invalid(Subject::Path(member.path.clone()), message));
+    let size = match &member.kind {
+        MemberKind::File(size) => *size,
+        MemberKind::Symlink(target) if target.is_empty() || target.contains(&0) => {
+            return refuse("is a symbolic link whose target is empty or has a zero byte");
+        }
+        _ => 0,
+    };
+    if member.mode > 0o7777 || member.mtime.nanos >= 1_000_000_000 || i64::try_from(size).is_err() {
+        return refuse("has a mode, a time or a size out of range");
+    }
+    if member.xattrs.iter().any(|(name, _)| name.is_empty() || name.contains(&0)) {
+        return refuse("has an extended attribute whose name is empty or has a zero byte");
+    }
+    let mut end = 0;
+    for range in data {
+        if range.start < end || range.end <= range.start || range.end > size {
+            return refuse("has data ranges that are empty, do not ascend or go beyond its end");
+        }
+        end = range.end;
+    }
+    Ok(size)
+}
+
+/// The map of a file that has holes. Where there are too many pieces for a reader, the smallest holes are stored
+/// as zeros. A file that ends in a hole ends its map with an empty piece, from which GNU tar takes the size.
+fn sparse_map(data: &[Range<u64>], size: u64) -> Option<Vec<Range<u64>>> {
+    let mut gaps: Vec<Range<u64>> = Vec::new();
+    let mut end = 0;
+    for range in data.iter().chain([&(size..size)]) {
+        if range.start > end {
+            gaps.push(end..range.start);
+        }
+        end = range.end;
+    }
+    if gaps.is_empty() {
+        return None;
+    }
+    // Each hole has at most one piece before it, and one comes after the last.
+    if gaps.len() >= SPARSE_PIECES_MAX {
+        gaps.sort_by_key(|gap| (std::cmp::Reverse(gap.end - gap.start), gap.start));
+        gaps.truncate(SPARSE_PIECES_MAX - 1);
+        gaps.sort_by_key(|gap| gap.start);
+    }
+    let mut pieces = Vec::with_capacity(gaps.len() + 1);
+    let mut start = 0;
+    for gap in gaps {
+        if gap.start > start {
+            pieces.push(start..gap.start);
+        }
+        start = gap.end;
+    }
+    pieces.push(start..size);
+    Some(pieces)
+}
+
+/// The member's header for a body of `stored` bytes, and the PAX records that must come before it. `sparse` is the
+/// file's size if it is stored with its map.
+fn encode(member: &Member, stored: u64, sparse: Option<u64>) -> (tar::Header, Vec<u8>) {
+    let mut header = tar::Header::new_ustar();
+    let mut records = Vec::new();
+    let name = archive_name(&member.path, matches!(member.kind, MemberKind::Directory));
+    if let Some(size) = sparse {
+        pax::push_record(&mut records, b"GNU.sparse.major", b"1");
+        pax::push_record(&mut records, b"GNU.sparse.minor", b"0");
+        pax::push_record(&mut records, b"GNU.sparse.name", &name);
+        pax::push_record(&mut records, b"GNU.sparse.realsize", size.to_string().as_bytes());
+        put(&mut header.as_old_mut().name, &in_directory(SPARSE_DIRECTORY, &member.path));
+    } else if !put_name(&mut header, &name) {
+        pax::push_record(&mut records, b"path", &name);
+        put(&mut header.as_old_mut().name, &name);
+    }
+    put_kind(&mut header, &member.kind, &mut records);
+    header.set_mode(member.mode.into());
+    header.set_uid(small(member.uid, b"uid", &mut records).into());
+    header.set_gid(small(member.gid, b"gid", &mut records).into());
+    if stored > LARGE_MAX {
+        pax::push_record(&mut records, b"size", stored.to_string().as_bytes());
+    }
+    header.set_size(Some(stored).filter(|size| *size <= LARGE_MAX).unwrap_or(0));
+    header.set_mtime(whole_seconds(member.mtime, &mut records));
+    for (name, value) in &member.xattrs {
+        pax::push_record(&mut records, &pax::xattr_key(name), value);
+    }
+    header.set_cksum();
+    (header, records)
+}
+
+fn put_kind(header: &mut tar::Header, kind: &MemberKind, records: &mut Vec<u8>) {
+    let entry_type = match kind {
+        MemberKind::Directory => tar::EntryType::Directory,
+        MemberKind::File(_) => tar::EntryType::Regular,
+        MemberKind::HardLink(_) => tar::EntryType::Link,
+        MemberKind::Symlink(_) => tar::EntryType::Symlink,
+        MemberKind::CharDevice { .. } => tar::EntryType::Char,
+        MemberKind::BlockDevice { .. } => tar::EntryType::Block,
+        MemberKind::Fifo => tar::EntryType::Fifo,
+    };
+    header.set_entry_type(entry_type);
+    match kind {
+        MemberKind::HardLink(target) => put_link(header, &archive_name(target, false), records),
+        MemberKind::Symlink(target) => put_link(header, target, records),
+        MemberKind::CharDevice { major, minor } | MemberKind::BlockDevice { major, minor } => {
+            let major = small(*major, b"SCHILY.devmajor", records);
+            let minor = small(*minor, b"SCHILY.devminor", records);
+            if let Some(ustar) = header.as_ustar_mut() {
+                ustar.set_device_major(major);
+                ustar.set_device_minor(minor);
+            }
+        }
+        MemberKind::Directory | MemberKind::File(_) | MemberKind::Fifo => {}
+    }
+}
+
+fn put_link(header: &mut tar::Header, link: &[u8], records: &mut Vec<u8>) {
+    if link.len() > NAME_BYTES {
+        pax::push_record(records, b"linkpath", link);
+    }
+    put(&mut header.as_old_mut().linkname, link);
+}
+
+/// Puts a name into the name field, or split at a `/` into that and the prefix; whether it fits.
+fn put_name(header: &mut tar::Header, name: &[u8]) -> bool {
+    let split = if name.len() <= NAME_BYTES {
+        Some((&[][..], name))
+    } else {
+        // The last `/` is no place for it: the name must not be empty.
+        let places = name.iter().enumerate().take(PREFIX_BYTES + 1).filter(|(_, byte)| **byte == b'/');
+        let mut splits = places.filter_map(|(at, _)| Some((name.get(..at)?, name.get(at + 1..)?)));
+        splits.find(|(_, name)| (1..=NAME_BYTES).contains(&name.len()))
+    };
+    let (Some((prefix, name)), Some(ustar)) = (split, header.as_ustar_mut()) else { return false };
+    put(&mut ustar.prefix, prefix);
+    put(&mut ustar.name, name);
+    true
+}
+
+/// The number for a small field; zero, and a record instead, if it does not fit.
+fn small(number: u32, key: &[u8], records: &mut Vec<u8>) -> u32 {
+    if number <= SMALL_MAX {
+        return number;
+    }
+    pax::push_record(records, key, number.to_string().as_bytes());
+    0
+}
+
+/// The seconds for the time field, with a record of the exact time where that is more.
+fn whole_seconds(time: Timestamp, records: &mut Vec<u8>) -> u64 {
+    let seconds = u64::try_from(time.seconds).ok().filter(|seconds| *seconds <= LARGE_MAX);
+    if seconds.is_none() || time.nanos != 0 {
+        pax::push_record(records, b"mtime", number::time_text(time).as_bytes());
+    }
+    seconds.unwrap_or(0)
+}
+
+fn archive_name(path: &TreePath, directory: bool) -> Vec<u8> {
+    let mut name = b"./".to_vec();
+    name.extend(path.to_relative());
+    if directory && !path.is_root() {
+        name.push(b'/');
+    }
+    name
+}
+
+/// A name in a directory of its own, for headers whose name only programs that don't know their form see.
+fn in_directory(directory: &[u8], path: &TreePath) -> Vec<u8> {
+    [directory, path.file_name().unwrap_or(b".")].concat()
+}
+
+/// Puts as much of `bytes` into a field as fits.
+fn put(field: &mut [u8], bytes: &[u8]) {
+    field.iter_mut().zip(bytes).for_each(|(place, byte)| *place = *byte);
+}
+
+fn length(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+fn write_error(error: std::io::Error) -> Error {
+    Error::io(Subject::Archive, "write", error)
+}
