@@ -1,9 +1,6 @@
 //! layerstone
 
 pub mod archive;
-mod catalog;
-pub mod chunk;
-mod disk;
 pub mod error;
 pub mod format;
 mod host;

@@ -97,7 +97,7 @@ mod tests {
             (b"777777777777", 0o777_777_777_777),
             (b"\x80\0\0\0\0\0\0\x05", 5),
             (b"\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
-            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i128::from(i64::MAX)),
+            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i64::MAX as i128),
             (b"\x80\0\0\x01\0\0\0\0\0\0\0\x05", (1 << 64) + 5),
             (b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", (1 << 94) - 1),
         ];

@@ -78,11 +78,6 @@ impl Records {
         Ok(())
     }
 
-    /// Whether there was any record.
-    pub(super) fn any(&self) -> bool {
-        self.any
-    }
-
     /// The file's true name, if the records have it.
     pub(super) fn take_name(&mut self) -> Option<Vec<u8>> {
         self.name.take()
@@ -196,11 +191,10 @@ impl MapParser {
 
 /// The map in front of a 1.0 sparse file's data, as [`MapParser`] reads it.
 pub(super) fn map_text(pieces: &[Range<u64>]) -> Vec<u8> {
-    let mut text = format!("{}\n", pieces.len());
+    let mut bytes = format!("{}\n", pieces.len()).into_bytes();
     for piece in pieces {
-        text.push_str(&format!("{}\n{}\n", piece.start, piece.end - piece.start));
+        bytes.extend_from_slice(format!("{}\n{}\n", piece.start, piece.end - piece.start).as_bytes());
     }
-    let mut bytes = text.into_bytes();
     bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
     bytes
 }

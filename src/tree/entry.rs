@@ -238,13 +238,8 @@ impl Entry {
         if mode > 0o7777 || mtime.nanos >= 1_000_000_000 {
             return Err(DecodeError::BadNumber);
         }
-        let mut attached = |flag| match flags & flag {
-            0 => Ok(Content::empty()),
-            // A flag for nothing would be a second encoding of the same entry.
-            _ => Content::decode(decoder).and_then(|content| {
-                if content.is_empty() { Err(DecodeError::BadNumber) } else { Ok(content) }
-            }),
-        };
+        let mut attached =
+            |flag| if flags & flag == 0 { Ok(Content::empty()) } else { Content::decode(decoder) };
         let xattrs = attached(HAS_XATTRS)?;
         let links = attached(HAS_LINKS)?;
         let kind = match kind {

@@ -106,7 +106,7 @@ impl<R: Read> Reader<R> {
     pub fn next(&mut self) -> Result<Option<Member>> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Header => {}
-            State::Body(body) => self.skip_body(body)?,
+            State::Body(body) => self.skip_body(&body)?,
             State::End => {
                 self.state = State::End;
                 return Ok(None);
@@ -179,7 +179,7 @@ impl<R: Read> Reader<R> {
         Ok(Piece::Data(len))
     }
 
-    fn skip_body(&mut self, body: Body) -> Result<()> {
+    fn skip_body(&mut self, body: &Body) -> Result<()> {
         match self.input.skip(body.stored + body.padding)? {
             0 => Ok(()),
             missing => Err(short(&body.name, missing)),

@@ -14,7 +14,8 @@ use crate::path::TreePath;
 pub(super) struct Body {
     path: TreePath,
     parts: VecDeque<Part>,
-    padding: u64,
+    /// Zeros after the last part.
+    tail: u64,
 }
 
 /// A run of data, and the zeros stored before it.
@@ -37,8 +38,10 @@ impl Body {
             parts.push_back(Part { zeros, data: range.end - range.start });
             end = range.end;
         }
+        let last = map.and_then(<[_]>::last).filter(|piece| piece.start < piece.end);
+        let unmapped_hole = last.map_or(0, |piece| piece.end - piece.start.max(end));
         let padding = stored.next_multiple_of(BLOCK_BYTES) - stored;
-        Self { path, parts, padding }
+        Self { path, parts, tail: unmapped_hole + padding }
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8], out: &mut impl Write) -> Result<()> {
@@ -68,7 +71,7 @@ impl Body {
             let message = format!("was given too little data: {missing} bytes are missing");
             return Err(Error::invalid(Subject::Path(self.path), message));
         }
-        zeros(self.padding, out)
+        zeros(self.tail, out)
     }
 }
 
