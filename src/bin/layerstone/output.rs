@@ -74,6 +74,7 @@ impl Output {
 
 /// Bytes in the unit that reads best, in powers of 1000.
 pub(crate) fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if value < 999.5 {
