@@ -96,7 +96,15 @@ pub(crate) struct SessionOptions {
     pub(crate) level: i32,
     /// Bytes at which a pack is full.
     pub(crate) pack_bytes: u64,
+    /// Breaks the write order on purpose, for a test that must notice: frames are written only after they were
+    /// published.
+    #[cfg(feature = "testing")]
+    pub(crate) publish_first: bool,
 }
+
+/// Frames that were not written yet, because the write order is being broken on purpose.
+#[cfg(feature = "testing")]
+pub(crate) type HeldBack = Arc<Mutex<Vec<(Arc<dyn DiskFile>, u64, Vec<u8>)>>>;
 
 /// New objects of one import or commit.
 pub(crate) struct Session<H: PackHost> {
@@ -107,6 +115,8 @@ pub(crate) struct Session<H: PackHost> {
     options: SessionOptions,
     written_bytes: AtomicU64,
     new_raw_bytes: AtomicU64,
+    #[cfg(feature = "testing")]
+    held_back: HeldBack,
 }
 
 impl<H: PackHost> Session<H> {
@@ -119,6 +129,8 @@ impl<H: PackHost> Session<H> {
             options,
             written_bytes: AtomicU64::new(0),
             new_raw_bytes: AtomicU64::new(0),
+            #[cfg(feature = "testing")]
+            held_back: HeldBack::default(),
         }
     }
 
@@ -147,7 +159,7 @@ impl<H: PackHost> Session<H> {
         let (pack, offset) = (written.pack.id, written.pack.end);
         let bytes = frame.encode(pack, offset)?;
         let io = |error| Error::io(Subject::Pack(pack), "append to it", error);
-        written.pack.file.write_at(&bytes, offset).map_err(io)?;
+        self.write(&written.pack.file, offset, &bytes).map_err(io)?;
         written.pack.end += bytes.len() as u64;
         self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -160,6 +172,28 @@ impl<H: PackHost> Session<H> {
             self.host.seal_pack(full)?;
         }
         Ok(())
+    }
+
+    #[cfg(not(feature = "testing"))]
+    #[expect(clippy::unused_self, reason = "tests hold frames back here")]
+    fn write(&self, file: &Arc<dyn DiskFile>, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        file.write_at(bytes, offset)
+    }
+
+    #[cfg(feature = "testing")]
+    fn write(&self, file: &Arc<dyn DiskFile>, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
+        if self.options.publish_first {
+            let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
+            held_back.push((Arc::clone(file), offset, bytes.to_vec()));
+            return Ok(());
+        }
+        file.write_at(bytes, offset)
+    }
+
+    /// The frames that are to be written after publication.
+    #[cfg(feature = "testing")]
+    pub(crate) fn held_back(&self) -> HeldBack {
+        Arc::clone(&self.held_back)
     }
 
     /// Bytes appended to packs so far.

@@ -19,6 +19,8 @@ pub struct StoreOptions {
     pub(crate) pack_objects: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
+    #[cfg(feature = "testing")]
+    pub(crate) publish_first: bool,
 }
 
 impl Default for StoreOptions {
@@ -31,6 +33,8 @@ impl Default for StoreOptions {
             pack_objects: 16 << 10,
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            #[cfg(feature = "testing")]
+            publish_first: false,
         }
     }
 }
@@ -72,6 +76,13 @@ impl StoreOptions {
     /// Bytes of decoded frames kept for readers. Default: 32 MiB.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// Breaks the write order on purpose, so that a test which must notice can show that it does.
+    #[cfg(feature = "testing")]
+    pub fn publish_first(mut self, broken: bool) -> Self {
+        self.publish_first = broken;
         self
     }
 

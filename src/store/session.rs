@@ -61,7 +61,12 @@ impl Inner {
         };
         let reader = self.reader(&catalog)?;
         let host = Host { store: Arc::clone(self), lease: idle.lease, pack: Mutex::new(Some(idle.pack)) };
-        let options = SessionOptions { level: self.options.level, pack_bytes: self.options.pack_bytes };
+        let options = SessionOptions {
+            level: self.options.level,
+            pack_bytes: self.options.pack_bytes,
+            #[cfg(feature = "testing")]
+            publish_first: self.options.publish_first,
+        };
         Ok((Session::new(host, Arc::clone(reader.index()), options), reader))
     }
 
@@ -111,6 +116,8 @@ impl Inner {
         session: WriteSession,
         closure: impl FnOnce(&mut WriteTx) -> Result<T>,
     ) -> Result<T> {
+        #[cfg(feature = "testing")]
+        let held_back = session.held_back();
         let (host, mut written) = session.finish()?;
         if let Some(full) = written.take_if(|written| written.objects() >= self.options.pack_objects) {
             host.seal_pack(full)?;
@@ -130,6 +137,12 @@ impl Inner {
             let unused = if keep { Vec::new() } else { release(tx, host.lease)? };
             Ok((value, unused))
         });
+        #[cfg(feature = "testing")]
+        for (file, offset, bytes) in held_back.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            file.write_at(&bytes, offset)
+                .map_err(|error| Error::io(Subject::Catalog, "write late", error))?;
+        }
         let outcome = outcome.map(|(value, unused)| {
             self.remove_packs(&unused);
             value

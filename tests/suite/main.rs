@@ -1,0 +1,13 @@
+//! Tests of layerstone from outside: one binary, a module for each question.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what is not run, and what a child reports, is printed"
+)]
+
+mod cli;
+mod kill;
+mod system;
+mod tidy;

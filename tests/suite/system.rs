@@ -1,0 +1,150 @@
+//! Real input and real programs: a Debian root file system, GNU tar, rsync. Needs root, and what `.ci/run` installs;
+//! runs where `LAYERSTONE_SYSTEM_TESTS=1` is set.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Store};
+
+fn is_on() -> bool {
+    let on = std::env::var_os("LAYERSTONE_SYSTEM_TESTS").is_some_and(|value| value == "1");
+    if !on {
+        eprintln!("not run: set LAYERSTONE_SYSTEM_TESTS=1, as root");
+    }
+    on
+}
+
+fn run(program: &str, words: &[&std::ffi::OsStr]) -> String {
+    let output =
+        Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+macro_rules! run {
+    ($program:literal $(, $word:expr)*) => { run($program, &[$($word.as_ref()),*]) };
+}
+
+/// A Debian root file system, made once for this build folder.
+fn debian() -> PathBuf {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpora = project.join("target/corpora");
+    // Tests run at once, in processes of their own; one of them makes it.
+    let lock = std::fs::File::create(project.join("target/corpora.lock")).unwrap();
+    lock.lock().unwrap();
+    if !corpora.join("debian").is_dir() {
+        run!("bash", project.join("benches/corpora/corpora"), corpora, "debian");
+    }
+    corpora.join("debian")
+}
+
+/// Fails unless rsync, looking at everything, finds two trees equal.
+fn assert_equal(a: &Path, b: &Path) {
+    let slash = |path: &Path| format!("{}/", path.display());
+    let words = ["-aHAXnc", "--modify-window=-1", "--delete", "--itemize-changes"];
+    let differences = run!("rsync", words[0], words[1], words[2], words[3], slash(a), slash(b));
+    assert_eq!(differences, "");
+}
+
+#[test]
+fn a_debian_system_in_and_out() {
+    if !is_on() {
+        return;
+    }
+    let debian = debian();
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let store = Store::open(at("store")).unwrap();
+    let project = store.default_project().unwrap();
+    let image = |id: layerstone::id::ImageId| project.find(&id.into()).unwrap();
+    let everything = CheckoutOptions { devices: true, all_xattrs: true, fsync: false };
+
+    // A device, a capability, a sparse file, a name that is not UTF-8, beside what Debian has.
+    let source = at("source");
+    run!("cp", "-a", debian, source);
+    run!("mknod", source.join("dev/odd"), "b", "7", "200");
+    run!("setfattr", "-n", "user.note", "-v", "hello", source.join("etc/hostname"));
+    run!("setcap", "cap_net_raw+ep", source.join("usr/bin/env"));
+    run!("setfacl", "-m", "u:1234:r", source.join("etc/shadow"));
+    run!("truncate", "-s", "1G", source.join("var/sparse"));
+    run!("ln", source.join("etc/passwd"), source.join("var/passwd-too"));
+    run!("mkfifo", source.join("run/fifo"));
+    std::fs::write(source.join(std::ffi::OsString::from("not-\u{fffd}-utf8")), "x").unwrap();
+    let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"latin-\xe9\n");
+    std::fs::write(source.join(odd), "y").unwrap();
+
+    let from_directory = project.import_directory(&source, &ImportOptions::default()).unwrap();
+    let tar = at("debian.tar");
+    run!(
+        "tar",
+        "--xattrs",
+        "--xattrs-include=*",
+        "--format=posix",
+        "--sparse",
+        "-C",
+        source,
+        "-cf",
+        tar,
+        "."
+    );
+    let from_tar = project.import_tar(std::fs::File::open(&tar).unwrap(), &ImportOptions::default()).unwrap();
+    assert_eq!(image(from_directory.image).info().root, image(from_tar.image).info().root);
+    for program in ["gzip", "zstd"] {
+        let packed =
+            Command::new(program).args(["-1", "-c"]).arg(&tar).stdout(std::process::Stdio::piped()).spawn();
+        let again = project.import_tar(packed.unwrap().stdout.unwrap(), &ImportOptions::default()).unwrap();
+        assert_eq!((again.image, again.stored_bytes), (from_tar.image, 0), "{program} does not count");
+    }
+
+    let checkout = at("checkout");
+    let report = image(from_directory.image).check_out(&checkout, everything).unwrap();
+    assert_eq!((report.owners_unset, report.modes_unset, report.xattrs_unset, report.omitted), (0, 0, 0, 0));
+    assert_equal(&source, &checkout);
+    let blocks = |root: &Path| {
+        std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(root.join("var/sparse")).unwrap())
+    };
+    assert!(blocks(&checkout) <= 16, "holes stay holes");
+
+    let exported = at("exported.tar");
+    let sockets = image(from_directory.image).export(std::fs::File::create(&exported).unwrap()).unwrap();
+    assert_eq!(sockets, []);
+    let unpacked = at("unpacked");
+    std::fs::create_dir(&unpacked).unwrap();
+    run!("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", exported, "-C", unpacked);
+    assert_equal(&source, &unpacked);
+}
+
+#[test]
+fn a_commit_reads_and_stores_only_what_changed() {
+    if !is_on() {
+        return;
+    }
+    let debian = debian();
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let store = Store::open(at("store")).unwrap();
+    let project = store.default_project().unwrap();
+    let base = project.import_directory(&debian, &ImportOptions::default()).unwrap();
+    let checkout = at("checkout");
+    // Without device nodes: what was left out is no change.
+    project.find(&base.image.into()).unwrap().check_out(&checkout, CheckoutOptions::default()).unwrap();
+    let unchanged = project.commit(&checkout, &CommitOptions::default()).unwrap();
+    assert_eq!((unchanged.image, unchanged.stored_bytes), (base.image, 0));
+
+    let listed = run!("find", checkout, "-type", "f", "-size", "+1k", "-size", "-100k");
+    let files: Vec<_> = listed.lines().step_by(listed.lines().count() / 25).take(25).collect();
+    let mut changed_bytes = 0;
+    for file in &files {
+        let mut bytes = std::fs::read(file).unwrap();
+        bytes.extend_from_slice(b"changed\n");
+        std::fs::write(file, &bytes).unwrap();
+        changed_bytes += bytes.len() as u64;
+    }
+    let report = project.commit(&checkout, &CommitOptions::default()).unwrap();
+    assert_eq!(report.examined, 25, "only the changed files were read");
+    let tree_bytes = report.stored_bytes.saturating_sub(changed_bytes);
+    assert!(tree_bytes < 100_000, "{tree_bytes} bytes besides the files");
+    let again = at("again");
+    project.find(&report.image.into()).unwrap().check_out(&again, CheckoutOptions::default()).unwrap();
+    assert_equal(&checkout, &again);
+}
