@@ -11,3 +11,4 @@ mod cli;
 mod kill;
 mod system;
 mod tidy;
+mod write_order;

@@ -1,0 +1,166 @@
+//! The order in which a store's files reach the disk: from a record of every operation.
+
+use std::path::Path;
+
+use layerstone::testing::{DiskLog, DiskOperation};
+use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Project, Store, StoreOptions};
+
+const CATALOG: &str = "catalog.redb";
+
+/// A store that records, and a directory to import.
+struct Recorded {
+    log: DiskLog,
+    project: Project,
+    folder: tempfile::TempDir,
+}
+
+impl Recorded {
+    /// The store is held, so that each sync of the catalog belongs to a transaction and none to opening or closing it.
+    fn new(options: StoreOptions) -> Self {
+        let options = options.exclusive(true);
+        let folder = tempfile::tempdir().unwrap();
+        let log = DiskLog::default();
+        let store = Store::open_recorded(folder.path().join("store"), options, &log).unwrap();
+        let project = store.default_project().unwrap();
+        std::fs::create_dir(folder.path().join("source")).unwrap();
+        for file in 0..50_usize {
+            std::fs::write(
+                folder.path().join(format!("source/{file}")),
+                format!("{file}").repeat(500 + file),
+            )
+            .unwrap();
+        }
+        let recorded = Self { log, project, folder };
+        let _ = recorded.log.take();
+        recorded
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn import(&self) -> Vec<DiskOperation> {
+        self.project.import_directory(self.path("source"), &ImportOptions::default()).unwrap();
+        self.log.take()
+    }
+}
+
+fn is_pack(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "pack")
+}
+
+fn writes(operation: &DiskOperation, is_wanted: impl Fn(&str) -> bool) -> bool {
+    matches!(operation, DiskOperation::Write { name, .. } if is_wanted(name))
+}
+
+fn syncs(operation: &DiskOperation, is_wanted: impl Fn(&str) -> bool) -> bool {
+    matches!(operation, DiskOperation::Sync { name } if is_wanted(name))
+}
+
+/// Fails unless what was written to packs is durable before the catalog is next made durable. Wherever a record is
+/// cut, a catalog that was synced names only frames that were synced.
+fn check_packs_before_catalog(operations: &[DiskOperation]) {
+    let mut unsynced = std::collections::BTreeSet::new();
+    let mut has_frames = false;
+    for operation in operations {
+        match operation {
+            // The first 24 bytes are a pack's head, which no row of the catalog counts on.
+            DiskOperation::Write { name, offset, .. } if is_pack(name) && *offset > 0 => {
+                has_frames = true;
+                unsynced.insert(name.clone());
+            }
+            DiskOperation::Sync { name } if name == CATALOG => {
+                assert!(unsynced.is_empty(), "the catalog was synced before {unsynced:?}");
+            }
+            DiskOperation::Sync { name } => {
+                unsynced.remove(name);
+            }
+            _ => {}
+        }
+    }
+    assert!(has_frames, "frames were written");
+    assert!(unsynced.is_empty(), "{unsynced:?} was never synced");
+}
+
+fn position(operations: &[DiskOperation], is_wanted: impl Fn(&DiskOperation) -> bool) -> usize {
+    operations.iter().position(is_wanted).unwrap_or_else(|| panic!("missing from {operations:#?}"))
+}
+
+#[test]
+fn packs_are_durable_before_the_catalog_names_them() {
+    let recorded = Recorded::new(StoreOptions::default());
+    let operations = recorded.import();
+    check_packs_before_catalog(&operations);
+    let row = position(&operations, |operation| syncs(operation, |name| name == CATALOG));
+    let file = position(
+        &operations,
+        |operation| matches!(operation, DiskOperation::Create { name } if is_pack(name)),
+    );
+    let folder =
+        position(&operations, |operation| *operation == DiskOperation::SyncDir { folder: "packs".into() });
+    let publication =
+        operations.iter().rposition(|operation| syncs(operation, |name| name == CATALOG)).unwrap();
+    assert!(row < file, "a pack's row comes before its file");
+    assert!(
+        file < folder && folder < publication,
+        "a new pack's name is durable before what is in it counts"
+    );
+
+    let image = recorded
+        .project
+        .images(&layerstone::ListOptions { tagged_only: false, ..Default::default() })
+        .unwrap();
+    let image = recorded.project.find(&image.images[0].id.into()).unwrap();
+    image.check_out(recorded.path("work"), CheckoutOptions::default()).unwrap();
+    std::fs::write(recorded.path("work/new"), "new").unwrap();
+    let _ = recorded.log.take();
+    recorded.project.commit(recorded.path("work"), &CommitOptions::default()).unwrap();
+    let operations = recorded.log.take();
+    check_packs_before_catalog(&operations);
+    let state = |name: &str| name.starts_with("checkouts/");
+    let written = position(&operations, |operation| writes(operation, state));
+    let synced = position(&operations, |operation| syncs(operation, state));
+    let publication =
+        operations.iter().rposition(|operation| syncs(operation, |name| name == CATALOG)).unwrap();
+    assert!(written < synced && synced < publication, "a checkout's state is durable before it counts");
+}
+
+#[test]
+fn a_sealed_pack_has_its_segment_before_the_catalog_names_it() {
+    let recorded = Recorded::new(StoreOptions::default().pack_objects(1));
+    let operations = recorded.import();
+    check_packs_before_catalog(&operations);
+    let temporary = |name: &str| name.ends_with(".segment.new");
+    let written = position(&operations, |operation| writes(operation, temporary));
+    let synced = position(&operations, |operation| syncs(operation, temporary));
+    let renamed = position(
+        &operations,
+        |operation| matches!(operation, DiskOperation::Rename { from, .. } if temporary(from)),
+    );
+    let named =
+        position(&operations, |operation| *operation == DiskOperation::SyncDir { folder: "segments".into() });
+    let counted = operations.iter().rposition(|operation| syncs(operation, |name| name == CATALOG)).unwrap();
+    assert!(written < synced && synced < renamed && renamed < named && named < counted);
+    let packs_sync = position(&operations, |operation| syncs(operation, is_pack));
+    assert!(packs_sync < named, "a segment names only frames that are durable");
+}
+
+#[test]
+fn the_same_import_again_writes_no_frame() {
+    let recorded = Recorded::new(StoreOptions::default());
+    recorded.import();
+    let operations = recorded.import();
+    assert!(!operations.iter().any(|operation| writes(operation, is_pack)), "{operations:#?}");
+}
+
+#[test]
+fn a_held_store_commits_with_one_sync_of_the_pack() {
+    let recorded = Recorded::new(StoreOptions::default());
+    recorded.import();
+    std::fs::write(recorded.path("source/more"), "more").unwrap();
+    let operations = recorded.import();
+    assert_eq!(operations.iter().filter(|operation| syncs(operation, is_pack)).count(), 1);
+    let catalog_syncs =
+        operations.iter().filter(|operation| syncs(operation, |name| name == CATALOG)).count();
+    assert_eq!(catalog_syncs, 2, "one transaction, in two phases");
+}
