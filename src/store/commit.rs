@@ -118,8 +118,8 @@ impl Project {
         let plan = base.plan(found, reader, &root)?;
         let (firsts, members) = group_links(&plan.examine);
         let correct = |path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>| {
-            let unset = base.state.get(path).map(|row| &row.unset).filter(|unset| !unset.is_empty());
-            unset.map_or(Ok(()), |unset| correct(reader, &root, path, unset, inode, xattrs))
+            let known = base.known_name(path, &members).filter(|(_, row)| !row.unset.is_empty());
+            known.map_or(Ok(()), |(name, row)| correct(reader, &root, name, &row.unset, inode, xattrs))
         };
         let captured = ingest::capture(source, &firsts, session, self.store.options.threads, &correct)?;
         let rows = base.rows(&firsts, &captured, &members);
@@ -216,6 +216,17 @@ impl Base {
             .collect())
     }
 
+    /// The path, among the names of the inode that was found first at `first`, that the state has, and its row: a
+    /// further link may come before the name that was checked out.
+    fn known_name<'a>(
+        &'a self,
+        first: &'a TreePath,
+        members: &'a BTreeMap<TreePath, BTreeSet<TreePath>>,
+    ) -> Option<(&'a TreePath, &'a StateRow)> {
+        let names = members.get(first).into_iter().flatten();
+        std::iter::once(first).chain(names).find_map(|name| Some((name, self.state.get(name)?)))
+    }
+
     /// The rows of what was read, for the next commit.
     fn rows(
         &self,
@@ -231,7 +242,10 @@ impl Base {
             let unset = Unset {
                 owner: differs.then_some((stat.uid, stat.gid)),
                 mode: mode_differs.then_some(stat.mode),
-                xattrs: self.state.get(&found.path).map(|row| row.unset.xattrs.clone()).unwrap_or_default(),
+                xattrs: self
+                    .known_name(&found.path, members)
+                    .map(|(_, row)| row.unset.xattrs.clone())
+                    .unwrap_or_default(),
                 omitted: false,
             };
             let row = StateRow::new(stat, unset);

@@ -1,6 +1,12 @@
 //! Tests of layerstone from outside: one binary, a module for each question.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
