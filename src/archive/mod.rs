@@ -25,7 +25,8 @@
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
 //! - **Sparse files** in old GNU form and PAX 0.0, 0.1 and 1.0: pieces must ascend, not overlap, end within the
-//!   file, and add up to exactly the stored body.
+//!   file, add up to exactly the stored body, and be whole blocks except for the last (programs disagree on where
+//!   data after a broken block is).
 //! - **The end** is two zero blocks, or one or none if the input ends there. One zero block before anything else is
 //!   an error, and so is an input of no bytes at all, a torn block or body, and an extended header without its
 //!   entry. What follows two zero blocks is read for the digest and otherwise ignored.

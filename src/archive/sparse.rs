@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::header::Pieces;
-use super::{BLOCK, Limits, Refusal, number, pax};
+use super::{BLOCK, BLOCK_BYTES, Limits, Refusal, number, pax};
 
 /// What `GNU.sparse.*` records said.
 #[derive(Clone, Default)]
@@ -120,7 +120,7 @@ pub(super) fn ranges(pieces: Pieces, size: u64, stored: u64) -> Result<Vec<Range
     let refuse = || {
         Refusal::invalid(format!(
             "is a sparse file whose map does not fit: expected pieces that ascend, do not overlap, end within \
-             its {size} bytes and add up to the {stored} bytes stored"
+             its {size} bytes, are whole blocks except for the last, and add up to the {stored} bytes stored"
         ))
     };
     let mut end = 0;
@@ -129,8 +129,12 @@ pub(super) fn ranges(pieces: Pieces, size: u64, stored: u64) -> Result<Vec<Range
     for (offset, len) in pieces {
         let start = Some(offset).filter(|offset| *offset >= end).ok_or_else(refuse)?;
         end = offset.checked_add(len).filter(|end| *end <= size).ok_or_else(refuse)?;
-        total = total.checked_add(len).ok_or_else(refuse)?;
         if len > 0 {
+            // GNU tar starts each piece at a block of the archive, others right after the one before.
+            if total % BLOCK_BYTES != 0 {
+                return Err(refuse());
+            }
+            total = total.checked_add(len).ok_or_else(refuse)?;
             ranges.push(start..end);
         }
     }

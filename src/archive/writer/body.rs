@@ -25,23 +25,34 @@ struct Part {
 }
 
 impl Body {
-    /// A body whose data is in the ranges of `data`, stored as the pieces of `map`, or whole without one.
-    pub(super) fn new(path: TreePath, data: &[Range<u64>], map: Option<&[Range<u64>]>, stored: u64) -> Self {
-        let mut pieces = map.unwrap_or_default().iter().peekable();
+    /// A body whose data is in the ranges of `data`, of which the archive holds the `pieces`: all data, and some
+    /// of the holes between, as zeros.
+    pub(super) fn new(path: TreePath, data: &[Range<u64>], pieces: &[Range<u64>]) -> Self {
+        let mut pieces = pieces.iter().peekable();
         let mut end = 0;
+        let mut stored = 0;
+        // Zeros stored between the data before and the data at `start`.
+        let mut zeros_before = |start: u64, end: u64| {
+            let mut zeros = 0_u64;
+            while let Some(piece) = pieces.peek() {
+                zeros += piece.end.min(start).saturating_sub(piece.start.max(end));
+                if piece.end > start {
+                    break;
+                }
+                pieces.next();
+            }
+            stored += zeros;
+            zeros
+        };
         let mut parts = VecDeque::with_capacity(data.len());
         for range in data {
-            while pieces.next_if(|piece| piece.end <= range.start).is_some() {}
-            // A gap inside a piece is one that the map leaves out.
-            let stored_from = pieces.peek().map_or(range.start, |piece| piece.start.max(end));
-            let zeros = range.start.saturating_sub(stored_from);
-            parts.push_back(Part { zeros, data: range.end - range.start });
+            parts.push_back(Part { zeros: zeros_before(range.start, end), data: range.end - range.start });
             end = range.end;
         }
-        let last = map.and_then(<[_]>::last).filter(|piece| piece.start < piece.end);
-        let unmapped_hole = last.map_or(0, |piece| piece.end - piece.start.max(end));
-        let padding = stored.next_multiple_of(BLOCK_BYTES) - stored;
-        Self { path, parts, tail: unmapped_hole + padding }
+        let mut tail = zeros_before(u64::MAX, end);
+        stored += parts.iter().map(|part| part.data).sum::<u64>();
+        tail += stored.next_multiple_of(BLOCK_BYTES) - stored;
+        Self { path, parts, tail }
     }
 
     pub(super) fn write(&mut self, mut bytes: &[u8], out: &mut impl Write) -> Result<()> {

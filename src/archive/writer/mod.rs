@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use self::body::Body;
 use super::limits::{HEADER_BYTES_MAX, SPARSE_PIECES_MAX};
-use super::{BLOCK, Member, MemberKind, number, pax, sparse};
+use super::{BLOCK, BLOCK_BYTES, Member, MemberKind, number, pax, sparse};
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 use crate::tree::entry::Timestamp;
@@ -65,19 +65,17 @@ impl<W: Write> Writer<W> {
         let size = check(member, data)?;
         let map = sparse_map(data, size);
         let map_text = map.as_deref().map(sparse::map_text).unwrap_or_default();
-        let stored = match &map {
-            Some(pieces) => {
-                length(map_text.len()) + pieces.iter().map(|piece| piece.end - piece.start).sum::<u64>()
-            }
-            None => size,
-        };
+        let whole = 0..size;
+        let pieces = map.as_deref().unwrap_or(std::slice::from_ref(&whole));
+        let body = Body::new(member.path.clone(), data, pieces);
+        let stored = length(map_text.len()) + pieces.iter().map(|piece| piece.end - piece.start).sum::<u64>();
         let (header, records) = encode(member, stored, map.is_some().then_some(size));
         if !records.is_empty() {
             self.extended_header(member, &records)?;
         }
         self.raw(header.as_bytes())?;
         self.raw(&map_text)?;
-        self.body = Body::new(member.path.clone(), data, map.as_deref(), stored);
+        self.body = body;
         Ok(())
     }
 
@@ -147,17 +145,24 @@ fn check(member: &Member, data: &[Range<u64>]) -> Result<u64> {
     Ok(size)
 }
 
-/// The map of a file that has holes. Where there are too many pieces for a reader, the smallest holes are stored
-/// as zeros. A file that ends in a hole ends its map with an empty piece, from which GNU tar takes the size.
+/// The map of a file that has holes. GNU tar starts every piece at a block of the archive, so all but the last have
+/// whole blocks: parts of a block around a hole are stored as zeros, and so are the smallest holes where there are
+/// too many pieces for a reader. A file that ends in a hole ends its map with an empty piece, from which GNU tar
+/// takes the size.
 fn sparse_map(data: &[Range<u64>], size: u64) -> Option<Vec<Range<u64>>> {
     let mut gaps: Vec<Range<u64>> = Vec::new();
-    let mut end = 0;
-    for range in data.iter().chain([&(size..size)]) {
-        if range.start > end {
-            gaps.push(end..range.start);
+    let mut end = 0_u64;
+    let mut push = |from: u64, to: u64| {
+        let from = from.next_multiple_of(BLOCK_BYTES);
+        if from < to {
+            gaps.push(from..to);
         }
+    };
+    for range in data {
+        push(end, range.start / BLOCK_BYTES * BLOCK_BYTES);
         end = range.end;
     }
+    push(end, size);
     if gaps.is_empty() {
         return None;
     }

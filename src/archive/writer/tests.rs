@@ -28,6 +28,21 @@ fn file(name: &str, size: u64) -> Member {
     member(name, MemberKind::File(size))
 }
 
+/// The runs of bytes other than zero: what [`pattern`] is made of.
+fn runs(data: Data) -> Data {
+    let mut runs = Data::new();
+    for (start, bytes) in data {
+        let mut position = start;
+        for run in bytes.chunk_by(|one, other| (*one == 0) == (*other == 0)) {
+            if run[0] != 0 {
+                runs.push((position, run.to_vec()));
+            }
+            position += run.len() as u64;
+        }
+    }
+    runs
+}
+
 fn expected(data: &[Range<u64>]) -> Data {
     data.iter().map(|range| (range.start, pattern(range))).collect()
 }
@@ -40,7 +55,7 @@ proptest! {
         let archive = write(&members);
         prop_assert_eq!(archive.len() % BLOCK, 0);
         prop_assert_eq!(&archive, &write(&members));
-        let found = read(&archive).unwrap();
+        let found: Vec<_> = read(&archive).unwrap().into_iter().map(|(member, data)| (member, runs(data))).collect();
         let wanted: Vec<_> = members.into_iter().map(|(member, data)| (member, expected(&data))).collect();
         prop_assert_eq!(found, wanted);
     }
@@ -67,11 +82,12 @@ proptest! {
 
     #[test]
     fn maps_hold_all_data((data, size) in layout()) {
-        let Some(map) = sparse_map(&data, size) else {
-            prop_assert!(size == 0 || data == [0..size]);
-            return Ok(());
-        };
-        prop_assert_eq!(map.last().unwrap().end, size);
+        let map = sparse_map(&data, size).unwrap_or(vec![0..size]);
+        let (last, others) = map.split_last().unwrap();
+        prop_assert_eq!(last.end, size);
+        prop_assert!(others.iter().all(|piece| (piece.end - piece.start) % BLOCK_BYTES == 0));
+        let bytes = |ranges: &[Range<u64>]| ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+        prop_assert!(bytes(&map) < bytes(&data) + 2 * BLOCK_BYTES * (data.len() as u64 + 1));
         prop_assert!(data.iter().all(|range| map.iter().any(|piece| piece.start <= range.start && range.end <= piece.end)));
     }
 }
@@ -105,12 +121,12 @@ fn golden_header() {
     let archive = write(&[(Member { mtime, mode: 0o4755, uid: 1000, ..file("bin/su", 3) }, vec![0..3])]);
     let text = |at: usize, len: usize| String::from_utf8_lossy(&archive[at..at + len]).replace('\0', "·");
     assert_eq!(text(0, 16), "./PaxHeaders/su·");
-    assert_eq!(text(100, 58), "0000644·0000000·0000000·00000000026·00000000000·0006757· x·");
+    assert_eq!(text(100, 58), "0000644·0000000·0000000·00000000026·00000000000·0010606·x·");
     assert_eq!(text(257, 8), "ustar·00");
     assert_eq!(text(512, 24), "22 mtime=1700000000.5\n··");
     assert_eq!(text(1024, 9), "./bin/su·");
-    assert_eq!(text(1124, 58), "0004755·0001750·0000000·00000000003·14524770400·0006757· 0·");
-    assert_eq!(&archive[1536..1539], &[0, 1, 2]);
+    assert_eq!(text(1124, 58), "0004755·0001750·0000000·00000000003·14524770400·0007303·0·");
+    assert_eq!(&archive[1536..1539], &[1, 2, 3]);
 }
 
 #[test]
@@ -119,35 +135,23 @@ fn huge_sparse_files_stay_small() {
     let data = vec![4096..4100, (1 << 61)..(1 << 61) + 4];
     let archive = write(&[(file("huge", size), data.clone())]);
     assert!(archive.len() < 8192, "{}", archive.len());
-    let limits = crate::archive::Limits { logical_bytes_max: u64::MAX, ..Default::default() };
-    let (members, _) = crate::archive::testing::read_within(&archive, limits).unwrap();
-    assert_eq!(members, [(file("huge", size), expected(&data))]);
+    let (found, content) = only(&archive);
+    assert_eq!((found, runs(content)), (file("huge", size), expected(&data)));
 }
 
 /// More pieces than a reader takes: the smallest holes become zeros, the large ones stay holes.
 #[test]
 fn many_holes_are_thinned_out() {
-    let mut data: Vec<_> =
-        (0..SPARSE_PIECES_MAX as u64 + 50).map(|number| number * 10 + 1..number * 10 + 10).collect();
-    let last = data.last().unwrap().end;
-    data.push(last + 100_000..last + 100_001);
-    let size = last + 100_002;
+    let count = SPARSE_PIECES_MAX as u64 + 50;
+    let mut data: Vec<_> = (0..count).map(|number| number * 1024 + 1..number * 1024 + 500).collect();
+    let last = count * 1024;
+    data.push(last + 102_400..last + 102_401);
+    let size = last + 102_402;
     let (found, content) = only(&write(&[(file("many", size), data.clone())]));
     assert_eq!(found, file("many", size));
-    assert!(content.len() <= SPARSE_PIECES_MAX);
-    let mut flat = vec![0; usize::try_from(size).unwrap()];
-    let mut wanted = flat.clone();
-    for (start, bytes) in &content {
-        flat[usize::try_from(*start).unwrap()..][..bytes.len()].copy_from_slice(bytes);
-    }
-    for range in &data {
-        wanted[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
-            .copy_from_slice(&pattern(range));
-    }
-    assert!(flat == wanted);
-    assert!(
-        content.iter().all(|(start, bytes)| start + bytes.len() as u64 <= last || *start == last + 100_000)
-    );
+    assert!(content.len() <= SPARSE_PIECES_MAX && content.len() > SPARSE_PIECES_MAX - 10);
+    assert_eq!(content.last().unwrap().0, last + 102_400);
+    assert_eq!(runs(content), expected(&data));
 }
 
 #[test]
@@ -207,6 +211,7 @@ fn gnu_tar_extracts_what_was_written() {
     }
     let members = real_members();
     let archive = write(&members);
+    std::fs::write("/tmp/ga/w.tar", &archive).unwrap();
     let listed = run(Command::new("tar").args(["--quoting-style=literal", "-tf", "-"]), &archive);
     assert!(listed.starts_with(b"./\n./ddd"));
     let directory = tempfile::tempdir().unwrap();

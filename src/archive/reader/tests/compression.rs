@@ -1,0 +1,114 @@
+//! Compressed archives, and bombs made of them.
+
+use std::io::Write;
+
+use super::*;
+use crate::archive::TarSummary;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).unwrap()
+}
+
+fn sample() -> Vec<u8> {
+    archive(&[file(b"e").with(b"body"), file(b"f").with(&[5; 3000])])
+}
+
+fn summary(bytes: &[u8]) -> TarSummary {
+    read_within(bytes, Limits::default()).unwrap().1
+}
+
+#[test]
+fn compression_is_told_by_its_magic_and_leaves_no_trace() {
+    let plain = sample();
+    let (front, back) = plain.split_at(1000);
+    let skippable = b"\x5a\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+    for bytes in [
+        gzip(&plain),
+        [gzip(front), gzip(&[]), gzip(back)].concat(),
+        zstd(&plain),
+        [zstd(front), skippable.clone(), zstd(back)].concat(),
+        [skippable.clone(), zstd(&plain), skippable].concat(),
+    ] {
+        assert_eq!(summary(&bytes), summary(&plain));
+        assert_eq!(read(&bytes).unwrap(), read(&plain).unwrap());
+    }
+}
+
+/// Sources that give a byte at a time still have a magic.
+#[test]
+fn slow_sources() {
+    struct Slow<'a>(&'a [u8]);
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let len = buffer.len().min(1);
+            self.0.read(&mut buffer[..len])
+        }
+    }
+    for bytes in [sample(), gzip(&sample()), zstd(&sample())] {
+        assert_eq!(
+            Reader::new(Slow(&bytes), Limits::default()).unwrap().finish().unwrap(),
+            summary(&sample())
+        );
+    }
+}
+
+#[test]
+fn other_compressions_are_named() {
+    refused(b"\xfd7zXZ\0\0\x04", ErrorKind::Unsupported, "xz");
+    refused(b"BZh91AY&SY....", ErrorKind::Unsupported, "bzip2");
+    refused(b"BZh9\x17\x72\x45\x38\x50\x90", ErrorKind::Unsupported, "bzip2");
+    // A name may start like a magic.
+    for name in [&b"BZh9-notes"[..], b"\x1f\x8bname", b"P*M"] {
+        assert_eq!(read(&archive(&[file(name).bytes()])).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn damaged_streams() {
+    for (bytes, name) in [(gzip(&sample()), "gzip"), (zstd(&sample()), "zstd")] {
+        for len in [12, bytes.len() / 2, bytes.len() - 1] {
+            refused(&bytes[..len], ErrorKind::Invalid, name);
+        }
+        refused(&[&bytes[..], b"junk"].concat(), ErrorKind::Invalid, name);
+    }
+    let mut flipped = gzip(&sample());
+    let at = flipped.len() - 6;
+    flipped[at] ^= 1;
+    refused(&flipped, ErrorKind::Invalid, "gzip");
+}
+
+#[test]
+fn bombs_pass_neither_ratio_nor_budget() {
+    let quota = ErrorKind::QuotaExceeded;
+    let zeros = vec![0; 80 << 20];
+    let (gzipped, packed) = (gzip(&zeros), zstd(&zeros));
+    assert!(zeros.len() / packed.len() > 10_000);
+    refused(&packed, quota, "ratio_max");
+    refused(&gzipped, quota, "ratio_max");
+    let budget = Limits { stream_bytes_max: 1 << 20, ratio_max: u64::MAX, ..Limits::default() };
+    refused_within(&gzipped, budget.clone(), quota, "stream_bytes_max");
+    refused_within(&packed, budget, quota, "stream_bytes_max");
+    // No gzip stream passes this.
+    let trusting = Limits { ratio_max: 1_032, ..Limits::default() };
+    assert_eq!(read_within(&gzipped, trusting).unwrap().1.bytes, 80 << 20);
+}
+
+#[test]
+fn zstd_windows_have_a_limit() {
+    let with_window = |log| {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(log).unwrap();
+        encoder.write_all(&sample()).unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_eq!(summary(&with_window(27)), summary(&sample()));
+    refused(&with_window(28), ErrorKind::Invalid, "zstd_window_log_max");
+    let limits = Limits { zstd_window_log_max: 20, ..Limits::default() };
+    refused_within(&with_window(21), limits, ErrorKind::Invalid, "zstd_window_log_max");
+}
