@@ -18,6 +18,12 @@ mod threads;
 mod time;
 pub mod tree;
 
+/// What tests of a store need: a record of what it does to its own files.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::disk::recording::{DiskLog, DiskOperation};
+}
+
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName};
 pub use path::TreePath;

@@ -1,0 +1,5 @@
+//! The store from outside: what its users may count on.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on has failed")]
+
+mod api;
+mod given;
