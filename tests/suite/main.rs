@@ -2,4 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that can't go on has failed")]
 
 mod api;
+mod compare;
 mod given;
+mod roundtrip;
