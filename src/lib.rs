@@ -1,5 +1,18 @@
 //! layerstone
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_lossless,
+        clippy::single_range_in_vec_init,
+        clippy::large_stack_arrays,
+        clippy::maybe_infinite_iter,
+        clippy::unnecessary_wraps,
+        reason = "test data is small and chosen"
+    )
+)]
+
 pub mod archive;
 mod catalog;
 pub mod chunk;
@@ -19,6 +32,12 @@ mod threads;
 mod time;
 pub mod tree;
 
+/// What tests of a store need: a record of what it does to its own files.
+#[cfg(feature = "testing")]
+pub mod testing {
+    pub use crate::disk::recording::{DiskLog, DiskOperation};
+}
+
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName};
 pub use path::TreePath;
@@ -28,12 +47,6 @@ pub use store::{
     Project, ProjectInfo, RemoveReport, Resolved, Scope, Store, StoreOptions, WriteReport,
 };
 pub use time::Moment;
-
-/// What tests of this crate, and of its users, look at.
-#[cfg(feature = "testing")]
-pub mod testing {
-    pub use crate::disk::recording::{DiskLog, DiskOperation};
-}
 
 /// The README's examples, compiled and run with the documentation tests.
 #[cfg(doctest)]

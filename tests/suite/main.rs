@@ -13,8 +13,12 @@
     reason = "what is not run, and what a child reports, is printed"
 )]
 
+mod api;
 mod cli;
+mod compare;
+mod given;
 mod kill;
+mod roundtrip;
 mod system;
 mod tidy;
 mod write_order;

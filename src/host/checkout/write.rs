@@ -69,6 +69,14 @@ impl Checkout {
                 self.link(first, path, &mut rows)?;
             }
         }
+        // Every link changed the inode's ctime, so only the row made after a group's last link is true of its names.
+        for (path, item) in &links {
+            if let Item::HardLink(first) = item
+                && let Some(row) = rows.get(first).cloned()
+            {
+                rows.insert(path.clone(), row);
+            }
+        }
         let mut writer = self.writer(options);
         for (path, item) in directories.iter().rev() {
             if let Item::Inode(inode, xattrs) = item {
@@ -107,12 +115,10 @@ impl Checkout {
         Ok(rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// Makes a further name. The link changes the inode's ctime, so the rows of both names are made anew.
+    /// Makes a further name of an inode that was made, and makes the row of its first name anew.
     fn link(&self, first: &TreePath, path: &TreePath, rows: &mut BTreeMap<TreePath, StateRow>) -> Result<()> {
         let unset = rows.get(first).map(|row| row.unset.clone()).unwrap_or_default();
         if unset.omitted {
-            let kind = rows.get(first).map_or(FileKind::File, |row| row.kind);
-            rows.insert(path.clone(), StateRow::omitted(kind));
             return Ok(());
         }
         let (from, to) = (self.parent_of(first)?, self.parent_of(path)?);
@@ -120,12 +126,7 @@ impl Checkout {
         linkat(&from, names.0, &to, names.1, AtFlags::empty())
             .map_err(|error| self.failed(path, "make the hard link", error))?;
         let stat = Stat::of(&to, names.1).map_err(|error| self.failed(path, "read its metadata", error))?;
-        // Every earlier name of the group has the same stat now.
-        let inode = stat.inode;
-        rows.insert(path.clone(), StateRow::new(&stat, unset));
-        if let Some(row) = rows.get_mut(first).filter(|row| row.inode == inode) {
-            *row = StateRow::new(&stat, row.unset.clone());
-        }
+        rows.insert(first.clone(), StateRow::new(&stat, unset));
         Ok(())
     }
 
