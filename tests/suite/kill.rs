@@ -15,10 +15,10 @@ const CHILD_BROKEN: &str = "LAYERSTONE_KILL_TEST_PUBLISH_FIRST";
 
 fn content(turn: u64, file: u64) -> Vec<u8> {
     // Different in every turn, so that no frame repeats an older one's objects.
-    blake3_like(turn * 1000 + file).repeat(1 + (file as usize) * 40)
+    noise(turn * 1000 + file).repeat(1 + usize::try_from(file).unwrap() * 40)
 }
 
-fn blake3_like(mut state: u64) -> Vec<u8> {
+fn noise(mut state: u64) -> Vec<u8> {
     (0..64)
         .map(|_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

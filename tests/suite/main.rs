@@ -5,6 +5,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::large_stack_arrays,
+    clippy::unnecessary_debug_formatting,
     reason = "a test fails by panicking"
 )]
 #![allow(
