@@ -5,18 +5,19 @@
 //! one use of its own. Whoever opens the catalog first looks for leases whose process has died and takes back
 //! what they held: their packs are cut to the committed length and become free.
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::PackState;
-use crate::catalog::table::{Leases, Packs};
+use crate::catalog::table::{Leases, Packs, Segments};
 use crate::catalog::{Catalog, Poison, ReadTables};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
-use crate::pack::pack_file;
+use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
 use super::holder;
 
@@ -144,16 +145,31 @@ impl Gate {
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
         })?;
-        self.remove_stray_packs(catalog)
+        self.remove_strays(catalog)
     }
 
-    /// Removes pack files that no row names: after the rows, so that a kill in between only leaves files.
-    fn remove_stray_packs(&self, catalog: &Catalog) -> Result<()> {
-        let io = |error| Error::io(Subject::Store(self.location.clone()), "clean its packs", error);
-        let known = catalog.read(|tx| tx.collect::<Packs>(&[]))?;
-        let known: std::collections::HashSet<_> = known.iter().map(|(pack, _)| pack_file(*pack)).collect();
-        for name in self.disk.list(crate::pack::PACKS).map_err(io)? {
-            let name = format!("{}/{name}", crate::pack::PACKS);
+    /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row
+    /// before its file; a segment has it after, so segments are looked at only while nobody can be writing one.
+    fn remove_strays(&self, catalog: &Catalog) -> Result<()> {
+        let (packs, segments, leases) = catalog.read(|tx| {
+            Ok((tx.collect::<Packs>(&[])?, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
+        })?;
+        self.keep_only(PACKS, &packs.into_iter().map(|(pack, _)| pack_file(pack)).collect())?;
+        if leases.is_empty() {
+            self.keep_only(
+                SEGMENTS,
+                &segments.into_iter().map(|(segment, _)| segment_file(segment)).collect(),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn keep_only(&self, folder: &str, known: &HashSet<String>) -> Result<()> {
+        let io = |error| {
+            Error::io(Subject::Store(self.location.clone()), "clean up after a killed process", error)
+        };
+        for name in self.disk.list(folder).map_err(io)? {
+            let name = format!("{folder}/{name}");
             if !known.contains(&name) {
                 self.disk.remove(&name).map_err(io)?;
             }

@@ -125,10 +125,10 @@ impl Image {
     /// Every path at which `other` differs from this image, ascending; the cost follows the difference.
     pub fn diff(&self, other: &Self) -> Result<impl Iterator<Item = Result<Difference>> + use<>> {
         let (before, after) = (self.root()?, other.root()?);
-        // The later of the two views has the objects of both: nothing that an image needs ever leaves a view.
-        let source = if self.id() > other.id() { &self.reader } else { &other.reader };
-        Ok(tree::diff(source.clone(), &before, &after)?
-            .map(|change| change.map(|change| difference(&change))))
+        // Either image may have been found before the other was made: a view of now has the objects of both.
+        let store = &self.project.store;
+        let reader = store.reader(&*store.catalog()?)?;
+        Ok(tree::diff(reader, &before, &after)?.map(|change| change.map(|change| difference(&change))))
     }
 
     /// The path that `wanted` leads to, and its entry.
