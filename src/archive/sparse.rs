@@ -131,7 +131,7 @@ pub(super) fn ranges(pieces: Pieces, size: u64, stored: u64) -> Result<Vec<Range
         end = offset.checked_add(len).filter(|end| *end <= size).ok_or_else(refuse)?;
         if len > 0 {
             // GNU tar starts each piece at a block of the archive, others right after the one before.
-            if total % BLOCK_BYTES != 0 {
+            if !total.is_multiple_of(BLOCK_BYTES) {
                 return Err(refuse());
             }
             total = total.checked_add(len).ok_or_else(refuse)?;

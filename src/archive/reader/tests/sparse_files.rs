@@ -100,9 +100,11 @@ fn empty_and_whole_maps() {
 
 #[test]
 fn many_old_pieces_go_on_in_further_blocks() {
-    for count in [4, 5, 25, 26, 60] {
+    for count in [4_usize, 5, 25, 26, 60] {
+        let body = vec![7; count * 512];
+        let count = count as u64;
         let pieces: Vec<_> = (0..count).map(|number| (number * 1000, 512)).collect();
-        let (found, data) = only(&archive(&[old(&pieces, count * 1000, &vec![7; count as usize * 512])]));
+        let (found, data) = only(&archive(&[old(&pieces, count * 1000, &body)]));
         assert_eq!((found.kind, data.len() as u64), (MemberKind::File(count * 1000), count));
     }
 }
