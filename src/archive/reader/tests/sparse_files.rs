@@ -133,6 +133,17 @@ fn maps_that_do_not_fit() {
 }
 
 #[test]
+fn whole_blocks_that_overlap_or_go_back() {
+    let body = block_and("de");
+    for (first, second) in [(1000, 1511), (1000, 100), (1000, 0), (1000, 1000)] {
+        malformed(&[old(&[(first, 512), (second, 2)], 3000, &body)], "map does not fit");
+        malformed(&[pax_0_1(&format!("{first},512,{second},2"), "3000", &body)], "map does not fit");
+        malformed(&[pax_1_0(&format!("2\n{first}\n512\n{second}\n2\n"), "3000", &body)], "map does not fit");
+    }
+    assert_eq!(only(&archive(&[old(&[(1000, 512), (1512, 2)], 3000, &body)])).1.len(), 1);
+}
+
+#[test]
 fn malformed_maps() {
     for map in ["1,2,3", "1,", "-1,5", "1;5", "18446744073709551616,1", "9223372036854775808,1"] {
         malformed(&[pax_0_1(map, "100", b"abcde")], "GNU.sparse.map");
