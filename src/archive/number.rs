@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: i64, nanos: u32) -> Option<Timestamp> {
-        Some(Timestamp { seconds, nanos })
+    fn at(seconds: i64, nanos: u32) -> Timestamp {
+        Timestamp { seconds, nanos }
     }
 
     #[test]
@@ -97,7 +97,7 @@ mod tests {
             (b"777777777777", 0o777_777_777_777),
             (b"\x80\0\0\0\0\0\0\x05", 5),
             (b"\xff\xff\xff\xff\xff\xff\xff\xfe", -2),
-            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i64::MAX as i128),
+            (b"\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff", i64::MAX.into()),
             (b"\x80\0\0\x01\0\0\0\0\0\0\0\x05", (1 << 64) + 5),
             (b"\xbf\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", (1 << 94) - 1),
         ];
@@ -119,12 +119,12 @@ mod tests {
 
     #[test]
     fn times_round_down() {
-        assert_eq!(time(b"1.5"), at(1, 500_000_000));
-        assert_eq!(time(b"-1.5"), at(-2, 500_000_000));
-        assert_eq!(time(b"-0.0000000001"), at(-1, 999_999_999));
-        assert_eq!(time(b"0.9999999999"), at(0, 999_999_999));
-        assert_eq!(time(b"9223372036854775807.9"), at(i64::MAX, 900_000_000));
-        assert_eq!(time(b"-9223372036854775808"), at(i64::MIN, 0));
+        assert_eq!(time(b"1.5"), Some(at(1, 500_000_000)));
+        assert_eq!(time(b"-1.5"), Some(at(-2, 500_000_000)));
+        assert_eq!(time(b"-0.0000000001"), Some(at(-1, 999_999_999)));
+        assert_eq!(time(b"0.9999999999"), Some(at(0, 999_999_999)));
+        assert_eq!(time(b"9223372036854775807.9"), Some(at(i64::MAX, 900_000_000)));
+        assert_eq!(time(b"-9223372036854775808"), Some(at(i64::MIN, 0)));
         for bad in [
             &b""[..],
             b"-",

@@ -215,7 +215,10 @@ fn unescape(name: &[u8]) -> Vec<u8> {
 
 /// A name as libarchive escapes it: any byte as `%` and two hexadecimal digits.
 fn percent_decoded(name: &[u8]) -> Vec<u8> {
-    decode_percent(name, |code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok())
+    decode_percent(name, |code| match code {
+        [b'+', _] => None,
+        _ => u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok(),
+    })
 }
 
 fn decode_percent(mut text: &[u8], decode: impl Fn(&[u8]) -> Option<u8>) -> Vec<u8> {

@@ -91,7 +91,7 @@ pub(super) fn pax_body(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
-        let len = (rest + 1..).find(|len| rest + len.to_string().len() == *len).unwrap();
+        let len = (rest + 1..rest + 20).find(|len| rest + len.to_string().len() == *len).unwrap();
         body.extend([format!("{len} {key}=").as_bytes(), *value, &b"\n"[..]].concat());
     }
     body
@@ -222,7 +222,7 @@ pub(super) fn any_member() -> impl Strategy<Value = (Member, Vec<Range<u64>>)> {
 
 /// Bytes that differ by where they are, none of them zero.
 pub(super) fn pattern(range: &Range<u64>) -> Vec<u8> {
-    range.clone().map(|at| (at % 251) as u8 + 1).collect()
+    range.clone().map(|at| u8::try_from(at % 251).unwrap() + 1).collect()
 }
 
 /// Runs a program on `input` and gives its output; it must succeed.

@@ -1,7 +1,7 @@
 //! From a header and what extended headers said before it to a member: every rule about one entry.
 
 use super::super::header::{Header, Pieces};
-use super::super::{Limits, Member, MemberKind, Refusal, pax, sparse};
+use super::super::{Member, MemberKind, Refusal, pax, sparse};
 use crate::path::TreePath;
 use crate::tree::entry::MAX_TARGET_BYTES;
 
@@ -48,7 +48,7 @@ impl Pending {
     }
 
     /// The member that `header` makes with all this before it.
-    pub(super) fn resolve(self, name: &[u8], header: &Header, limits: &Limits) -> Result<Resolved, Refusal> {
+    pub(super) fn resolve(self, name: &[u8], header: &Header) -> Result<Resolved, Refusal> {
         let mut records = self.records;
         let path = parse_path(name, "name")?;
         let link = records.link_path.take().or(self.long_link).unwrap_or_else(|| header.link_name());
@@ -63,7 +63,7 @@ impl Pending {
                 refuse_size(size, "named like a directory")?;
                 (MemberKind::Directory, Stored::Nothing)
             }
-            b'0' | 0 | b'7' => regular(form, size, limits)?,
+            b'0' | 0 | b'7' => regular(form, size),
             b'S' => {
                 let (real, pieces, more) = header.old_sparse()?;
                 (MemberKind::File(real), Stored::OldSparse { pieces, more, stored: size })
@@ -89,15 +89,14 @@ impl Pending {
     }
 }
 
-fn regular(form: sparse::Form, stored: u64, limits: &Limits) -> Result<(MemberKind, Stored), Refusal> {
-    Ok(match form {
+fn regular(form: sparse::Form, stored: u64) -> (MemberKind, Stored) {
+    match form {
         sparse::Form::Dense => (MemberKind::File(stored), Stored::Dense),
         sparse::Form::InRecords { size, pieces } => {
-            sparse::check_count(pieces.len(), limits)?;
             (MemberKind::File(size), Stored::Pieces { pieces, stored })
         }
         sparse::Form::InBody { size } => (MemberKind::File(size), Stored::MapInBody { stored }),
-    })
+    }
 }
 
 fn bodiless(flag: u8, link: &[u8], header: &Header, records: &pax::Records) -> Result<MemberKind, Refusal> {

@@ -5,14 +5,15 @@
 //! there is no resynchronising in hostile bytes.
 
 use std::io::Read;
-use std::ops::Range;
 
-use self::entry::{Pending, Resolved, Stored};
-use super::header::{Header, more_pieces};
+use self::body::Body;
+use self::entry::{Pending, Resolved};
+use super::header::Header;
 use super::input::Input;
-use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax, sparse};
+use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
 
+mod body;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -56,20 +57,6 @@ enum State {
     Failed,
 }
 
-/// What is left of an entry's body.
-struct Body {
-    name: Vec<u8>,
-    /// Data still to come, ascending.
-    data: std::vec::IntoIter<Range<u64>>,
-    current: Range<u64>,
-    /// Where in the file the reader is, and where it ends.
-    position: u64,
-    size: u64,
-    /// Bytes of data, and then of padding, still in the archive.
-    stored: u64,
-    padding: u64,
-}
-
 /// A part of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -106,7 +93,7 @@ impl<R: Read> Reader<R> {
     pub fn next(&mut self) -> Result<Option<Member>> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Header => {}
-            State::Body(body) => self.skip_body(&body)?,
+            State::Body(body) => body.skip(&mut self.input)?,
             State::End => {
                 self.state = State::End;
                 return Ok(None);
@@ -132,7 +119,7 @@ impl<R: Read> Reader<R> {
         }
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Body(mut body) => {
-                let piece = self.body_piece(&mut body, buffer)?;
+                let piece = body.next_piece(buffer, &mut self.input)?;
                 self.state = State::Body(body);
                 Ok(piece)
             }
@@ -150,40 +137,6 @@ impl<R: Read> Reader<R> {
         let entries = self.entries;
         let (sha256, bytes) = self.input.finish()?;
         Ok(TarSummary { sha256, bytes, entries })
-    }
-
-    fn body_piece(&mut self, body: &mut Body, buffer: &mut [u8]) -> Result<Piece> {
-        while body.current.is_empty() {
-            let Some(next) = body.data.next() else {
-                let hole = body.size - body.position;
-                body.position = body.size;
-                return Ok(if hole == 0 { Piece::End } else { Piece::Hole(hole) });
-            };
-            body.current = next;
-        }
-        let hole = body.current.start - body.position;
-        if hole > 0 {
-            body.position = body.current.start;
-            return Ok(Piece::Hole(hole));
-        }
-        let left = usize::try_from(body.current.end - body.current.start).unwrap_or(usize::MAX);
-        let want = buffer.len().min(left);
-        let len = self.input.read(buffer.get_mut(..want).unwrap_or_default())?;
-        if len == 0 {
-            return Err(short(&body.name, body.stored));
-        }
-        let read = u64::try_from(len).unwrap_or(u64::MAX);
-        body.current.start += read;
-        body.position += read;
-        body.stored -= read;
-        Ok(Piece::Data(len))
-    }
-
-    fn skip_body(&mut self, body: &Body) -> Result<()> {
-        match self.input.skip(body.stored + body.padding)? {
-            0 => Ok(()),
-            missing => Err(short(&body.name, missing)),
-        }
     }
 
     /// The next entry, through all headers that only prepare for it.
@@ -247,60 +200,15 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, name: Vec<u8>, header: &Header, pending: Pending) -> Result<(Member, Body)> {
-        let resolved = pending.resolve(&name, header, &self.limits).map_err(|refusal| refusal.at(&name))?;
+        let resolved = pending.resolve(&name, header).map_err(|refusal| refusal.at(&name))?;
         self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
-        let size = match resolved.member.kind {
+        let Resolved { member, stored } = resolved;
+        let size = match member.kind {
             MemberKind::File(size) => size,
             _ => 0,
         };
-        let Resolved { member, stored } = resolved;
-        let (data, stored) = self.data(stored, size).map_err(|failure| failure.at(&name))?;
-        let padding = stored.next_multiple_of(BLOCK_BYTES) - stored;
-        let data = data.into_iter();
-        Ok((member, Body { name, data, current: 0..0, position: 0, size, stored, padding }))
-    }
-
-    /// Where the file's data is, and how many bytes are stored: those of the data unless they are to be ignored.
-    fn data(&mut self, stored: Stored, size: u64) -> Result<(Vec<Range<u64>>, u64), Failure> {
-        let (pieces, stored) = match stored {
-            Stored::Nothing => return Ok((Vec::new(), 0)),
-            Stored::Ignored(stored) => return Ok((Vec::new(), stored)),
-            Stored::Dense => return Ok((std::iter::once(0..size).collect(), size)),
-            Stored::Pieces { pieces, stored } => (pieces, stored),
-            Stored::OldSparse { mut pieces, mut more, stored } => {
-                while more {
-                    let (next, more_after) = more_pieces(&self.map_block()?)?;
-                    pieces.extend(next);
-                    sparse::check_count(pieces.len(), &self.limits)?;
-                    more = more_after;
-                }
-                (pieces, stored)
-            }
-            Stored::MapInBody { mut stored } => {
-                let mut parser = sparse::MapParser::default();
-                loop {
-                    stored = stored.checked_sub(BLOCK_BYTES).ok_or_else(|| {
-                        Refusal::invalid("is a PAX 1.0 sparse file whose map goes beyond its body")
-                    })?;
-                    if parser.block(&self.map_block()?, &self.limits)? {
-                        break;
-                    }
-                }
-                (parser.into_pieces(), stored)
-            }
-        };
-        sparse::check_count(pieces.len(), &self.limits)?;
-        Ok((sparse::ranges(pieces, size, stored)?, stored))
-    }
-
-    fn map_block(&mut self) -> Result<[u8; BLOCK], Failure> {
-        let mut block = [0; BLOCK];
-        if self.input.fill(&mut block)? < BLOCK {
-            return Err(
-                Refusal::invalid("is a sparse file whose map is cut short: the archive ends in it").into()
-            );
-        }
-        Ok(block)
+        let body = Body::open(name, stored, size, &mut self.input, &self.limits)?;
+        Ok((member, body))
     }
 
     fn check_budgets(&mut self, member: &Member) -> Result<(), Refusal> {
@@ -381,10 +289,6 @@ fn long_name(mut body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::invalid("is a GNU long name with a zero byte in it"));
     }
     Ok(body)
-}
-
-fn short(name: &[u8], missing: u64) -> Error {
-    Refusal::invalid(format!("is cut short: the archive ends {missing} bytes before it does")).at(name)
 }
 
 fn failed() -> Error {

@@ -1,3 +1,5 @@
+#![expect(clippy::single_range_in_vec_init, reason = "a file without holes has one range of data")]
+
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
@@ -185,8 +187,8 @@ fn real_members() -> Vec<Written> {
     let mut members = vec![
         (Member { mode: 0o1770, ..member("", MemberKind::Directory) }, vec![]),
         (member(&"d".repeat(120), MemberKind::Directory), vec![]),
-        (Member { mode: 0o4755, uid: 3_000_000, gid: 4_000_000_000, ..file("plain", 1000) }, vec![0..1000]),
         (Member { xattrs, ..file(&long, 3) }, vec![0..3]),
+        (Member { mode: 0o4755, uid: 3_000_000, gid: 4_000_000_000, ..file("plain", 1000) }, vec![0..1000]),
         (file("holes", 1 << 30), holes),
         (file("hole", 1 << 20), vec![]),
         (member("hard", MemberKind::HardLink(path(&long))), vec![]),
@@ -211,7 +213,6 @@ fn gnu_tar_extracts_what_was_written() {
     }
     let members = real_members();
     let archive = write(&members);
-    std::fs::write("/tmp/ga/w.tar", &archive).unwrap();
     let listed = run(Command::new("tar").args(["--quoting-style=literal", "-tf", "-"]), &archive);
     assert!(listed.starts_with(b"./\n./ddd"));
     let directory = tempfile::tempdir().unwrap();
@@ -221,13 +222,22 @@ fn gnu_tar_extracts_what_was_written() {
     for (member, data) in &members {
         check_extracted(directory.path(), member, data);
     }
-    // What a second program makes of it, read back, is the same again.
-    for format in ["posix", "gnu"] {
-        let mut create = Command::new("tar");
-        create.args(["--xattrs", "--xattrs-include=*", "--sparse", "--numeric-owner"]);
-        create.arg(format!("--format={format}")).arg("-C").arg(directory.path()).args(["-cf", "-", "."]);
-        let again = read(&run(&mut create, &[])).unwrap();
-        assert_eq!(again.len(), members.len(), "{format}");
+    // What tar makes of it is the same again, except that it sees links in another order and modes of symlinks.
+    let mut create = Command::new("tar");
+    create.args(["--xattrs", "--xattrs-include=*", "--sparse", "--format=posix", "-C"]).arg(directory.path());
+    let again = read(&run(create.args(["-cf", "-", "."]), &[])).unwrap();
+    assert_eq!(again.len(), members.len());
+    let linked = members.iter().position(|(member, _)| !member.xattrs.is_empty()).unwrap();
+    for (number, (mut member, data)) in members.into_iter().enumerate() {
+        let (found, content) = again.iter().find(|(found, _)| found.path == member.path).unwrap();
+        match member.kind {
+            MemberKind::HardLink(_) => continue,
+            MemberKind::Symlink(_) => member.mode = 0o777,
+            _ => {}
+        }
+        if number != linked {
+            assert_eq!((found, runs(content.clone())), (&member, expected(&data)));
+        }
     }
 }
 

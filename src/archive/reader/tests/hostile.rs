@@ -33,7 +33,7 @@ fn names() {
 fn errors_name_the_entry_in_escaped_form() {
     let error = read(&archive(&[Raw::ustar(b'1', b"a\x1b[31m\n").link(b"..").bytes()])).unwrap_err();
     assert_eq!(*error.subject(), Subject::ArchiveEntry("a\\u{1b}[31m\\n".into()));
-    let error = read(&archive(&[pax(&[("path", &[b'x'; 100_000])]), file(b"e").bytes()])).unwrap_err();
+    let error = read(&archive(&[pax(&[("path", &vec![b'x'; 100_000])]), file(b"e").bytes()])).unwrap_err();
     assert!(error.to_string().len() < 1000);
 }
 

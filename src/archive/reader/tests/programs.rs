@@ -83,7 +83,10 @@ fn settle(root: &Path, wanted: &mut [(Member, Data)], uid: u32, mtime: Timestamp
 
 fn tar(root: &Path, format: &str, names: &[(Member, Data)]) -> Vec<u8> {
     let mut create = Command::new("tar");
-    create.args(["--sparse", "--no-recursion", "--numeric-owner", &format!("--format={format}")]);
+    create.args(["--no-recursion", "--numeric-owner", &format!("--format={format}")]);
+    if matches!(format, "posix" | "gnu") {
+        create.arg("--sparse");
+    }
     if format == "posix" {
         create.args(["--xattrs", "--xattrs-include=*"]);
     }

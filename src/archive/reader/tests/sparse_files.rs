@@ -100,9 +100,11 @@ fn empty_and_whole_maps() {
 
 #[test]
 fn many_old_pieces_go_on_in_further_blocks() {
-    for count in [4, 5, 25, 26, 60] {
+    for count in [4_usize, 5, 25, 26, 60] {
+        let body = vec![7; count * 512];
+        let count = count as u64;
         let pieces: Vec<_> = (0..count).map(|number| (number * 1000, 512)).collect();
-        let (found, data) = only(&archive(&[old(&pieces, count * 1000, &vec![7; count as usize * 512])]));
+        let (found, data) = only(&archive(&[old(&pieces, count * 1000, &body)]));
         assert_eq!((found.kind, data.len() as u64), (MemberKind::File(count * 1000), count));
     }
 }
@@ -128,6 +130,17 @@ fn maps_that_do_not_fit() {
         let map = format!("{}\n{}", map.len(), map.concat());
         malformed(&[pax_1_0(&map, &size.to_string(), b"abcde")], "map does not fit");
     }
+}
+
+#[test]
+fn whole_blocks_that_overlap_or_go_back() {
+    let body = block_and("de");
+    for (first, second) in [(1000, 1511), (1000, 100), (1000, 0), (1000, 1000)] {
+        malformed(&[old(&[(first, 512), (second, 2)], 3000, &body)], "map does not fit");
+        malformed(&[pax_0_1(&format!("{first},512,{second},2"), "3000", &body)], "map does not fit");
+        malformed(&[pax_1_0(&format!("2\n{first}\n512\n{second}\n2\n"), "3000", &body)], "map does not fit");
+    }
+    assert_eq!(only(&archive(&[old(&[(1000, 512), (1512, 2)], 3000, &body)])).1.len(), 1);
 }
 
 #[test]
