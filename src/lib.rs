@@ -1,4 +1,33 @@
-//! layerstone
+//! layerstone keeps file-system images: import one, check it out, change it, commit only the change, name it, compare it.
+//!
+//! A [`Store`] is a directory that any number of processes share. A [`Project`] of it owns images and tags; the public scope
+//! (`public`) is read by all projects, and a project's tag shadows the public tag of the same name. An [`Image`] is immutable.
+//! Every failure is an [`Error`] with a [kind](ErrorKind) that says what the caller can do.
+//!
+//! ```
+//! use layerstone::{CommitOptions, CheckoutOptions, ImageRef, ImportOptions, Store};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let work = std::env::temp_dir().join(format!("layerstone-doc-{}", std::process::id()));
+//! std::fs::create_dir_all(work.join("source"))?;
+//! std::fs::write(work.join("source/motd"), "hello")?;
+//!
+//! let store = Store::in_memory()?;
+//! let (public, project) = (store.project(&"public".parse()?)?, store.create_project(&"demo".parse()?)?);
+//! let options = ImportOptions { tags: vec!["os:1".parse()?], ..Default::default() };
+//! let base = public.import_directory(work.join("source"), &options)?;
+//!
+//! let os: ImageRef = "os:1".parse()?;
+//! project.find(&os)?.check_out(work.join("copy"), CheckoutOptions::default())?;
+//! std::fs::write(work.join("copy/motd"), "bye")?;
+//! let options = CommitOptions { tags: vec!["os:1".parse()?], ..Default::default() };
+//! let changed = project.commit(work.join("copy"), &options)?;
+//!
+//! assert_eq!(project.resolve(&os)?.id, changed.image);
+//! assert_eq!(public.resolve(&os)?.id, base.image);
+//! assert_eq!(project.find(&os)?.info().parent, Some(base.image));
+//! # std::fs::remove_dir_all(work)?;
+//! # Ok(()) }
+//! ```
 
 #![cfg_attr(
     test,
