@@ -3,5 +3,7 @@
 
 mod api;
 mod compare;
+mod concurrency;
 mod given;
 mod roundtrip;
+mod write_order;
