@@ -5,5 +5,7 @@ mod api;
 mod compare;
 mod concurrency;
 mod given;
+mod kill;
+mod model;
 mod roundtrip;
 mod write_order;
