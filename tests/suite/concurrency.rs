@@ -49,7 +49,7 @@ fn two_handles_import_and_tag_at_once() {
 fn the_same_import_in_many_threads_is_one_image() {
     let place = Place::new();
     let project = project(&Store::open(place.path("store")).unwrap(), "p");
-    let directory = place.directory("source", &[("x", &[9; 100_000])]);
+    let directory = place.directory("source", &[("x", &vec![9; 100_000])]);
     let reports: Vec<_> = std::thread::scope(|scope| {
         let import = || project.import_directory(&directory, &ImportOptions::default()).unwrap();
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(import)).collect();
@@ -169,4 +169,32 @@ fn a_damaged_catalog_is_an_error_not_a_panic() {
         let error = Store::open(&root).and_then(|store| store.projects()).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Io), "{error:?}");
     }
+}
+
+#[test]
+fn damaged_pages_of_the_catalog_are_errors_or_do_no_harm() {
+    const PAGE_BYTES: usize = 4096;
+    let place = Place::new();
+    let (root, _) = small_store(&place);
+    let catalog = root.join("catalog.redb");
+    let sound = fs::read(&catalog).unwrap();
+    let mut found = 0;
+    for (number, page) in
+        sound.chunks(PAGE_BYTES).enumerate().filter(|(_, page)| page.iter().any(|byte| *byte != 0))
+    {
+        let noise = crate::roundtrip::noise(page.len(), number as u64);
+        let flipped = page
+            .iter()
+            .zip(&noise)
+            .map(|(byte, noise)| if *noise < 4 { byte ^ 0x10 } else { *byte })
+            .collect();
+        for damage in [vec![0; page.len()], vec![0xff; page.len()], noise, flipped] {
+            let mut damaged = sound.clone();
+            damaged[number * PAGE_BYTES..][..page.len()].copy_from_slice(&damage);
+            fs::write(&catalog, &damaged).unwrap();
+            // A panic would end the test, and wrong bytes, too.
+            found += usize::from(read_all(&root, &place.path("source")).0 < 2);
+        }
+    }
+    assert!(found > 10, "only {found} were noticed");
 }

@@ -85,11 +85,14 @@ fn run_and_kill(place: &Place, life: Duration, exclusive: bool) -> BTreeMap<u64,
     acknowledged.collect()
 }
 
-fn assert_is_state(project: &Project, number: u64, image: &str) {
-    let found = project.find(&reference(&format!("n{number}"))).unwrap();
-    assert_eq!(found.id().to_string(), image, "the tag n{number}");
-    for (name, bytes) in state(number) {
-        assert_eq!(read(&found, &name).unwrap(), bytes, "{name} in n{number}");
+/// Every acknowledged commit is there, under its tag, and reads back.
+fn assert_are_states(project: &Project, acknowledged: &BTreeMap<u64, String>) {
+    for (number, image) in acknowledged {
+        let found = project.find(&reference(&format!("n{number}"))).unwrap();
+        assert_eq!(found.id().to_string(), *image, "the tag n{number}");
+        for (name, bytes) in state(*number) {
+            assert_eq!(read(&found, &name).unwrap(), bytes, "{name} in n{number}");
+        }
     }
 }
 
@@ -130,17 +133,15 @@ fn survive(kills: usize, exclusive: bool) {
         state ^= state << 17;
         let fresh = run_and_kill(&place, Duration::from_micros(state % 150_000), exclusive);
         let project = Store::open(place.path("store")).unwrap().project(&parse("p")).unwrap();
-        for (number, image) in &fresh {
-            assert_is_state(&project, *number, image);
-        }
+        assert_are_states(&project, &fresh);
         acknowledged.extend(fresh);
         if kill % 10 == 9 {
-            acknowledged.iter().for_each(|(number, image)| assert_is_state(&project, *number, image));
+            assert_are_states(&project, &acknowledged);
         }
     }
     assert!(acknowledged.len() > kills / 2, "only {} commits were made", acknowledged.len());
     let project = Store::open(place.path("store")).unwrap().project(&parse("p")).unwrap();
-    acknowledged.iter().for_each(|(number, image)| assert_is_state(&project, *number, image));
+    assert_are_states(&project, &acknowledged);
 
     // The checkout, too, went on: what it holds now commits, and comes back equal.
     let report = project.commit(place.path("checkout"), &CommitOptions::default()).unwrap();

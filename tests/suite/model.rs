@@ -195,7 +195,9 @@ impl Pair {
                 let real = project.tag(&self.reference(image), &names_of(names));
                 let expected = self.model.resolve(scope, image).map(|(image, _)| image);
                 assert_eq!(outcome(real), expected);
-                expected.into_iter().for_each(|image| self.model.set_tags(scope, names, image));
+                if let Ok(image) = expected {
+                    self.model.set_tags(scope, names, image);
+                }
             }
             Step::TagIf { image, name, expected } => {
                 let wanted = expected.map(|made| self.model.id_of(made));
@@ -206,7 +208,9 @@ impl Pair {
                     if current == wanted { Ok(image) } else { Err(ErrorKind::Conflict) }
                 });
                 assert_eq!(outcome(real), resolved);
-                resolved.into_iter().for_each(|image| self.model.set_tags(scope, &[*name], image));
+                if let Ok(image) = resolved {
+                    self.model.set_tags(scope, &[*name], image);
+                }
             }
             Step::Untag { name } => {
                 let real = project.untag(&parse(NAMES[*name]), None);

@@ -20,7 +20,7 @@ impl Recorded {
         let (place, log) = (Place::new(), DiskLog::default());
         let store = Store::open_recorded(place.path("store"), options, &log).unwrap();
         let project = project(&store, "p");
-        place.directory("source", &[("one", &[1; 1000]), ("two", &[2; 200_000]), ("d/three", b"3")]);
+        place.directory("source", &[("one", &[1; 1000]), ("two", &vec![2; 200_000]), ("d/three", b"3")]);
         let _ = log.take();
         Self { place, project, log }
     }
