@@ -66,7 +66,8 @@ impl Catalog {
             Self::create(disk)?;
         }
         let file = disk.open(CATALOG_FILE, OpenMode::Write).map_err(io("open it"))?;
-        let database = Self::builder().create_with_backend(RedbFile(file)).map_err(transaction::failure)?;
+        let database =
+            contain(|| Self::builder().create_with_backend(RedbFile(file)).map_err(transaction::failure))?;
         Ok(Self { database, poison })
     }
 
@@ -97,25 +98,37 @@ impl Catalog {
 
     /// Runs `closure` on a snapshot.
     pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?))
+        contain(|| closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?)))
     }
 
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
     pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         self.poison.check()?;
-        let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
-        // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
-        // walks the whole database.
-        transaction.set_quick_repair(true);
-        transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
-        let mut tx = WriteTx(transaction);
-        let value = closure(&mut tx)?;
-        tx.0.commit().map_err(|error| {
-            self.poison.set();
-            transaction::failure(error)
-        })?;
-        Ok(value)
+        contain(|| {
+            let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
+            // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
+            // walks the whole database.
+            transaction.set_quick_repair(true);
+            transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
+            let mut tx = WriteTx(transaction);
+            let value = closure(&mut tx)?;
+            tx.0.commit().map_err(|error| {
+                self.poison.set();
+                transaction::failure(error)
+            })?;
+            Ok(value)
+        })
     }
+}
+
+/// Runs what calls redb, which panics on some damaged pages: here that is an error like any other damage. What the
+/// panic leaves half done is a transaction that was not committed.
+fn contain<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(Error::corrupt(Subject::Catalog, format!("its pages are damaged: {text}")))
+    })
 }
 
 #[cfg(test)]

@@ -260,7 +260,7 @@ fn pages_stay_put_while_others_write() {
 fn the_same_content_again_is_the_same_image() {
     let (place, store) = (Place::new(), Store::in_memory().unwrap());
     let a = project(&store, "a");
-    let directory = place.directory("d", &[("x", b"x"), ("y/z", &[7; 100_000])]);
+    let directory = place.directory("d", &[("x", b"x"), ("y/z", &vec![7; 100_000])]);
     let first = a.import_directory(&directory, &ImportOptions::default()).unwrap();
     assert!(first.is_new && first.stored_bytes > 0 && first.new_bytes > 100_000);
     let options = ImportOptions { tags: tags(&["t"]), comment: "another".into() };

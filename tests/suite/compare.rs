@@ -92,7 +92,7 @@ pub(crate) fn assert_equal(a: &Path, b: &Path) {
     };
     let report: Vec<_> = differing
         .iter()
-        .map(|path| format!("{path:?}:\n  {}\n  {}", show(a.get(*path)), show(b.get(*path))))
+        .map(|path| format!("{}:\n  {}\n  {}", path.display(), show(a.get(*path)), show(b.get(*path))))
         .collect();
     assert!(report.is_empty(), "the directories differ:\n{}", report.join("\n"));
 }

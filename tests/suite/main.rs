@@ -18,6 +18,7 @@
 mod api;
 mod cli;
 mod compare;
+mod concurrency;
 mod given;
 mod kill;
 mod roundtrip;

@@ -14,7 +14,7 @@ use crate::compare::assert_equal;
 use crate::given::{Place, parse, project, read, set_mtime, tags};
 
 /// Bytes that neither compress nor repeat.
-fn noise(len: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
