@@ -21,6 +21,7 @@ mod compare;
 mod concurrency;
 mod given;
 mod kill;
+mod model;
 mod roundtrip;
 mod system;
 mod tidy;
