@@ -242,13 +242,12 @@ impl Pair {
         let texts: Vec<_> = names.iter().map(|name| NAMES[*name]).collect();
         let image = self.place.import(&self.projects[scope], &format!("content {content}"), &texts);
         let mut known = self.model.scopes[scope].owned.iter();
-        match known.find(|(_, known)| **known == content) {
-            Some((known, _)) => assert_eq!(image, *known, "the same content is the same image"),
-            None => {
-                assert!(self.model.made.last().is_none_or(|last| *last < image), "ids ascend");
-                self.model.made.push(image);
-                self.model.scopes[scope].owned.insert(image, content);
-            }
+        if let Some((known, _)) = known.find(|(_, known)| **known == content) {
+            assert_eq!(image, *known, "the same content is the same image");
+        } else {
+            assert!(self.model.made.last().is_none_or(|last| *last < image), "ids ascend");
+            self.model.made.push(image);
+            self.model.scopes[scope].owned.insert(image, content);
         }
         self.model.set_tags(scope, names, image);
     }
