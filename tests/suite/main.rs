@@ -10,6 +10,7 @@
 mod api;
 mod compare;
 mod concurrency;
+mod edits;
 mod given;
 mod kill;
 mod model;

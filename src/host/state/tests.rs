@@ -170,9 +170,9 @@ fn golden_bytes() {
         Rows::from([(path("f"), row)]).iter(),
         &[path("g")],
     );
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
-        hex,
+        hex.concat(),
         "4c5353540116000000000000007eb6ee7ef139fd885d55c74382cd4c2f\
          02020100016602010703c80105c80105a40301000167"
     );
