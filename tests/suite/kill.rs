@@ -24,8 +24,9 @@ fn child() {
     let Some(place) = std::env::var_os(PLACE) else { return };
     let place = Path::new(&place);
     let exclusive = std::env::var_os(EXCLUSIVE).is_some();
+    // Packs are full after a few commits, so that kills also meet new and sealed ones.
     let store =
-        StoreOptions::default().pack_objects(200).exclusive(exclusive).open(place.join("store")).unwrap();
+        StoreOptions::default().pack_objects(20).exclusive(exclusive).open(place.join("store")).unwrap();
     let project = store.project(&parse("p")).unwrap();
     let directory = place.join("checkout");
     let first = next_number(&directory);
