@@ -321,7 +321,7 @@ impl PackHost for Host {
 const COUNTER_BITS: u32 = 12;
 
 /// A version 7 UUID of this time and counter; the rest is random.
-fn image_id(time_and_counter: u64) -> ImageId {
+pub(super) fn image_id(time_and_counter: u64) -> ImageId {
     let ms = time_and_counter >> COUNTER_BITS;
     let counter = time_and_counter & ((1 << COUNTER_BITS) - 1);
     let random = u128::from(Uuid::now_v7().as_u64_pair().1);

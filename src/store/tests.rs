@@ -1,1 +1,240 @@
+use std::fs;
+use std::path::PathBuf;
 
+use tempfile::TempDir;
+
+use super::session::time_and_counter;
+use super::*;
+use crate::catalog::record::{HolderRecord, LeaseRecord, PackRecord};
+use crate::catalog::table::{Identities, ImageTags, Images, Leases, Packs, Tags, key_bytes};
+use crate::error::ErrorKind;
+use crate::id::PackId;
+use crate::object::{ObjectKind, ObjectSink};
+
+struct Given {
+    folder: TempDir,
+    store: Store,
+    project: Project,
+}
+
+impl Given {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        let project = store.default_project().unwrap();
+        Self { folder, store, project }
+    }
+
+    fn import(&self, content: &str) -> WriteReport {
+        self.import_into(&self.project, content)
+    }
+
+    fn import_into(&self, project: &Project, content: &str) -> WriteReport {
+        let source = self.folder.path().join("source");
+        fs::create_dir_all(&source).unwrap();
+        let file = source.join("content");
+        // Written again it would have another time, and be another content.
+        if fs::read(&file).ok().as_deref() != Some(content.as_bytes()) {
+            fs::write(file, content).unwrap();
+        }
+        project.import_directory(&source, &ImportOptions::default()).unwrap()
+    }
+
+    fn leases(&self) -> Vec<(crate::id::LeaseId, LeaseRecord)> {
+        self.store.0.read(|tx| tx.collect::<Leases>(&[])).unwrap()
+    }
+
+    fn packs(&self) -> Vec<(PackId, PackRecord)> {
+        self.store.0.read(|tx| tx.collect::<Packs>(&[])).unwrap()
+    }
+
+    fn pack_path(&self, pack: PackId) -> PathBuf {
+        self.store.location().join(crate::pack::pack_file(pack))
+    }
+
+    /// Makes it look as if the process that holds the leases had ended.
+    fn forge_death(&self) {
+        let catalog = self.store.0.catalog().unwrap();
+        catalog
+            .write(|tx| {
+                for (id, lease) in tx.collect::<Leases>(&[])? {
+                    let ended = lease.holder.started_ticks + 1;
+                    let holder = HolderRecord { started_ticks: ended, ..lease.holder };
+                    tx.put::<Leases>(&id, &LeaseRecord { holder, ..lease })?;
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+}
+
+/// Appends an object to the session's pack.
+fn append(session: &session::WriteSession, bytes: &[u8]) {
+    let mut writer = session.writer().unwrap();
+    writer.put(ObjectKind::Chunk, bytes).unwrap();
+    writer.flush().unwrap();
+}
+
+#[test]
+fn a_finished_session_holds_nothing() {
+    let given = Given::new();
+    given.import("one");
+    assert_eq!(given.leases(), []);
+    let packs = given.packs();
+    assert_eq!(packs.len(), 1);
+    assert_eq!(packs[0].1.owner, None);
+    assert_eq!(fs::metadata(given.pack_path(packs[0].0)).unwrap().len(), packs[0].1.committed_bytes);
+    given.import("one");
+    assert_eq!((given.packs(), given.leases()), (packs, vec![]), "an import of nothing new leaves no trace");
+}
+
+#[test]
+fn what_a_dead_process_held_is_taken_back() {
+    let given = Given::new();
+    given.import("one");
+    let before = given.packs();
+    let (session, _) = given.store.0.begin_session().unwrap();
+    append(&session, &[1; 10_000]);
+    let path = given.pack_path(before[0].0);
+    assert!(fs::metadata(&path).unwrap().len() > before[0].1.committed_bytes);
+    let other = Store::open(given.store.location()).unwrap();
+    other.projects().unwrap();
+    assert_eq!(given.leases().len(), 1, "the living keep what they hold");
+
+    given.forge_death();
+    other.projects().unwrap();
+    assert_eq!(given.leases(), []);
+    assert_eq!(given.packs(), before);
+    assert_eq!(fs::metadata(&path).unwrap().len(), before[0].1.committed_bytes);
+    let late = given.store.0.publish(session, |_| Ok(())).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "who was taken for dead can't publish");
+    assert_eq!(given.packs(), before);
+}
+
+#[test]
+fn a_dead_process_leaves_no_pack_that_was_never_published() {
+    let given = Given::new();
+    let (session, _) = given.store.0.begin_session().unwrap();
+    append(&session, &[1; 10_000]);
+    let path = given.pack_path(given.packs()[0].0);
+    let stray = given.pack_path(PackId::new(77));
+    fs::write(&stray, "from a kill between the row's end and the file's").unwrap();
+    assert!(path.exists());
+    given.forge_death();
+    given.store.projects().unwrap();
+    assert_eq!(given.packs(), []);
+    assert!(!path.exists() && !stray.exists());
+    given.import("goes on");
+}
+
+#[test]
+fn two_sessions_have_a_pack_each() {
+    let given = Given::new();
+    given.import("one");
+    let (first, _) = given.store.0.begin_session().unwrap();
+    let (second, _) = given.store.0.begin_session().unwrap();
+    append(&first, &[1; 1000]);
+    append(&second, &[1; 1000]);
+    let owners: std::collections::BTreeSet<_> = given.packs().iter().map(|(_, pack)| pack.owner).collect();
+    assert_eq!(owners.len(), 2, "{owners:?}");
+    given.store.0.abandon(first);
+    given.store.0.publish(second, |_| Ok(())).unwrap();
+    assert!(given.packs().iter().all(|(_, pack)| pack.owner.is_none()));
+    for (id, pack) in given.packs() {
+        assert_eq!(fs::metadata(given.pack_path(id)).unwrap().len(), pack.committed_bytes);
+    }
+}
+
+#[test]
+fn a_failed_publication_leaves_nothing() {
+    let given = Given::new();
+    given.import("one");
+    let before = given.packs();
+    let (session, _) = given.store.0.begin_session().unwrap();
+    append(&session, &[5; 1000]);
+    let refuse = |_: &mut crate::catalog::WriteTx| -> Result<()> {
+        Err(Error::conflict(Subject::Catalog, "refused by the test"))
+    };
+    assert!(given.store.0.publish(session, refuse).unwrap_err().is_conflict());
+    assert_eq!((given.packs(), given.leases()), (before, vec![]));
+}
+
+#[test]
+fn image_ids_ascend_though_the_clock_goes_back() {
+    let given = Given::new();
+    let first = given.import("one").image;
+    let ahead = session::image_id(time_and_counter(first) + (1 << 32));
+    given.store.0.catalog().unwrap().write(|tx| session::remember_image_id(tx, ahead)).unwrap();
+    let second = given.import("two").image;
+    let other = Store::open(given.store.location()).unwrap().default_project().unwrap();
+    let third = given.import_into(&other, "three").image;
+    assert!(first < ahead && ahead < second && second < third);
+}
+
+#[test]
+fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
+    let given = Given::new();
+    let image = given.project.find(&given.import("one").image.into()).unwrap();
+    let directory = given.folder.path().join("checkout");
+    image.check_out(&directory, CheckoutOptions::default()).unwrap();
+    let stat = crate::host::source::SourceTree::open(&directory).unwrap().root_stat().unwrap();
+    let stale = given.store.0.read(|tx| super::checkout::KnownCheckout::find(tx, &stat)).unwrap().unwrap();
+    fs::write(directory.join("new"), "new").unwrap();
+    given.project.commit(&directory, &CommitOptions::default()).unwrap();
+    let catalog = given.store.0.catalog().unwrap();
+    let late = catalog.write(|tx| given.store.0.advance_checkout(tx, &stale, &image.record, b"segment"));
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+    drop(catalog);
+    assert!(
+        !given.project.commit(&directory, &CommitOptions::default()).unwrap().is_new,
+        "its state is whole"
+    );
+}
+
+#[test]
+fn tags_images_and_identities_agree() {
+    let given = Given::new();
+    let public = given.store.project(&"public".parse().unwrap()).unwrap();
+    let names: Vec<crate::TagName> = ["a", "b", "c"].map(|name| name.parse().unwrap()).into();
+    let theirs = given.import_into(&public, "public").image;
+    let own = given.import("own").image;
+    public.tag(&theirs.into(), &names).unwrap();
+    let steps: [&dyn Fn() -> Result<()>; 7] = [
+        &|| given.project.tag(&theirs.into(), &names[..2]).map(drop),
+        &|| given.project.tag(&own.into(), &names[1..]).map(drop),
+        &|| public.remove(&theirs.into(), true).map(drop),
+        &|| given.project.untag(&names[0], None).map(drop),
+        &|| given.project.tag(&own.into(), &names).map(drop),
+        &|| given.project.remove(&own.into(), true).map(drop),
+        &|| given.store.remove_project(given.project.name(), true),
+    ];
+    assert_rows_agree(&given.store);
+    for step in steps {
+        step().unwrap();
+        assert_rows_agree(&given.store);
+    }
+    let left = given.store.0.read(|tx| tx.collect::<Images>(&[])).unwrap();
+    assert_eq!(left, []);
+}
+
+/// The invariants of `tags` that span tables.
+fn assert_rows_agree(store: &Store) {
+    let check = |tx: &ReadTx| {
+        let tags = tx.collect::<Tags>(&[])?;
+        assert_eq!(tags.len(), tx.collect::<ImageTags>(&[])?.len());
+        for ((scope, name), tag) in tags {
+            assert!(tx.get::<ImageTags>(&((scope, tag.image), name))?.is_some());
+            assert!(tx.get::<Images>(&(scope, tag.image))?.is_some());
+        }
+        for ((scope, image), record) in tx.collect::<Images>(&[])? {
+            let is_tagged = !tx.collect::<ImageTags>(&key_bytes(&(scope, image)))?.is_empty();
+            assert!(record.owner == scope || is_tagged, "an adopted image lives by its tags");
+        }
+        for ((scope, identity), image) in tx.collect::<Identities>(&[])? {
+            let record = tx.get::<Images>(&(scope, image))?.unwrap();
+            assert_eq!(session::identity_of(&record), identity);
+        }
+        Ok(())
+    };
+    store.0.read(check).unwrap();
+}

@@ -19,6 +19,7 @@ mod api;
 mod cli;
 mod compare;
 mod concurrency;
+mod edits;
 mod given;
 mod kill;
 mod model;

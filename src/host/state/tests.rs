@@ -1,0 +1,179 @@
+use proptest::prelude::*;
+
+use super::*;
+
+type Rows = BTreeMap<TreePath, StateRow>;
+
+fn any_time() -> impl Strategy<Value = Timestamp> {
+    (any::<i64>(), 0..1_000_000_000_u32).prop_map(|(seconds, nanos)| Timestamp { seconds, nanos })
+}
+
+fn any_row() -> impl Strategy<Value = StateRow> {
+    let unset = (
+        any::<Option<(u32, u32)>>(),
+        prop::option::of(0..0o10000_u16),
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3),
+        any::<bool>(),
+    );
+    let unset = unset.prop_map(|(owner, mode, xattrs, omitted)| Unset { owner, mode, xattrs, omitted });
+    let kind = prop::sample::select(KINDS.to_vec());
+    (kind, any::<u64>(), any::<u64>(), any_time(), any_time(), unset).prop_map(
+        |(kind, inode, size, mtime, ctime, unset)| StateRow { kind, inode, size, mtime, ctime, unset },
+    )
+}
+
+fn any_path() -> impl Strategy<Value = TreePath> {
+    prop::collection::vec("[ab\u{1}-]{1,3}", 0..4)
+        .prop_map(|names| TreePath::parse(names.join("/").as_bytes()).unwrap())
+}
+
+fn any_rows() -> impl Strategy<Value = Rows> {
+    prop::collection::btree_map(any_path(), any_row(), 0..20)
+}
+
+fn encode(rows: &Rows, gone: &[TreePath]) -> Vec<u8> {
+    encode_segment(Timestamp::default(), rows.iter(), gone)
+}
+
+fn loaded(bytes: &[u8]) -> Rows {
+    State::load(bytes).unwrap().iter().map(|(path, row)| (path.clone(), row.clone())).collect()
+}
+
+fn path(text: &str) -> TreePath {
+    TreePath::parse(text.as_bytes()).unwrap()
+}
+
+/// What the file system would say of an unchanged file with this row.
+fn stat_of(row: &StateRow) -> Stat {
+    let StateRow { kind, inode, size, mtime, ctime, .. } = *row;
+    let zero = Timestamp::default();
+    Stat {
+        kind,
+        inode,
+        size,
+        mtime,
+        ctime,
+        born: zero,
+        device: 0,
+        links: 1,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        major: 0,
+        minor: 0,
+        allocated_bytes: 0,
+    }
+}
+
+fn settled_row() -> StateRow {
+    let time = Timestamp { seconds: 100, nanos: 5 };
+    StateRow { kind: FileKind::File, inode: 7, size: 3, mtime: time, ctime: time, unset: Unset::default() }
+}
+
+proptest! {
+    #[test]
+    fn segments_add_up_in_order(
+        steps in prop::collection::vec((any_rows(), prop::collection::btree_set(any_path(), 0..5)), 0..4),
+    ) {
+        let (mut bytes, mut expected) = (Vec::new(), Rows::new());
+        for (rows, gone) in steps {
+            let gone: Vec<_> = gone.into_iter().collect();
+            bytes.extend(encode(&rows, &gone));
+            expected.extend(rows);
+            expected.retain(|path, _| !gone.contains(path));
+        }
+        prop_assert_eq!(loaded(&bytes), expected);
+    }
+
+    #[test]
+    fn any_flipped_bit_and_any_cut_are_found(rows in any_rows(), position in any::<usize>(), bit in 0..8_u8) {
+        let sound = encode(&rows, &[path("gone")]);
+        let position = position % sound.len();
+        let mut bytes = sound.clone();
+        bytes[position] ^= 1 << bit;
+        prop_assert!(State::load(&bytes).is_err());
+        // Nothing at all is a state: one of no rows.
+        prop_assert!(position == 0 || State::load(&sound[..position]).is_err());
+    }
+
+    #[test]
+    fn rubbish_is_refused_even_with_a_true_check(body in prop::collection::vec(any::<u8>(), 0..60)) {
+        let mut bytes = b"LSST\x01".to_vec();
+        bytes.extend((body.len() as u64).to_le_bytes());
+        bytes.extend(&blake3::hash(&body).as_bytes()[..16]);
+        bytes.extend(&body);
+        // Few bodies mean anything; none may do harm, and what is read is what would be written again.
+        if let Ok(state) = State::load(&bytes) {
+            let rows: Rows = state.iter().map(|(path, row)| (path.clone(), row.clone())).collect();
+            prop_assert_eq!(loaded(&encode(&rows, &[])), rows);
+        }
+    }
+
+    #[test]
+    fn only_what_is_clearly_older_than_the_look_is_trusted(delay_ns in -50_000_000_i64..50_000_000) {
+        let row = settled_row();
+        let observed_ns = 100_000_000_005 + delay_ns;
+        let observed = Timestamp {
+            seconds: observed_ns / 1_000_000_000,
+            nanos: u32::try_from(observed_ns % 1_000_000_000).unwrap(),
+        };
+        let bytes = encode_segment(observed, Rows::from([(path("f"), row.clone())]).iter(), &[]);
+        let state = State::load(&bytes).unwrap();
+        prop_assert_eq!(state.trusts(&path("f"), &stat_of(&row)), i128::from(delay_ns) > SETTLE_NS);
+    }
+}
+
+#[test]
+fn a_file_that_differs_in_anything_is_not_trusted() {
+    let row = settled_row();
+    let observed = Timestamp { seconds: 200, nanos: 0 };
+    let bytes = encode_segment(observed, Rows::from([(path("f"), row.clone())]).iter(), &[]);
+    let state = State::load(&bytes).unwrap();
+    let stat = stat_of(&row);
+    assert!(state.trusts(&path("f"), &stat));
+    assert!(!state.trusts(&path("g"), &stat), "a path without a row");
+    let later = Timestamp { seconds: 100, nanos: 6 };
+    for other in [
+        Stat { kind: FileKind::Fifo, ..stat.clone() },
+        Stat { inode: 8, ..stat.clone() },
+        Stat { size: 4, ..stat.clone() },
+        Stat { mtime: later, ..stat.clone() },
+        Stat { ctime: later, ..stat.clone() },
+    ] {
+        assert!(!state.trusts(&path("f"), &other), "{other:?}");
+    }
+}
+
+#[test]
+fn times_in_whole_seconds_are_taken_for_coarse() {
+    let coarse = Timestamp { seconds: 100, nanos: 0 };
+    assert!(!is_settled(coarse, Timestamp { seconds: 102, nanos: 0 }));
+    assert!(is_settled(coarse, Timestamp { seconds: 102, nanos: 1 }));
+}
+
+#[test]
+fn a_later_segment_takes_trust_away_and_gives_it_back() {
+    let row = settled_row();
+    let rows = Rows::from([(path("f"), row.clone())]);
+    let mut bytes = encode_segment(Timestamp { seconds: 200, nanos: 0 }, rows.iter(), &[]);
+    bytes.extend(encode_segment(row.ctime, rows.iter(), &[]));
+    assert!(!State::load(&bytes).unwrap().trusts(&path("f"), &stat_of(&row)));
+    bytes.extend(encode_segment(Timestamp { seconds: 300, nanos: 0 }, rows.iter(), &[]));
+    assert!(State::load(&bytes).unwrap().trusts(&path("f"), &stat_of(&row)));
+}
+
+#[test]
+fn golden_bytes() {
+    let row = StateRow { unset: Unset { mode: Some(0o644), ..Unset::default() }, ..settled_row() };
+    let bytes = encode_segment(
+        Timestamp { seconds: 1, nanos: 2 },
+        Rows::from([(path("f"), row)]).iter(),
+        &[path("g")],
+    );
+    let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        hex.concat(),
+        "4c5353540116000000000000007eb6ee7ef139fd885d55c74382cd4c2f\
+         02020100016602010703c80105c80105a40301000167"
+    );
+}
