@@ -263,3 +263,6 @@ fn decode_row(decoder: &mut Decoder<'_>) -> Result<StateRow, DecodeError> {
     }
     Ok(StateRow { kind, inode, size, mtime, ctime, unset })
 }
+
+#[cfg(test)]
+mod tests;

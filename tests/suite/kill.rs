@@ -33,7 +33,9 @@ fn child() {
     let Some(folder) = std::env::var_os(CHILD_STORE) else { return };
     let folder = Path::new(&folder);
     let broken = std::env::var_os(CHILD_BROKEN).is_some();
-    let store = StoreOptions::default().publish_first(broken).open(folder.join("store")).unwrap();
+    // Packs fill after a few commits, so that kills also meet new packs and those being sealed.
+    let options = StoreOptions::default().pack_objects(60).publish_first(broken);
+    let store = options.open(folder.join("store")).unwrap();
     let project = store.default_project().unwrap();
     let pages = project.images(&layerstone::ListOptions { limit: None, ..Default::default() }).unwrap();
     let first =
