@@ -120,14 +120,18 @@ proptest! {
         let (place, store) = (Place::new(), Store::in_memory().unwrap());
         let (project, other) = (project(&store, "p"), project(&store, "other"));
         let source = place.directory("source", &[]);
-        first.iter().for_each(|edit| apply(&source, edit));
+        for edit in &first {
+            apply(&source, edit);
+        }
         let mut image = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
         let directory = place.path("checkout");
         let found = project.find(&image.into()).unwrap();
         found.check_out(&directory, CheckoutOptions::default()).unwrap();
         assert_equal(&source, &directory);
         for (number, edits) in rounds.iter().enumerate() {
-            edits.iter().for_each(|edit| apply(&directory, edit));
+            for edit in edits {
+                apply(&directory, edit);
+            }
             let report = project.commit(&directory, &CommitOptions::default()).unwrap();
             let committed = project.find(&report.image.into()).unwrap();
             let imported = other.import_directory(&directory, &ImportOptions::default()).unwrap();

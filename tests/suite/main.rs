@@ -15,4 +15,5 @@ mod given;
 mod kill;
 mod model;
 mod roundtrip;
+mod unprivileged;
 mod write_order;
