@@ -44,7 +44,7 @@ fn an_unreadable_file_is_named_and_nothing_is_imported() {
         fs::create_dir(place.join("source")).unwrap();
         fs::write(place.join("source/fine"), "x").unwrap();
         fs::write(place.join("source/secret"), "y").unwrap();
-        fs::set_permissions(place.join("source/secret"), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(place.join("source/secret"), Permissions::from_mode(0o000)).unwrap();
     };
     unprivileged("an_unreadable_file_is_named_and_nothing_is_imported", prepare, |place| {
         let project = project(&Store::open(place.join("store")).unwrap(), "p");
