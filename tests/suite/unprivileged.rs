@@ -1,0 +1,98 @@
+//! What a user without privileges meets. Run by root, these tests run themselves again as another user.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::process::Command;
+
+use layerstone::{CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, ListOptions, Store};
+
+use crate::given::{Place, project, set_mtime};
+
+/// Tells the test, run again, where to work.
+const PLACE: &str = "LAYERSTONE_TEST_UNPRIVILEGED";
+
+/// Runs `prepare` as this user and `check` as one without privileges: in this process if it has none.
+fn unprivileged(test: &str, prepare: impl FnOnce(&Path), check: impl FnOnce(&Path)) {
+    if let Some(place) = std::env::var_os(PLACE) {
+        return check(Path::new(&place));
+    }
+    let place = Place::new();
+    prepare(&place.path(""));
+    fs::set_permissions(place.path(""), Permissions::from_mode(0o777)).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return check(&place.path(""));
+    }
+    // That user may not be able to reach the build directory.
+    let program = place.path("suite");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(program);
+    command.args(["--exact", &format!("unprivileged::{test}")]).env(PLACE, place.path(""));
+    match command.current_dir(place.path("")).output() {
+        Err(error) => println!("skipped: setpriv can't be run ({error})"),
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && text.contains("1 passed"), "{output:?}");
+        }
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_named_and_nothing_is_imported() {
+    let prepare = |place: &Path| {
+        fs::create_dir(place.join("source")).unwrap();
+        fs::write(place.join("source/fine"), "x").unwrap();
+        fs::write(place.join("source/secret"), "y").unwrap();
+        fs::set_permissions(place.join("source/secret"), Permissions::from_mode(0o000)).unwrap();
+    };
+    unprivileged("an_unreadable_file_is_named_and_nothing_is_imported", prepare, |place| {
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let error = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("source/secret"), "{error}");
+        assert_eq!(project.images(&ListOptions::default()).unwrap().images, []);
+    });
+}
+
+#[test]
+fn what_a_checkout_could_not_set_is_no_change() {
+    if !rustix::process::geteuid().is_root() && std::env::var_os(PLACE).is_none() {
+        println!("skipped: only root can make files of other owners");
+        return;
+    }
+    let prepare = |place: &Path| {
+        fs::create_dir_all(place.join("source/directory")).unwrap();
+        for (name, mode) in [("setuid", 0o4755), ("plain", 0o644), ("directory/setgid", 0o2755)] {
+            let path = place.join("source").join(name);
+            fs::write(&path, name).unwrap();
+            chown(&path, Some(1), Some(2)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        fs::hard_link(place.join("source/setuid"), place.join("source/linked")).unwrap();
+    };
+    unprivileged("what_a_checkout_could_not_set_is_no_change", prepare, |place| {
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let imported = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap();
+        let image = project.find(&imported.image.into()).unwrap();
+        let directory = place.join("checkout");
+        let report = image.check_out(&directory, CheckoutOptions::default()).unwrap();
+        assert!(report.owners_unset >= 4 && report.modes_unset >= 2, "{report:?}");
+        let mode = fs::metadata(directory.join("setuid")).unwrap().mode();
+        assert_eq!(mode & 0o7000, 0, "nobody's program runs as somebody else");
+        let unchanged = project.commit(&directory, &CommitOptions::default()).unwrap();
+        assert_eq!((unchanged.image, unchanged.is_new), (imported.image, false));
+
+        // Touched, it is read again, and still has the owner and mode that it could not get here.
+        set_mtime(&directory.join("setuid"), 5, 5);
+        fs::write(directory.join("directory/setgid"), "changed").unwrap();
+        let changed = project.commit(&directory, &CommitOptions::default()).unwrap();
+        let differences = image.diff(&project.find(&changed.image.into()).unwrap()).unwrap();
+        let shown: Vec<_> = differences
+            .map(Result::unwrap)
+            .map(|difference| (difference.path.to_string(), difference.what.join(" ")))
+            .collect();
+        let expected = [("/directory/setgid", "content mtime"), ("/linked", "mtime")];
+        assert_eq!(shown, expected.map(|(path, what)| (path.to_owned(), what.to_owned())));
+    });
+}
