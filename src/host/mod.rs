@@ -28,3 +28,6 @@ fn open_beneath(root: impl AsFd, path: &TreePath, flags: OFlags) -> rustix::io::
 fn failed(path: PathBuf, action: &str, error: rustix::io::Errno) -> Error {
     Error::io(Subject::Host(path), action, error)
 }
+
+#[cfg(test)]
+mod tests;

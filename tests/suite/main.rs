@@ -26,4 +26,5 @@ mod model;
 mod roundtrip;
 mod system;
 mod tidy;
+mod unprivileged;
 mod write_order;
