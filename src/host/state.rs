@@ -143,14 +143,14 @@ impl State {
 
 /// Whether a change at `ctime` is so long before `observed` that a later one would have got another time. File
 /// systems count in ticks of up to 10 ms, or, where they keep no fraction, in seconds (FAT: two).
-fn is_settled(ctime: Timestamp, observed: Timestamp) -> bool {
+pub(crate) fn is_settled(ctime: Timestamp, observed: Timestamp) -> bool {
     let ns = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
     let granule_ns = if ctime.nanos == 0 { 2_000_000_000 } else { SETTLE_NS };
     ns(ctime) + granule_ns < ns(observed)
 }
 
 /// After how long a file's change is settled on a file system with fractions of seconds.
-pub(crate) const SETTLE_NS: i128 = 20_000_000;
+const SETTLE_NS: i128 = 20_000_000;
 
 /// A segment of rows and of paths that are gone, both ascending.
 pub(crate) fn encode_segment<'a>(

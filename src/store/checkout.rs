@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, Item, WriteOptions, Written};
 use crate::host::source::FilePiece;
 use crate::host::stat::Stat;
-use crate::host::state::{SETTLE_NS, encode_segment};
+use crate::host::state::{encode_segment, is_settled};
 use crate::id::{CheckoutId, ImageId};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
@@ -23,6 +23,9 @@ use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
 use super::image::Image;
 use super::{CHECKOUTS, Inner};
+
+/// How long a checkout waits at most for its last files to be settled.
+const LONGEST_SETTLE: Duration = Duration::from_millis(100);
 
 /// What a checkout writes and promises.
 #[derive(Clone, Copy, Debug, Default)]
@@ -227,12 +230,15 @@ fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(Tree
 /// Nobody else can reach the files yet, so their rows are true then.
 fn settle(written: &Written) -> Timestamp {
     let newest = written.rows.values().map(|row| row.ctime).max().unwrap_or_default();
-    let ns = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-    let missing_ns = ns(newest) + SETTLE_NS + 1_000_000 - ns(file_time());
-    if let Ok(wait_ns) = u64::try_from(missing_ns) {
-        std::thread::sleep(Duration::from_nanos(wait_ns).min(Duration::from_millis(50)));
+    let deadline = Instant::now() + LONGEST_SETTLE;
+    loop {
+        let now = file_time();
+        // A file system that keeps no fractions would take seconds: then the newest files are read by the next commit.
+        if is_settled(newest, now) || Instant::now() >= deadline {
+            return now;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
-    file_time()
 }
 
 /// The time that the kernel would give a file now.
