@@ -11,15 +11,16 @@ pub(crate) mod record;
 pub(crate) mod table;
 mod transaction;
 
+use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase};
 
-use crate::disk::{Disk, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 
-use backend::RedbFile;
+use backend::CatalogFile;
 pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx};
 
 /// The catalog's file.
@@ -49,7 +50,10 @@ impl Poison {
 /// An open catalog. Whoever opens it holds the store's lock.
 pub(crate) struct Catalog {
     database: Database,
+    file: CatalogFile,
     poison: Poison,
+    /// False where the file may only be read.
+    is_writable: bool,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -65,10 +69,22 @@ impl Catalog {
         if !disk.exists(CATALOG_FILE).map_err(io("look for it"))? {
             Self::create(disk)?;
         }
-        let file = disk.open(CATALOG_FILE, OpenMode::Write).map_err(io("open it"))?;
+        let (file, is_writable) = match disk.open(CATALOG_FILE, OpenMode::Write) {
+            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+                (disk.open(CATALOG_FILE, OpenMode::Read), false)
+            }
+            other => (other, true),
+        };
+        Self::over(file.map_err(io("open it"))?, poison, is_writable)
+    }
+
+    fn over(file: Arc<dyn DiskFile>, poison: Poison, is_writable: bool) -> Result<Self> {
+        let file =
+            CatalogFile::new(file).map_err(|error| Error::io(Subject::Catalog, "measure it", error))?;
+        let backend = file.clone();
         let database =
-            contain(|| Self::builder().create_with_backend(RedbFile(file)).map_err(transaction::failure))?;
-        Ok(Self { database, poison })
+            contain(|| Self::builder().create_with_backend(backend).map_err(transaction::failure))?;
+        Ok(Self { database, file, poison, is_writable })
     }
 
     /// redb's own creation can't survive a power cut, so it happens under another name: the catalog appears by a
@@ -77,12 +93,7 @@ impl Catalog {
         let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
         let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
-        let new = Self {
-            database: Self::builder()
-                .create_with_backend(RedbFile(Arc::clone(&file)))
-                .map_err(transaction::failure)?,
-            poison: Poison::default(),
-        };
+        let new = Self::over(Arc::clone(&file), Poison::default(), true)?;
         new.write(transaction::WriteTx::create_tables)?;
         drop(new);
         file.sync().map_err(io("sync it"))?;
@@ -96,6 +107,11 @@ impl Catalog {
         builder
     }
 
+    /// Whether [`Catalog::write`] can succeed here at all.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
     /// Runs `closure` on a snapshot.
     pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
         contain(|| closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?)))
@@ -104,6 +120,11 @@ impl Catalog {
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
     pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         self.poison.check()?;
+        let io = |error| Error::io(Subject::Catalog, "open it for writing", error);
+        if !self.is_writable {
+            return Err(io(PermissionDenied.into()));
+        }
+        self.file.begin_writing().map_err(io).inspect_err(|_| self.poison.set())?;
         contain(|| {
             let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
             // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
@@ -118,6 +139,12 @@ impl Catalog {
             })?;
             Ok(value)
         })
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        let _ = self.file.end_writing();
     }
 }
 

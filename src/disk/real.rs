@@ -80,7 +80,19 @@ impl Disk for RealDisk {
 
     fn try_lock(&self) -> io::Result<LockAttempt> {
         let path = self.path(LOCK_FILE);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let (mut file, is_writable) = match opened {
+            // Whoever may only read the store can hold the lock; it just can't say who it is.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                (File::open(&path)?, false)
+            }
+            other => (other?, true),
+        };
         match retry_interrupted(|| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -91,9 +103,11 @@ impl Disk for RealDisk {
             }
             Err(error) => return Err(error),
         }
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
+        if is_writable {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())?;
+        }
         Ok(LockAttempt::Held(Box::new(FileLock { file })))
     }
 }

@@ -63,7 +63,9 @@ impl Gate {
         self.poison.check()?;
         let lock = self.lock()?;
         let catalog = Catalog::open(&*self.disk, self.poison.clone())?;
-        self.recover(&catalog)?;
+        if catalog.is_writable() {
+            self.recover(&catalog)?;
+        }
         let catalog = Arc::new(OpenCatalog { catalog, _lock: lock });
         *open = Arc::downgrade(&catalog);
         Ok(catalog)

@@ -96,3 +96,42 @@ fn what_a_checkout_could_not_set_is_no_change() {
         assert_eq!(shown, expected.map(|(path, what)| (path.to_owned(), what.to_owned())));
     });
 }
+
+#[test]
+fn whoever_may_only_read_a_store_can_read_it() {
+    let prepare = |place: &Path| {
+        fs::create_dir(place.join("source")).unwrap();
+        fs::write(place.join("source/motd"), "hello").unwrap();
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
+        project.import_directory(place.join("source"), &options).unwrap();
+        for entry in walk(&place.join("store")) {
+            let mode = if entry.is_dir() { 0o555 } else { 0o444 };
+            fs::set_permissions(entry, Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    unprivileged("whoever_may_only_read_a_store_can_read_it", prepare, |place| {
+        let project = Store::open(place.join("store")).unwrap().project(&crate::given::parse("p")).unwrap();
+        let image = project.find(&crate::given::reference("os")).unwrap();
+        assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
+        let error = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains("catalog"), "{error}");
+        for entry in walk(&place.join("store")) {
+            let _ = fs::set_permissions(entry, Permissions::from_mode(0o755));
+        }
+    });
+}
+
+/// A directory and everything in it.
+fn walk(path: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = vec![path.to_owned()];
+    let mut next = 0;
+    while let Some(path) = found.get(next).cloned() {
+        next += 1;
+        if path.is_dir() {
+            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found
+}

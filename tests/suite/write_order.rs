@@ -164,3 +164,58 @@ fn a_held_store_commits_with_one_sync_of_the_pack() {
         operations.iter().filter(|operation| syncs(operation, |name| name == CATALOG)).count();
     assert_eq!(catalog_syncs, 2, "one transaction, in two phases");
 }
+
+/// A store that each use opens anew, as programs do, and a directory of one small file.
+struct Shared {
+    log: DiskLog,
+    folder: tempfile::TempDir,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let shared = Self { log: DiskLog::default(), folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(shared.folder.path().join("source")).unwrap();
+        shared.project();
+        let _ = shared.log.take();
+        shared
+    }
+
+    fn project(&self) -> Project {
+        let store = self.folder.path().join("store");
+        Store::open_recorded(store, StoreOptions::default(), &self.log).unwrap().default_project().unwrap()
+    }
+
+    /// Imports a file with these bytes and gives the number of syncs.
+    fn import(&self, text: &str) -> usize {
+        let source = self.folder.path().join("source");
+        std::fs::write(source.join("motd"), text).unwrap();
+        let options = ImportOptions { tags: vec!["os:1".parse().unwrap()], ..ImportOptions::default() };
+        self.project().import_directory(&source, &options).unwrap();
+        let operations = self.log.take();
+        check_packs_before_catalog(&operations);
+        let is_sync = |operation: &&DiskOperation| {
+            matches!(operation, DiskOperation::Sync { .. } | DiskOperation::SyncDir { .. })
+        };
+        operations.iter().filter(is_sync).count()
+    }
+}
+
+#[test]
+fn reading_a_shared_store_writes_nothing() {
+    let shared = Shared::new();
+    shared.import("hello");
+    let project = shared.project();
+    let image = project.find(&"os:1".parse().unwrap()).unwrap();
+    assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
+    image.export(&mut Vec::new()).unwrap();
+    assert_eq!(project.images(&layerstone::ListOptions::default()).unwrap().images.len(), 1);
+    assert_eq!(shared.log.take(), []);
+}
+
+/// For each of the two transactions: one sync of what a killed process may have left, and two phases. Then the pack.
+#[test]
+fn an_import_into_a_shared_store_costs_seven_syncs() {
+    let shared = Shared::new();
+    assert_eq!(shared.import("hello"), 8, "a new pack's name too");
+    assert_eq!(shared.import("bye"), 7);
+}
