@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, statx};
 
 use crate::tree::Timestamp;
 
@@ -37,6 +37,8 @@ pub(crate) struct Stat {
     pub(crate) ctime: Timestamp,
     /// When it was made, where the file system knows.
     pub(crate) born: Timestamp,
+    /// Whether another file system, or another part of one, is mounted here.
+    pub(crate) is_mount_point: bool,
 }
 
 impl Stat {
@@ -83,6 +85,7 @@ impl From<&Statx> for Stat {
             mtime: timestamp(found.stx_mtime),
             ctime: timestamp(found.stx_ctime),
             born: timestamp(found.stx_btime),
+            is_mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         }
     }
 }

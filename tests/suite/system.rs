@@ -148,3 +148,25 @@ fn a_commit_reads_and_stores_only_what_changed() {
     project.find(&report.image.into()).unwrap().check_out(&again, CheckoutOptions::default()).unwrap();
     assert_equal(&checkout, &again);
 }
+
+#[test]
+fn a_mount_point_is_no_place_for_a_checkout() {
+    if !is_on() {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    std::fs::create_dir(at("source")).unwrap();
+    std::fs::create_dir(at("mounted")).unwrap();
+    let project = Store::open(at("store")).unwrap().default_project().unwrap();
+    let image = project.import_directory(at("source"), &ImportOptions::default()).unwrap().image;
+    let image = project.find(&image.into()).unwrap();
+    // The same file system: its number does not tell.
+    run!("mount", "--bind", at("source"), at("mounted"));
+    let checked_out = image.check_out(at("mounted"), CheckoutOptions::default());
+    run!("umount", at("mounted"));
+    let error = checked_out.unwrap_err();
+    assert_eq!(error.kind(), layerstone::ErrorKind::Invalid);
+    assert!(error.to_string().contains("mount point"), "{error}");
+    image.check_out(at("mounted"), CheckoutOptions::default()).unwrap();
+}

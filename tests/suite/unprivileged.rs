@@ -98,10 +98,43 @@ fn what_a_checkout_could_not_set_is_no_change() {
 }
 
 #[test]
+fn attributes_of_what_may_not_be_written_are_set() {
+    let prepare = |place: &Path| {
+        fs::create_dir_all(place.join("source/fixed")).unwrap();
+        fs::write(place.join("source/fixed/file"), "x").unwrap();
+        for (name, mode) in [("fixed/file", 0o444), ("fixed", 0o555)] {
+            let path = place.join("source").join(name);
+            rustix::fs::setxattr(&path, "user.note", name.as_bytes(), rustix::fs::XattrFlags::empty())
+                .unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    unprivileged("attributes_of_what_may_not_be_written_are_set", prepare, |place| {
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let imported = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap();
+        let image = project.find(&imported.image.into()).unwrap();
+        let report = image.check_out(place.join("checkout"), CheckoutOptions::default()).unwrap();
+        assert_eq!((report.xattrs_unset, report.modes_unset), (0, 0));
+        for name in ["fixed/file", "fixed"] {
+            let mut value = [0; 10];
+            let path = place.join("checkout").join(name);
+            let len = rustix::fs::getxattr(path, "user.note", &mut value).unwrap();
+            assert_eq!(&value[..len], name.as_bytes());
+        }
+    });
+}
+
+#[test]
 fn whoever_may_only_read_a_store_can_read_it() {
     let prepare = |place: &Path| {
-        fs::create_dir(place.join("source")).unwrap();
+        fs::create_dir_all(place.join("source").join("d/".repeat(1500))).unwrap();
         fs::write(place.join("source/motd"), "hello").unwrap();
+        fs::write(place.join("source/d/d/file"), "deep").unwrap();
+        for mode in [0o000, 0o555] {
+            fs::create_dir(place.join(format!("source/{mode}"))).unwrap();
+            fs::write(place.join(format!("source/{mode}/file")), "x").unwrap();
+            fs::set_permissions(place.join(format!("source/{mode}")), Permissions::from_mode(mode)).unwrap();
+        }
         let project = project(&Store::open(place.join("store")).unwrap(), "p");
         let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
         project.import_directory(place.join("source"), &options).unwrap();
@@ -114,9 +147,15 @@ fn whoever_may_only_read_a_store_can_read_it() {
         let project = Store::open(place.join("store")).unwrap().project(&crate::given::parse("p")).unwrap();
         let image = project.find(&crate::given::reference("os")).unwrap();
         assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
-        let error = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap_err();
+        let error = project.import_directory(place.join("source/d"), &ImportOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("catalog"), "{error}");
+
+        // A checkout is recorded in the store, which fails here when everything was written: nothing of it stays.
+        let error = image.check_out(place.join("checkout"), CheckoutOptions::default()).unwrap_err();
+        assert!(error.to_string().contains("catalog"), "{error}");
+        let left: Vec<_> = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("layerstone-")), "{left:?}");
         for entry in walk(&place.join("store")) {
             let _ = fs::set_permissions(entry, Permissions::from_mode(0o755));
         }

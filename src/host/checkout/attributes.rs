@@ -1,10 +1,10 @@
 //! Setting what a file is besides its content, and finding out what could not be set.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, lsetxattr,
-    openat, utimensat,
+    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fsetxattr,
+    setxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -12,6 +12,42 @@ use crate::host::source::Xattr;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::Unset;
 use crate::tree::{Inode, InodeKind, Timestamp};
+
+/// The file whose attributes are set, held by its descriptor: whoever renames things meanwhile changes nothing.
+#[derive(Clone, Copy)]
+pub(super) enum Handle<'f> {
+    /// Opened for reading or writing.
+    Open(BorrowedFd<'f>),
+    /// Opened as a place (`O_PATH`), as everything that is no file and no directory is.
+    Place(BorrowedFd<'f>),
+}
+
+impl<'f> Handle<'f> {
+    fn descriptor(self) -> BorrowedFd<'f> {
+        match self {
+            Self::Open(file) | Self::Place(file) => file,
+        }
+    }
+
+    /// The name under which the kernel leads to exactly this file, even if it is a symbolic link.
+    fn magic_link(self) -> String {
+        format!("/proc/self/fd/{}", self.descriptor().as_raw_fd())
+    }
+
+    pub(super) fn set_mode(self, mode: Mode) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(file) => fchmod(file, mode),
+            Self::Place(_) => chmodat(CWD, self.magic_link(), mode, AtFlags::empty()),
+        }
+    }
+
+    fn set_xattr(self, name: &[u8], value: &[u8]) -> rustix::io::Result<()> {
+        match self {
+            Self::Open(file) => fsetxattr(file, name, value, XattrFlags::empty()),
+            Self::Place(_) => setxattr(self.magic_link(), name, value, XattrFlags::empty()),
+        }
+    }
+}
 
 /// Whether an extended attribute is set by default: those that the file system's owner means for files.
 fn is_default(name: &[u8]) -> bool {
@@ -34,53 +70,44 @@ fn at(action: &'static str) -> impl Fn(Errno) -> SetError {
     move |errno| SetError { action, errno }
 }
 
-/// Gives the file `name` in `parent` its owner, mode, extended attributes and time, in an order in which none
-/// undoes another, and says what is on the disk and what is missing.
+/// Gives a file its owner, extended attributes, mode and time, and says what is on the disk and what is missing. In this
+/// order none undoes another: a new owner takes capabilities and setuid away, a mode can forbid to set attributes, an
+/// ACL changes the mode.
 pub(super) fn set(
-    parent: BorrowedFd<'_>,
-    name: &[u8],
+    file: Handle<'_>,
     inode: &Inode,
     xattrs: &[Xattr],
     all_xattrs: bool,
 ) -> Result<(Stat, Unset), SetError> {
-    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    let descriptor = file.descriptor();
     let owner = (Some(Uid::from_raw(inode.uid)), Some(Gid::from_raw(inode.gid)));
-    let before = Stat::of(parent, name).map_err(at("read its metadata"))?;
-    let mut owner_is_right = (before.uid, before.gid) == (inode.uid, inode.gid);
-    if !owner_is_right {
-        match chownat(parent, name, owner.0, owner.1, nofollow) {
-            Ok(()) => owner_is_right = true,
-            Err(error) if is_refusal(error) => {}
-            Err(error) => return Err(at("set its owner")(error)),
+    let owner_is_right = match chownat(descriptor, "", owner.0, owner.1, AtFlags::EMPTY_PATH) {
+        Ok(()) => true,
+        Err(error) if is_refusal(error) => {
+            let found = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
+            (found.uid, found.gid) == (inode.uid, inode.gid)
         }
-    }
-    let is_symlink = matches!(inode.kind, InodeKind::Symlink(_));
-    if !is_symlink {
-        // A program that runs as its owner must not run as somebody else.
-        let mode = if owner_is_right { inode.mode } else { inode.mode & 0o1777 };
-        set_mode(parent, name, mode)?;
-    }
+        Err(error) => return Err(at("set its owner")(error)),
+    };
     let mut unset = Unset::default();
-    let mut place = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    place.extend_from_slice(name);
-    for (xattr, value) in xattrs {
-        let is_wanted = all_xattrs || is_default(xattr);
-        let set = if is_wanted {
-            lsetxattr(place.as_slice(), xattr.as_slice(), value, XattrFlags::empty())
-        } else {
-            Err(Errno::OPNOTSUPP)
-        };
-        match set {
+    for (name, value) in xattrs {
+        let is_wanted = all_xattrs || is_default(name);
+        match if is_wanted { file.set_xattr(name, value) } else { Err(Errno::OPNOTSUPP) } {
             Ok(()) => {}
-            Err(error) if is_refusal(error) => unset.xattrs.push(xattr.clone()),
+            Err(error) if is_refusal(error) => unset.xattrs.push(name.clone()),
             Err(error) => return Err(at("set an extended attribute")(error)),
         }
     }
+    if !matches!(inode.kind, InodeKind::Symlink(_)) {
+        // A program that runs as its owner must not run as somebody else.
+        let mode = if owner_is_right { inode.mode } else { inode.mode & 0o1777 };
+        file.set_mode(Mode::from_raw_mode(mode.into())).map_err(at("set its mode"))?;
+    }
     let time = timespec(inode.mtime);
     let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(parent, name, &times, nofollow).map_err(at("set its time"))?;
+    utimensat(descriptor, "", &times, AtFlags::EMPTY_PATH).map_err(at("set its time"))?;
 
-    let stat = Stat::of(parent, name).map_err(at("read its metadata"))?;
+    let stat = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
     if (stat.uid, stat.gid) != (inode.uid, inode.gid) {
         unset.owner = Some((stat.uid, stat.gid));
     }
@@ -89,14 +116,6 @@ pub(super) fn set(
         unset.mode = Some(stat.mode);
     }
     Ok((stat, unset))
-}
-
-/// Sets a mode without following a link that somebody put there: by a descriptor of the file itself.
-fn set_mode(parent: BorrowedFd<'_>, name: &[u8], mode: u16) -> Result<(), SetError> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file: OwnedFd = openat(parent, name, flags, Mode::empty()).map_err(at("open it"))?;
-    let place = format!("/proc/self/fd/{}", file.as_raw_fd());
-    chmodat(CWD, place, Mode::from_raw_mode(mode.into()), AtFlags::empty()).map_err(at("set its mode"))
 }
 
 fn timespec(time: Timestamp) -> Timespec {

@@ -5,14 +5,18 @@
 //! their modes bind nobody meanwhile and their times stay; hard links follow the files.
 
 mod attributes;
+mod entry;
+mod remove;
 mod write;
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fremovexattr, fsync, mkdirat, openat, renameat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, Mode, OFlags, fchmod, fremovexattr, fsync, mkdirat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -120,9 +124,8 @@ impl Checkout {
 impl Drop for Checkout {
     /// An unfinished tree goes. An error leaves it under a name that says what it is.
     fn drop(&mut self) {
-        if !self.is_published {
-            let folder = self.destination.parent().unwrap_or(Path::new("."));
-            let _ = std::fs::remove_dir_all(folder.join(&self.private_name));
+        if !self.is_published && remove::empty(self.root.as_fd()).is_ok() {
+            let _ = unlinkat(&self.parent, self.private_name.as_os_str(), AtFlags::REMOVEDIR);
         }
     }
 }
@@ -141,7 +144,7 @@ fn check_is_free(parent: &OwnedFd, name: &OsStr, destination: &Path) -> Result<(
     if found.kind != FileKind::Directory {
         return Err(taken(destination));
     }
-    if found.device != Stat::of(parent, b"").map_err(io)?.device {
+    if found.is_mount_point {
         let message = "is a mount point, which can't be replaced; check out to a new directory in it";
         return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
     }

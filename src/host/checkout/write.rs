@@ -1,25 +1,23 @@
 //! Writing the tree into the private directory.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ftruncate, linkat, makedev, mkdirat, mknodat, openat, symlinkat,
-};
+use rustix::fs::{AtFlags, OFlags, linkat};
 use rustix::io::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Subject};
 use crate::host::source::{FilePiece, Xattr};
-use crate::host::stat::{FileKind, Stat};
-use crate::host::state::{StateRow, Unset};
+use crate::host::stat::Stat;
+use crate::host::state::StateRow;
 use crate::host::{failed, open_beneath};
 use crate::path::TreePath;
 use crate::tree::{Content, Inode, InodeKind};
 
-use super::attributes::{self, SetError};
+use super::entry::EntryWriter;
 use super::{Checkout, WriteOptions};
 
 /// Entries that a thread takes at once: neighbours, so that they share a directory and frames.
@@ -57,9 +55,9 @@ impl Checkout {
         let is_directory =
             |item: &Item| matches!(item, Item::Inode(inode, _) if inode.kind == InodeKind::Directory);
         let (directories, others): (Vec<_>, Vec<_>) = items.iter().partition(|(_, item)| is_directory(item));
+        let mut writer = EntryWriter::new(self, options);
         for (path, _) in directories.iter().filter(|(path, _)| !path.is_root()) {
-            mkdirat(&self.root, path.to_relative(), Mode::from_raw_mode(0o700))
-                .map_err(|error| self.failed(path, "make the directory", error))?;
+            writer.make_directory(path)?;
         }
         let (links, files): (Vec<_>, Vec<_>) =
             others.into_iter().partition(|(_, item)| matches!(item, Item::HardLink(_)));
@@ -77,11 +75,9 @@ impl Checkout {
                 rows.insert(path.clone(), row);
             }
         }
-        let mut writer = self.writer(options);
         for (path, item) in directories.iter().rev() {
             if let Item::Inode(inode, xattrs) = item {
-                let row = writer.set_attributes(path, inode, xattrs)?;
-                rows.insert(path.clone(), row);
+                rows.insert(path.clone(), writer.finish_directory(path, inode, xattrs)?);
             }
         }
         Ok(Written { rows })
@@ -98,7 +94,7 @@ impl Checkout {
         let stop = AtomicBool::new(false);
         let rows = Mutex::new(BTreeMap::new());
         let work = || -> Result<()> {
-            let mut writer = self.writer(options);
+            let mut writer = EntryWriter::new(self, options);
             while !stop.load(Ordering::Relaxed) {
                 let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                 let mut made = Vec::with_capacity(batch.len());
@@ -117,147 +113,36 @@ impl Checkout {
 
     /// Makes a further name of an inode that was made, and makes the row of its first name anew.
     fn link(&self, first: &TreePath, path: &TreePath, rows: &mut BTreeMap<TreePath, StateRow>) -> Result<()> {
-        let unset = rows.get(first).map(|row| row.unset.clone()).unwrap_or_default();
-        if unset.omitted {
-            return Ok(());
-        }
+        let Some(row) = rows.get_mut(first).filter(|row| !row.unset.omitted) else { return Ok(()) };
         let (from, to) = (self.parent_of(first)?, self.parent_of(path)?);
         let names = (first.file_name().unwrap_or_default(), path.file_name().unwrap_or_default());
         linkat(&from, names.0, &to, names.1, AtFlags::empty())
             .map_err(|error| self.failed(path, "make the hard link", error))?;
         let stat = Stat::of(&to, names.1).map_err(|error| self.failed(path, "read its metadata", error))?;
-        rows.insert(first.clone(), StateRow::new(&stat, unset));
+        if stat.inode != row.inode {
+            let message = "another program changed the checkout while it was written; check out again";
+            return Err(Error::conflict(Subject::Host(self.host_path(path)), message));
+        }
+        *row = StateRow::new(&stat, std::mem::take(&mut row.unset));
         Ok(())
     }
 
-    fn parent_of(&self, path: &TreePath) -> Result<OwnedFd> {
-        let directory = path.parent().unwrap_or_default();
-        open_beneath(&self.root, &directory, OFlags::PATH | OFlags::DIRECTORY)
-            .map_err(|error| self.failed(&directory, "open the directory", error))
+    /// The directory that an entry is in.
+    pub(super) fn parent_of(&self, path: &TreePath) -> Result<OwnedFd> {
+        self.open_directory(&path.parent().unwrap_or_default(), OFlags::PATH)
     }
 
-    fn failed(&self, path: &TreePath, action: &str, error: Errno) -> Error {
-        failed(self.destination.join(std::ffi::OsStr::from_bytes(&path.to_relative())), action, error)
+    pub(super) fn open_directory(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
+        open_beneath(&self.root, path, flags | OFlags::DIRECTORY)
+            .map_err(|error| self.failed(path, "open the directory", error))
     }
 
-    fn writer(&self, options: WriteOptions) -> EntryWriter<'_> {
-        EntryWriter { checkout: self, options, parent: None }
-    }
-}
-
-/// Writes entries; neighbours share the descriptor of their directory.
-struct EntryWriter<'c> {
-    checkout: &'c Checkout,
-    options: WriteOptions,
-    parent: Option<(TreePath, OwnedFd)>,
-}
-
-impl EntryWriter<'_> {
-    fn parent_of(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>> {
-        let directory = path.parent().unwrap_or_default();
-        if self.parent.as_ref().is_none_or(|(cached, _)| *cached != directory) {
-            self.parent = Some((directory, self.checkout.parent_of(path)?));
-        }
-        match &self.parent {
-            Some((_, parent)) => Ok(parent.as_fd()),
-            None => Ok(self.checkout.root.as_fd()),
-        }
+    pub(super) fn failed(&self, path: &TreePath, action: &str, error: Errno) -> Error {
+        failed(self.host_path(path), action, error)
     }
 
-    fn make(
-        &mut self,
-        path: &TreePath,
-        inode: &Inode,
-        xattrs: &[Xattr],
-        content: &impl ContentSource,
-    ) -> Result<StateRow> {
-        let (checkout, options) = (self.checkout, self.options);
-        let name = path.file_name().unwrap_or_default();
-        let parent = self.parent_of(path)?;
-        let private = Mode::from_raw_mode(0o600);
-        let made = match &inode.kind {
-            InodeKind::File(bytes) => {
-                write_file(checkout, parent, path, bytes, content)?;
-                Ok(())
-            }
-            InodeKind::Symlink(target) => symlinkat(&**target, parent, name),
-            InodeKind::Fifo => mknodat(parent, name, FileType::Fifo, private, 0),
-            InodeKind::Socket => mknodat(parent, name, FileType::Socket, private, 0),
-            InodeKind::CharDevice { .. } | InodeKind::BlockDevice { .. } if !options.devices => {
-                Err(Errno::PERM)
-            }
-            InodeKind::CharDevice { major, minor } => {
-                mknodat(parent, name, FileType::CharacterDevice, private, makedev(*major, *minor))
-            }
-            InodeKind::BlockDevice { major, minor } => {
-                mknodat(parent, name, FileType::BlockDevice, private, makedev(*major, *minor))
-            }
-            InodeKind::Directory => Ok(()),
-        };
-        match made {
-            Ok(()) => self.set_attributes(path, inode, xattrs),
-            Err(Errno::PERM) => Ok(StateRow::omitted(kind_of(inode))),
-            Err(error) => Err(checkout.failed(path, "make it", error)),
-        }
-    }
-
-    fn set_attributes(&mut self, path: &TreePath, inode: &Inode, xattrs: &[Xattr]) -> Result<StateRow> {
-        let (checkout, options) = (self.checkout, self.options);
-        let parent = self.parent_of(path)?;
-        let name = path.file_name().unwrap_or(b".");
-        let set = attributes::set(parent, name, inode, xattrs, options.all_xattrs);
-        let (stat, unset): (Stat, Unset) =
-            set.map_err(|SetError { action, errno }| checkout.failed(path, action, errno))?;
-        Ok(StateRow::new(&stat, unset))
-    }
-}
-
-fn write_file(
-    checkout: &Checkout,
-    parent: BorrowedFd<'_>,
-    path: &TreePath,
-    bytes: &Content,
-    content: &impl ContentSource,
-) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let name = path.file_name().unwrap_or_default();
-    let file = openat(parent, name, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| checkout.failed(path, "make the file", error))?;
-    let mut position = 0_u64;
-    let mut ends_in_hole = false;
-    content.read(bytes, &mut |piece| {
-        match piece {
-            FilePiece::Hole(len) => position = position.saturating_add(len),
-            FilePiece::Data(mut data) => {
-                while !data.is_empty() {
-                    match rustix::io::pwrite(&file, data, position) {
-                        Ok(written) => {
-                            position += written as u64;
-                            data = data.get(written..).unwrap_or_default();
-                        }
-                        Err(Errno::INTR) => {}
-                        Err(error) => return Err(checkout.failed(path, "write it", error)),
-                    }
-                }
-            }
-        }
-        ends_in_hole = matches!(piece, FilePiece::Hole(_));
-        Ok(())
-    })?;
-    if ends_in_hole {
-        ftruncate(&file, position).map_err(|error| checkout.failed(path, "extend it", error))?;
-    }
-    Ok(())
-}
-
-fn kind_of(inode: &Inode) -> FileKind {
-    match inode.kind {
-        InodeKind::Directory => FileKind::Directory,
-        InodeKind::File(_) => FileKind::File,
-        InodeKind::Symlink(_) => FileKind::Symlink,
-        InodeKind::CharDevice { .. } => FileKind::CharDevice,
-        InodeKind::BlockDevice { .. } => FileKind::BlockDevice,
-        InodeKind::Fifo => FileKind::Fifo,
-        InodeKind::Socket => FileKind::Socket,
+    /// Where an entry is going to be.
+    fn host_path(&self, path: &TreePath) -> std::path::PathBuf {
+        self.destination.join(std::ffi::OsStr::from_bytes(&path.to_relative()))
     }
 }

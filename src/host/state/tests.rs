@@ -62,6 +62,7 @@ fn stat_of(row: &StateRow) -> Stat {
         major: 0,
         minor: 0,
         allocated_bytes: 0,
+        is_mount_point: false,
     }
 }
 
