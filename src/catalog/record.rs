@@ -109,7 +109,7 @@ pub(crate) struct CheckoutRecord {
     pub(crate) base: ImageId,
     pub(crate) base_root: ObjectId,
     pub(crate) base_layer: ObjectId,
-    /// The directory's absolute path when it was made; it may have been moved since.
+    /// The directory's absolute path when it was last seen; it may have been moved since.
     pub(crate) directory: Vec<u8>,
     pub(crate) device: u64,
     pub(crate) inode: u64,
@@ -117,5 +117,8 @@ pub(crate) struct CheckoutRecord {
     pub(crate) born_ns: u64,
     /// Bytes of the state file that count.
     pub(crate) state_bytes: u64,
-    pub(crate) created_ms: u64,
+    /// How many of them were written at once, when the file was made.
+    pub(crate) whole_state_bytes: u64,
+    /// When the directory was last there: made or committed.
+    pub(crate) seen_ms: u64,
 }

@@ -125,6 +125,28 @@ impl State {
         body.finish()
     }
 
+    /// The bytes of a state that says what this one says with a further segment behind it.
+    pub(crate) fn rewritten(
+        &self,
+        observed: Timestamp,
+        rows: &BTreeMap<TreePath, StateRow>,
+        gone: &[TreePath],
+    ) -> Vec<u8> {
+        let mut all: BTreeMap<&TreePath, (&StateRow, bool)> =
+            self.rows.iter().map(|(path, (row, is_settled))| (path, (row, *is_settled))).collect();
+        all.extend(rows.iter().map(|(path, row)| (path, (row, is_settled(row.ctime, observed)))));
+        for path in gone {
+            all.remove(path);
+        }
+        let segment = |observed, is_wanted: bool| {
+            let rows = all.iter().filter(|(_, (_, is_settled))| *is_settled == is_wanted);
+            let rows: Vec<_> = rows.map(|(path, (row, _))| (*path, *row)).collect();
+            encode_segment(observed, rows.into_iter(), &[])
+        };
+        // What could not be trusted must not become trusted by being looked at later.
+        [segment(observed, true), segment(NEVER, false)].concat()
+    }
+
     /// Every row, ascending by path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &StateRow)> {
         self.rows.iter().map(|(path, (row, _))| (path, row))
@@ -148,6 +170,9 @@ pub(crate) fn is_settled(ctime: Timestamp, observed: Timestamp) -> bool {
     let granule_ns = if ctime.nanos == 0 { 2_000_000_000 } else { SETTLE_NS };
     ns(ctime) + granule_ns < ns(observed)
 }
+
+/// A time before all others.
+const NEVER: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
 
 /// After how long a file's change is settled on a file system with fractions of seconds.
 const SETTLE_NS: i128 = 20_000_000;

@@ -18,8 +18,8 @@ use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::{self, Entry, Inode, Root, Timestamp, Xattrs};
 
-use super::checkout::{KnownCheckout, file_time};
-use super::import::{Draft, LayerDraft, StateUpdate, WriteReport, group_links};
+use super::checkout::{KnownCheckout, StateNews, StateUpdate, file_time};
+use super::import::{Draft, LayerDraft, WriteReport, group_links};
 use super::project::Project;
 use super::session::WriteSession;
 
@@ -35,12 +35,17 @@ pub struct CommitOptions {
     pub comment: String,
 }
 
+/// What a state file may grow beyond twice its size before it is written anew.
+const STATE_SLACK_BYTES: u64 = 64 << 10;
+
 /// What a directory is compared with.
 struct Base {
     image: ImageId,
     root: ObjectId,
     layer: ObjectId,
     checkout: Option<KnownCheckout>,
+    /// The directory's absolute path.
+    directory: Vec<u8>,
     state: State,
 }
 
@@ -79,8 +84,10 @@ impl Project {
             Ok((known, named.map(|(_, record)| record)))
         })?;
         match (known, named) {
-            (Some(checkout), None) => self.base_by_state(checkout),
-            (Some(checkout), Some(named)) if named.id == checkout.base() => self.base_by_state(checkout),
+            (Some(checkout), None) => self.base_by_state(checkout, directory),
+            (Some(checkout), Some(named)) if named.id == checkout.base() => {
+                self.base_by_state(checkout, directory)
+            }
             (_, Some(named)) => Ok(Base::without_state(&named)),
             (None, None) => {
                 let message = format!(
@@ -92,7 +99,10 @@ impl Project {
         }
     }
 
-    fn base_by_state(&self, checkout: KnownCheckout) -> Result<Base> {
+    fn base_by_state(&self, checkout: KnownCheckout, directory: &Path) -> Result<Base> {
+        let directory = std::path::absolute(directory)
+            .map_err(|error| Error::io(Subject::Host(directory.to_owned()), "find it", error))?;
+        let directory = directory.into_os_string().into_encoded_bytes();
         let bytes = self.store.read_state(&checkout)?;
         let state = State::load(&bytes).map_err(|error| {
             let message = format!("a checkout's state {error}; commit with a named base, or check out again");
@@ -100,7 +110,7 @@ impl Project {
         })?;
         let record = &checkout.record;
         let (image, root, layer) = (record.base, record.base_root, record.base_layer);
-        Ok(Base { image, root, layer, checkout: Some(checkout), state })
+        Ok(Base { image, root, layer, checkout: Some(checkout), directory, state })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one commit, each used once")]
@@ -144,7 +154,15 @@ impl Project {
         writer.flush()?;
         let state = base.checkout.map(|checkout| {
             let segment = encode_segment(started, rows.iter(), &plan.gone);
-            StateUpdate { checkout, segment }
+            let known = &checkout.record;
+            let news = if known.state_bytes + segment.len() as u64
+                > 2 * known.whole_state_bytes + STATE_SLACK_BYTES
+            {
+                StateNews::Whole(base.state.rewritten(started, &rows, &plan.gone))
+            } else {
+                StateNews::Segment(segment)
+            };
+            StateUpdate { checkout, directory: base.directory, news }
         });
         Ok(Draft {
             root: new_root,
@@ -167,6 +185,7 @@ impl Base {
             root: image.root,
             layer: image.layer,
             checkout: None,
+            directory: Vec::new(),
             state: State::default(),
         }
     }

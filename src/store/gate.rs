@@ -12,14 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::PackState;
-use crate::catalog::table::{Leases, Packs, Segments};
+use crate::catalog::table::{Checkouts, Leases, Packs, Segments};
 use crate::catalog::{Catalog, Poison, ReadTables};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
 use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
-use super::holder;
+use super::checkout::state_file;
+use super::{CHECKOUTS, holder};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -151,11 +152,14 @@ impl Gate {
     }
 
     /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row
-    /// before its file; a segment has it after, so segments are looked at only while nobody can be writing one.
+    /// before its file; a state file has it in the transaction that makes both; a segment has it after, so segments are
+    /// looked at only while nobody can be writing one.
     fn remove_strays(&self, catalog: &Catalog) -> Result<()> {
         let (packs, segments, leases) = catalog.read(|tx| {
             Ok((tx.collect::<Packs>(&[])?, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
         })?;
+        let checkouts = catalog.read(|tx| tx.collect::<Checkouts>(&[]))?;
+        self.keep_only(CHECKOUTS, &checkouts.into_iter().map(|(id, _)| state_file(id)).collect())?;
         self.keep_only(PACKS, &packs.into_iter().map(|(pack, _)| pack_file(pack)).collect())?;
         if leases.is_empty() {
             self.keep_only(

@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Subject};
 use crate::format::record;
 use crate::host::source::{Found, SourceTree};
 use crate::host::stat::FileKind;
-use crate::id::{ImageId, ObjectId};
+use crate::id::{CheckoutId, ImageId, ObjectId};
 use crate::ingest;
 use crate::layer::LayerRecord;
 use crate::name::TagName;
@@ -20,7 +20,7 @@ use crate::object::{ObjectKind, ObjectSink};
 use crate::path::TreePath;
 use crate::tree::{self, Entry, Root};
 
-use super::checkout::KnownCheckout;
+use super::checkout::StateUpdate;
 use super::project::Project;
 use super::session::{WriteSession, created, identity_of, remember_image_id};
 use super::tags::set_tag;
@@ -64,12 +64,6 @@ pub(super) struct Draft {
     pub(super) comment: String,
     pub(super) examined: u64,
     pub(super) state: Option<StateUpdate>,
-}
-
-/// What a commit learned of the directory it read.
-pub(super) struct StateUpdate {
-    pub(super) checkout: KnownCheckout,
-    pub(super) segment: Vec<u8>,
 }
 
 /// What a layer record says of its step.
@@ -153,14 +147,16 @@ impl Project {
                 self.store.abandon(session);
                 let has_news = draft.state.is_some() && draft.examined > 0;
                 if has_news || !draft.tags.is_empty() {
-                    self.store.catalog()?.write(|tx| self.settle(tx, &draft, &record))?;
+                    let gone = self.store.catalog()?.write(|tx| self.settle(tx, &draft, &record))?;
+                    self.store.remove_states(gone);
                 }
                 Ok(report(&record, &draft, false, 0, 0))
             }
             Ok((draft, Prepared::New(record))) => {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
-                let (record, is_new) =
+                let (record, is_new, gone) =
                     self.store.publish(session, |tx| self.publish_image(tx, &draft, record))?;
+                self.store.remove_states(gone);
                 Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
             }
         }
@@ -228,13 +224,14 @@ impl Project {
         }
     }
 
-    /// Makes the image visible, or gives the one that a racer published meanwhile.
+    /// Makes the image visible, or gives the one that a racer published meanwhile, and whether it is new; and what
+    /// `settle` gives.
     fn publish_image(
         &self,
         tx: &mut WriteTx,
         draft: &Draft,
         record: ImageRecord,
-    ) -> Result<(ImageRecord, bool)> {
+    ) -> Result<(ImageRecord, bool, Option<CheckoutId>)> {
         self.check(tx)?;
         let (record, is_new) = if let Some(known) = self.known_image(tx, draft)? {
             (known, false)
@@ -246,16 +243,15 @@ impl Project {
             }
             (record, true)
         };
-        self.settle(tx, draft, &record)?;
-        Ok((record, is_new))
+        let gone = self.settle(tx, draft, &record)?;
+        Ok((record, is_new, gone))
     }
 
-    /// What follows from an image being the draft's: its tags, and what its checkout is equal to now.
-    fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<()> {
+    /// What follows from an image being the draft's: its tags, and what its checkout is equal to now. Gives a checkout
+    /// whose state file may go afterwards.
+    fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<Option<CheckoutId>> {
         draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image))?;
-        draft.state.as_ref().map_or(Ok(()), |StateUpdate { checkout, segment }| {
-            self.store.advance_checkout(tx, checkout, image, segment)
-        })
+        draft.state.as_ref().map_or(Ok(None), |update| self.store.advance_checkout(tx, update, image))
     }
 }
 

@@ -19,6 +19,7 @@ pub struct StoreOptions {
     pub(crate) pack_objects: u64,
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
+    pub(crate) checkout_grace: Duration,
     #[cfg(feature = "testing")]
     pub(crate) publish_first: bool,
 }
@@ -33,6 +34,7 @@ impl Default for StoreOptions {
             pack_objects: 16 << 10,
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            checkout_grace: Duration::from_secs(60 * 60),
             #[cfg(feature = "testing")]
             publish_first: false,
         }
@@ -76,6 +78,14 @@ impl StoreOptions {
     /// Bytes of decoded frames kept for readers. Default: 32 MiB.
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// For how long a checkout is remembered whose directory is no longer where it was: removed, or moved. One that
+    /// was moved is known again by its first commit from the new place; a forgotten one can still be committed by
+    /// naming its base. Default: one hour.
+    pub fn checkout_grace(mut self, grace: Duration) -> Self {
+        self.checkout_grace = grace;
         self
     }
 

@@ -119,11 +119,14 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
     let path = given.pack_path(given.packs()[0].0);
     let stray = given.pack_path(PackId::new(77));
     fs::write(&stray, "from a kill between the row's end and the file's").unwrap();
+    let stray_state =
+        given.store.location().join(super::checkout::state_file(crate::id::CheckoutId::new(77)));
+    fs::write(&stray_state, "from a kill in the transaction that made it").unwrap();
     assert!(path.exists());
     given.forge_death();
     given.store.projects().unwrap();
     assert_eq!(given.packs(), []);
-    assert!(!path.exists() && !stray.exists());
+    assert!(!path.exists() && !stray.exists() && !stray_state.exists());
     given.import("goes on");
 }
 
@@ -182,7 +185,9 @@ fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
     fs::write(directory.join("new"), "new").unwrap();
     given.project.commit(&directory, &CommitOptions::default()).unwrap();
     let catalog = given.store.0.catalog().unwrap();
-    let late = catalog.write(|tx| given.store.0.advance_checkout(tx, &stale, &image.record, b"segment"));
+    let news = super::checkout::StateNews::Segment(b"segment".to_vec());
+    let update = super::checkout::StateUpdate { checkout: stale, directory: Vec::new(), news };
+    let late = catalog.write(|tx| given.store.0.advance_checkout(tx, &update, &image.record));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
     drop(catalog);
     assert!(

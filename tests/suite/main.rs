@@ -16,6 +16,7 @@
 )]
 
 mod api;
+mod checkouts;
 mod cli;
 mod compare;
 mod concurrency;

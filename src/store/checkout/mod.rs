@@ -1,28 +1,28 @@
 //! Checkouts: images as directories of the host, and what the store remembers of them.
 
+mod known;
+
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::catalog::record::{CheckoutRecord, ImageRecord};
-use crate::catalog::table::{CheckoutRoots, Checkouts, Sequence};
-use crate::catalog::{ReadTables, WriteTx};
-use crate::disk::OpenMode;
+use crate::catalog::record::CheckoutRecord;
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, Item, WriteOptions, Written};
 use crate::host::source::FilePiece;
 use crate::host::stat::Stat;
 use crate::host::state::{encode_segment, is_settled};
-use crate::id::{CheckoutId, ImageId};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
+use super::Inner;
 use super::image::Image;
-use super::{CHECKOUTS, Inner};
+
+pub(super) use known::{KnownCheckout, StateNews, StateUpdate, state_file};
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
@@ -87,9 +87,7 @@ impl Image {
     /// Records the checkout before it appears: a directory that is there is always known.
     fn remember(&self, directory: &Path, stat: &Stat, written: &Written, observed: Timestamp) -> Result<()> {
         let store = &self.project.store;
-        let id = CheckoutId::new(store.catalog()?.write(|tx| tx.next(Sequence::Checkout))?);
         let state = encode_segment(observed, written.rows.iter(), &[]);
-        store.create_state(id, &state)?;
         let record = CheckoutRecord {
             project: self.project.id,
             base: self.record.id,
@@ -98,120 +96,20 @@ impl Image {
             directory: directory.as_os_str().as_bytes().to_vec(),
             device: stat.device,
             inode: stat.inode,
-            born_ns: born_ns(stat),
+            born_ns: known::born_ns(stat),
             state_bytes: state.len() as u64,
-            created_ms: crate::time::Moment::now().unix_ms(),
+            whole_state_bytes: state.len() as u64,
+            seen_ms: crate::time::Moment::now().unix_ms(),
         };
-        let place = (stat.device, stat.inode);
-        let replaced = store.catalog()?.write(|tx| {
-            // The inode was another checkout's before, whose directory is gone.
-            let old = tx.get::<CheckoutRoots>(&place)?;
-            if let Some(old) = old {
-                tx.remove::<Checkouts>(&old)?;
-            }
-            tx.put::<CheckoutRoots>(&place, &id)?;
-            tx.put::<Checkouts>(&id, &record)?;
-            Ok(old)
+        let abandoned = store.abandoned_checkouts()?;
+        let gone = store.catalog()?.write(|tx| {
+            let mut gone = Inner::forget_checkouts(tx, &abandoned)?;
+            gone.extend(store.add_checkout(tx, &record, &state)?);
+            Ok(gone)
         })?;
-        if let Some(old) = replaced {
-            let _ = store.disk.remove(&state_file(old));
-        }
+        store.remove_states(gone);
         Ok(())
     }
-}
-
-/// What the store remembers of a directory.
-pub(super) struct KnownCheckout {
-    pub(super) id: CheckoutId,
-    pub(super) record: CheckoutRecord,
-}
-
-impl KnownCheckout {
-    /// The checkout in the directory with this metadata.
-    pub(super) fn find(tx: &impl ReadTables, stat: &Stat) -> Result<Option<Self>> {
-        let Some(id) = tx.get::<CheckoutRoots>(&(stat.device, stat.inode))? else { return Ok(None) };
-        let record = tx.get::<Checkouts>(&id)?;
-        Ok(record.filter(|record| record.born_ns == born_ns(stat)).map(|record| Self { id, record }))
-    }
-
-    /// The image that the directory equalled.
-    pub(super) fn base(&self) -> ImageId {
-        self.record.base
-    }
-}
-
-impl Inner {
-    fn create_state(&self, id: CheckoutId, bytes: &[u8]) -> Result<()> {
-        let name = state_file(id);
-        let write = || {
-            self.disk.remove(&name)?;
-            let file = self.disk.open(&name, OpenMode::CreateNew)?;
-            file.write_at(bytes, 0)?;
-            file.sync()?;
-            self.disk.sync_dir(CHECKOUTS)
-        };
-        write().map_err(|error| {
-            Error::io(Subject::Store(self.location.clone()), "write a checkout's state", error)
-        })
-    }
-
-    /// A state file's committed bytes.
-    pub(super) fn read_state(&self, checkout: &KnownCheckout) -> Result<Vec<u8>> {
-        let len = usize::try_from(checkout.record.state_bytes).unwrap_or(usize::MAX);
-        let read = || -> std::io::Result<_> {
-            let file = self.disk.open(&state_file(checkout.id), OpenMode::Read)?;
-            if file.len()? < checkout.record.state_bytes {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            let mut bytes = vec![0; len];
-            file.read_at(&mut bytes, 0)?;
-            Ok(bytes)
-        };
-        read().map_err(|error| {
-            Error::io(Subject::Store(self.location.clone()), "read a checkout's state", error)
-        })
-    }
-
-    /// Makes the checkout one of `image`, with `segment` added to its state. The append is durable before the
-    /// transaction that makes it count, and inside it, so that two commits of one directory can't mix theirs.
-    pub(super) fn advance_checkout(
-        &self,
-        tx: &mut WriteTx,
-        checkout: &KnownCheckout,
-        image: &ImageRecord,
-        segment: &[u8],
-    ) -> Result<()> {
-        if tx.get::<Checkouts>(&checkout.id)?.as_ref() != Some(&checkout.record) {
-            let directory = std::ffi::OsStr::from_bytes(&checkout.record.directory);
-            let message = "another commit of this directory came first; commit again";
-            return Err(Error::conflict(Subject::Host(directory.into()), message));
-        }
-        let write = || {
-            let file = self.disk.open(&state_file(checkout.id), OpenMode::Write)?;
-            file.write_at(segment, checkout.record.state_bytes)?;
-            file.sync()
-        };
-        write().map_err(|error| {
-            Error::io(Subject::Store(self.location.clone()), "write a checkout's state", error)
-        })?;
-        let record = CheckoutRecord {
-            base: image.id,
-            base_root: image.root,
-            base_layer: image.layer,
-            state_bytes: checkout.record.state_bytes + segment.len() as u64,
-            ..checkout.record.clone()
-        };
-        tx.put::<Checkouts>(&checkout.id, &record)
-    }
-}
-
-fn state_file(id: CheckoutId) -> String {
-    format!("{CHECKOUTS}/{:010}.state", id.get())
-}
-
-fn born_ns(stat: &Stat) -> u64 {
-    let seconds = u64::try_from(stat.born.seconds).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(stat.born.nanos.into())
 }
 
 fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(TreePath, Item)> {
