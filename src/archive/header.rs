@@ -13,6 +13,11 @@ const USTAR_MAGIC: &[u8; 6] = b"ustar\0";
 
 pub(super) struct Header(tar::Header);
 
+/// Whether the block says of itself that it is a header, as all but the oldest do.
+pub(super) fn has_magic(block: &[u8; BLOCK]) -> bool {
+    block.get(257..262) == Some(b"ustar")
+}
+
 impl Header {
     /// The header in this block, if its checksum is right.
     pub(super) fn parse(block: &[u8; BLOCK]) -> Result<Self, Refusal> {

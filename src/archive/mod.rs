@@ -20,10 +20,12 @@
 //!   and `mtime` are taken and records that only make sense for one entry are errors; `L` and `K` long names; a
 //!   volume label (`V`) is skipped. Every other type is an error.
 //! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
-//!   negative and has nanoseconds, rounded down. Access and change times, user and group names, comments, ACLs in
-//!   text form and unknown PAX records are ignored.
+//!   negative and has nanoseconds, rounded down. Access and change times, user and group names, comments and
+//!   unknown PAX records are ignored.
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
+//!   ACLs in text form (`SCHILY.acl.access` and `.default`) become the attributes that they stand for; one that names
+//!   somebody without a number is an error, since only the machine that made the archive knows the number.
 //! - **Sparse files** in old GNU form and PAX 0.0, 0.1 and 1.0: pieces must ascend, not overlap, end within the
 //!   file, add up to exactly the stored body, and be whole blocks except for the last (programs disagree on where
 //!   data after a broken block is).
@@ -42,6 +44,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::path::{TreePath, escape_bytes};
 use crate::tree::entry::Timestamp;
 
+mod acl;
 mod assemble;
 mod header;
 mod input;

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Limits, Refusal, number, sparse};
+use super::{Limits, Refusal, acl, number, sparse};
 use crate::tree::entry::Timestamp;
 
 const SCHILY_XATTR: &[u8] = b"SCHILY.xattr.";
 const LIBARCHIVE_XATTR: &[u8] = b"LIBARCHIVE.xattr.";
+const SCHILY_ACL: &[u8] = b"SCHILY.acl.";
 /// Digits that a record's length may have.
 const LENGTH_DIGITS_MAX: usize = 20;
 
@@ -29,6 +30,7 @@ pub(super) struct Records {
     pub(super) sparse: sparse::Records,
     xattrs: Xattrs,
     libarchive_xattrs: Xattrs,
+    acls: Xattrs,
 }
 
 impl Records {
@@ -43,7 +45,7 @@ impl Records {
         each_record(body, |key, value| match key {
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value),
             b"path" | b"linkpath" | b"size" => Err(one_entry_only(key)),
-            _ if [b"GNU.sparse.", SCHILY_XATTR, LIBARCHIVE_XATTR]
+            _ if [b"GNU.sparse.", SCHILY_XATTR, LIBARCHIVE_XATTR, SCHILY_ACL]
                 .iter()
                 .any(|start| key.starts_with(start)) =>
             {
@@ -55,7 +57,8 @@ impl Records {
 
     /// The extended attributes, each once, names ascending.
     pub(super) fn into_xattrs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut all = self.libarchive_xattrs;
+        let mut all = self.acls;
+        all.extend(self.libarchive_xattrs);
         all.extend(self.xattrs);
         all.into_iter().collect()
     }
@@ -68,6 +71,8 @@ impl Records {
             b"SCHILY.devmajor" => self.device_major = parsed(key, value, small)?,
             b"SCHILY.devminor" => self.device_minor = parsed(key, value, small)?,
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value)?,
+            b"SCHILY.acl.access" => self.apply_acl(acl::ACCESS, value, limits)?,
+            b"SCHILY.acl.default" => self.apply_acl(acl::DEFAULT, value, limits)?,
             _ => {
                 if let Some(field) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.apply(field, value, limits)?;
@@ -80,6 +85,12 @@ impl Records {
             }
         }
         Ok(())
+    }
+
+    fn apply_acl(&mut self, name: &[u8], text: &[u8], limits: &Limits) -> Result<(), Refusal> {
+        self.acls.remove(name);
+        acl::attribute(name, text)?
+            .map_or(Ok(()), |value| insert(&mut self.acls, name.to_vec(), value, limits))
     }
 
     fn apply_attribute(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {

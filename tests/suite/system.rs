@@ -65,7 +65,8 @@ fn a_debian_system_in_and_out() {
     run!("mknod", source.join("dev/odd"), "b", "7", "200");
     run!("setfattr", "-n", "user.note", "-v", "hello", source.join("etc/hostname"));
     run!("setcap", "cap_net_raw+ep", source.join("usr/bin/env"));
-    run!("setfacl", "-m", "u:1234:r", source.join("etc/shadow"));
+    run!("setfacl", "-m", "u:12345:r,g:54321:rw", source.join("etc/shadow"));
+    run!("setfacl", "-d", "-m", "u:12345:rx", source.join("srv"));
     run!("truncate", "-s", "1G", source.join("var/sparse"));
     run!("ln", source.join("etc/passwd"), source.join("var/passwd-too"));
     run!("mkfifo", source.join("run/fifo"));
@@ -89,6 +90,24 @@ fn a_debian_system_in_and_out() {
     );
     let from_tar = project.import_tar(std::fs::File::open(&tar).unwrap(), &ImportOptions::default()).unwrap();
     assert_eq!(image(from_directory.image).info().root, image(from_tar.image).info().root);
+    let with_acls = at("with-acls.tar");
+    run!(
+        "tar",
+        "--acls",
+        "--xattrs",
+        "--xattrs-include=user.*",
+        "--xattrs-include=security.*",
+        "--format=posix",
+        "--sparse",
+        "-C",
+        source,
+        "-cf",
+        with_acls,
+        "."
+    );
+    let from_acls =
+        project.import_tar(std::fs::File::open(&with_acls).unwrap(), &ImportOptions::default()).unwrap();
+    assert_eq!(image(from_directory.image).info().root, image(from_acls.image).info().root);
     for program in ["gzip", "zstd"] {
         let packed =
             Command::new(program).args(["-1", "-c"]).arg(&tar).stdout(std::process::Stdio::piped()).spawn();

@@ -8,7 +8,7 @@ use std::io::Read;
 
 use self::body::Body;
 use self::entry::{Pending, Resolved};
-use super::header::Header;
+use super::header::{self, Header};
 use super::input::Input;
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
@@ -143,7 +143,7 @@ impl<R: Read> Reader<R> {
     fn next_entry(&mut self) -> Result<Option<(Member, Body)>> {
         let mut pending = Pending { records: self.global.clone(), ..Pending::default() };
         while let Some(block) = self.header_block(&pending)? {
-            let header = Header::parse(&block).map_err(|refusal| self.at_header(refusal))?;
+            let header = Header::parse(&block).map_err(|refusal| self.at_header(&block, refusal))?;
             let own_name = header.name();
             if !self.prepare(&header, &mut pending).map_err(|failure| failure.at(&own_name))? {
                 let name = pending.take_name(&header);
@@ -267,6 +267,7 @@ impl<R: Read> Reader<R> {
         match self.input.fill(&mut block)? {
             0 => Ok(None),
             BLOCK => Ok(Some(block)),
+            _ if self.input.bytes() < BLOCK_BYTES => Err(no_tar()),
             len => {
                 let message = format!("is cut short: expected a block of {BLOCK} bytes, found {len}");
                 Err(Error::invalid(Subject::Archive, message))
@@ -275,7 +276,10 @@ impl<R: Read> Reader<R> {
     }
 
     /// The error about the header just read, whose name can't be trusted.
-    fn at_header(&self, refusal: Refusal) -> Error {
+    fn at_header(&self, block: &[u8; BLOCK], refusal: Refusal) -> Error {
+        if self.input.bytes() == BLOCK_BYTES && !header::has_magic(block) {
+            return no_tar();
+        }
         let offset = self.input.bytes().saturating_sub(BLOCK_BYTES);
         refusal.at(format!("<at byte {offset}>").as_bytes())
     }
@@ -289,6 +293,11 @@ fn long_name(mut body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::invalid("is a GNU long name with a zero byte in it"));
     }
     Ok(body)
+}
+
+/// The very first block is no header.
+fn no_tar() -> Error {
+    Error::invalid(Subject::Archive, "is no tar archive (plain, or compressed by gzip or zstd)")
 }
 
 fn failed() -> Error {

@@ -152,10 +152,13 @@ fn extended_attributes_are_bytes() {
         ("SCHILY.xattr.user.z", b"\0\n12 a=b\n=\xff"),
         ("LIBARCHIVE.xattr.user.z", b"Zm9v"),
         ("SCHILY.xattr.user.a%3Db%25%41", b""),
-        ("SCHILY.acl.access", b"ignored"),
+        ("SCHILY.acl.access", b"user::rw-\ngroup::r--\nother::r--\n"),
+        ("SCHILY.acl.default", b"user::rwx\nuser:7:r\ngroup::r\nmask::r\nother::-\n"),
+        ("SCHILY.xattr.system.posix_acl_default", b"wins"),
     ];
     let (found, _) = only(&archive(&[pax(&records), file(b"f").bytes()]));
     let wanted = [
+        (b"system.posix_acl_default".to_vec(), b"wins".to_vec()),
         (b"user.a=b%%41".to_vec(), vec![]),
         (b"user.only here".to_vec(), vec![0, 255]),
         (b"user.z".to_vec(), b"\0\n12 a=b\n=\xff".to_vec()),
@@ -194,6 +197,8 @@ fn the_end_in_every_form() {
     assert_ne!(digest(&junk).sha256, digest(&junk[..junk.len() - 1]).sha256);
 
     refused(&[], ErrorKind::Invalid, "is empty");
+    refused(b"#!/bin/sh\n", ErrorKind::Invalid, "is no tar archive");
+    refused(&[b'x'; 5000], ErrorKind::Invalid, "is no tar archive");
     refused(&[&entry[..], &[0; 512], &entry].concat(), ErrorKind::Invalid, "lone zero block");
     refused(&[&entry[..], &[0; 700]].concat(), ErrorKind::Invalid, "cut short");
     refused(&[&entry[..], &[1; 511]].concat(), ErrorKind::Invalid, "cut short");
