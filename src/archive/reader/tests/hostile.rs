@@ -86,8 +86,9 @@ fn checksums() {
     let mut bytes = archive(&[file(b"e").bytes()]);
     bytes[0] ^= 1;
     refused(&bytes, ErrorKind::Invalid, "checksum is wrong");
-    refused(&[b'x'; 1024], ErrorKind::Invalid, "checksum field is not a number");
-    refused(b"\x7fELF, no archive at all", ErrorKind::Invalid, "cut short");
+    let mut bytes = archive(&[file(b"e").bytes()]);
+    bytes[148..156].fill(b'x');
+    refused(&bytes, ErrorKind::Invalid, "checksum field is not a number");
 }
 
 #[test]
