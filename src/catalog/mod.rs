@@ -75,7 +75,12 @@ impl Catalog {
             }
             other => (other, true),
         };
-        Self::over(file.map_err(io("open it"))?, poison, is_writable)
+        let file = file.map_err(io("open it"))?;
+        if file.len().map_err(io("measure it"))? == 0 {
+            // redb would take it for a new one.
+            return Err(Error::corrupt(Subject::Catalog, "it is empty"));
+        }
+        Self::over(file, poison, is_writable)
     }
 
     fn over(file: Arc<dyn DiskFile>, poison: Poison, is_writable: bool) -> Result<Self> {

@@ -1,5 +1,6 @@
 //! Transactions over typed tables.
 
+use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::ops::{Bound, ControlFlow};
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
@@ -23,6 +24,14 @@ pub(super) fn failure(error: impl Into<redb::Error>) -> Error {
     let error = error.into();
     let (kind, message) = match &error {
         redb::Error::Corrupted(_) => (ErrorKind::Corrupt, "its pages are damaged"),
+        redb::Error::Io(io) if matches!(io.kind(), InvalidData | UnexpectedEof) => {
+            (ErrorKind::Corrupt, "its pages are damaged")
+        }
+        // Every table is made together with the catalog.
+        redb::Error::TableDoesNotExist(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. } => (ErrorKind::Corrupt, "its tables are damaged"),
         redb::Error::UpgradeRequired(_) => (ErrorKind::Unsupported, "its file format is not this version's"),
         redb::Error::PreviousIo => (ErrorKind::Poisoned, "an earlier write failed; reopen the store"),
         _ => (ErrorKind::Io, "could not be read or written"),
