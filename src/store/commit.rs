@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::{FileKind, Stat};
@@ -46,7 +46,8 @@ struct Base {
     checkout: Option<KnownCheckout>,
     /// The directory's absolute path.
     directory: Vec<u8>,
-    state: State,
+    /// What is known of the directory's files; none where nothing is.
+    state: Option<State>,
 }
 
 /// What is to be done about the paths of a directory.
@@ -83,34 +84,29 @@ impl Project {
             let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
             Ok((known, named.map(|(_, record)| record)))
         })?;
-        match (known, named) {
-            (Some(checkout), None) => self.base_by_state(checkout, directory),
-            (Some(checkout), Some(named)) if named.id == checkout.base() => {
-                self.base_by_state(checkout, directory)
+        let (image, root, layer, state) = match (&known, named) {
+            // Nothing vouches for a directory that was never this image, nor where the state is lost.
+            (known, Some(named)) => {
+                let known = known.as_ref().filter(|known| known.base() == named.id);
+                let state = known.and_then(|known| self.store.load_state(known).ok());
+                (named.id, named.root, named.layer, state)
             }
-            (_, Some(named)) => Ok(Base::without_state(&named)),
+            (Some(known), None) => {
+                let record = &known.record;
+                (record.base, record.base_root, record.base_layer, Some(self.store.load_state(known)?))
+            }
             (None, None) => {
                 let message = format!(
                     "is no checkout that project '{}' knows; name the image it is based on",
                     self.name
                 );
-                Err(Error::invalid(Subject::Host(directory.to_owned()), message))
+                return Err(Error::invalid(Subject::Host(directory.to_owned()), message));
             }
-        }
-    }
-
-    fn base_by_state(&self, checkout: KnownCheckout, directory: &Path) -> Result<Base> {
+        };
         let directory = std::path::absolute(directory)
             .map_err(|error| Error::io(Subject::Host(directory.to_owned()), "find it", error))?;
         let directory = directory.into_os_string().into_encoded_bytes();
-        let bytes = self.store.read_state(&checkout)?;
-        let state = State::load(&bytes).map_err(|error| {
-            let message = format!("a checkout's state {error}; commit with a named base, or check out again");
-            Error::corrupt(Subject::Store(self.store.location.clone()), message)
-        })?;
-        let record = &checkout.record;
-        let (image, root, layer) = (record.base, record.base_root, record.base_layer);
-        Ok(Base { image, root, layer, checkout: Some(checkout), directory, state })
+        Ok(Base { image, root, layer, checkout: known, directory, state })
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one commit, each used once")]
@@ -152,23 +148,13 @@ impl Project {
         layer.count(reader, &root, &changes)?;
         let new_root = tree::edit(reader, &mut writer, &root, changes)?;
         writer.flush()?;
-        let state = base.checkout.map(|checkout| {
-            let segment = encode_segment(started, rows.iter(), &plan.gone);
-            let known = &checkout.record;
-            let news = if known.state_bytes + segment.len() as u64
-                > 2 * known.whole_state_bytes + STATE_SLACK_BYTES
-            {
-                StateNews::Whole(base.state.rewritten(started, &rows, &plan.gone))
-            } else {
-                StateNews::Segment(segment)
-            };
-            StateUpdate { checkout, directory: base.directory, news }
-        });
+        let parent = base.image;
+        let state = base.state_update(started, &rows, &plan.gone);
         Ok(Draft {
             root: new_root,
             layer,
             origin: OriginRecord::Commit,
-            parent: Some(base.image),
+            parent: Some(parent),
             tags: options.tags.clone(),
             comment: options.comment.clone(),
             examined: plan.examine.len() as u64,
@@ -178,23 +164,31 @@ impl Project {
 }
 
 impl Base {
-    /// A base that nothing vouches for: every path is read.
-    fn without_state(image: &ImageRecord) -> Self {
-        Self {
-            image: image.id,
-            root: image.root,
-            layer: image.layer,
-            checkout: None,
-            directory: Vec::new(),
-            state: State::default(),
-        }
+    /// What the checkout's state becomes, if the directory is one.
+    fn state_update(
+        self,
+        started: Timestamp,
+        rows: &BTreeMap<TreePath, StateRow>,
+        gone: &[TreePath],
+    ) -> Option<StateUpdate> {
+        let checkout = self.checkout?;
+        let segment = encode_segment(started, rows.iter(), gone);
+        let bytes = checkout.record.state_bytes + segment.len() as u64;
+        let news = match self.state {
+            None => StateNews::Whole(segment),
+            Some(state) if bytes > 2 * checkout.record.whole_state_bytes + STATE_SLACK_BYTES => {
+                StateNews::Whole(state.rewritten(started, rows, gone))
+            }
+            Some(_) => StateNews::Segment(segment),
+        };
+        Some(StateUpdate { checkout, directory: self.directory, news })
     }
 
     fn plan(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Plan> {
         let is_group = |stat: &Stat| stat.links > 1 && stat.kind != FileKind::Directory;
         let changed: HashSet<&TreePath> = found
             .iter()
-            .filter(|item| !self.state.trusts(&item.path, &item.stat))
+            .filter(|item| !self.state.as_ref().is_some_and(|state| state.trusts(&item.path, &item.stat)))
             .map(|item| &item.path)
             .collect();
         // One member that must be read makes the whole group be put together anew.
@@ -214,12 +208,12 @@ impl Base {
     fn gone(&self, found: &[Found], reader: &ObjectReader, root: &Root) -> Result<Vec<TreePath>> {
         let kept: BTreeMap<&TreePath, FileKind> =
             found.iter().map(|item| (&item.path, item.stat.kind)).collect();
-        if self.checkout.is_none() {
+        let Some(state) = &self.state else {
             let paths = tree::iter(reader, root)?.map(|entry| entry.map(|(path, _)| path));
             return paths
                 .filter(|path| path.as_ref().map_or(true, |path| !kept.contains_key(path)))
                 .collect();
-        }
+        };
         let has_directory = |path: &TreePath| {
             path.parent().is_none_or(|parent| kept.get(&parent) == Some(&FileKind::Directory))
         };
@@ -227,12 +221,7 @@ impl Base {
         let is_there = |path: &TreePath, row: &StateRow| {
             kept.contains_key(path) || (row.unset.omitted && has_directory(path))
         };
-        Ok(self
-            .state
-            .iter()
-            .filter(|(path, row)| !is_there(path, row))
-            .map(|(path, _)| path.clone())
-            .collect())
+        Ok(state.iter().filter(|(path, row)| !is_there(path, row)).map(|(path, _)| path.clone()).collect())
     }
 
     /// The path, among the names of the inode that was found first at `first`, that the state has, and its row: a
@@ -242,8 +231,9 @@ impl Base {
         first: &'a TreePath,
         members: &'a BTreeMap<TreePath, BTreeSet<TreePath>>,
     ) -> Option<(&'a TreePath, &'a StateRow)> {
+        let state = self.state.as_ref()?;
         let names = members.get(first).into_iter().flatten();
-        std::iter::once(first).chain(names).find_map(|name| Some((name, self.state.get(name)?)))
+        std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))
     }
 
     /// The rows of what was read, for the next commit.

@@ -101,6 +101,54 @@ fn a_checkout_that_was_moved_is_known_and_stays_so_by_a_commit() {
     assert!(!hasty.commit(place.path("only-moved-moved"), &named).unwrap().is_new);
 }
 
+#[test]
+fn a_checkout_whose_state_is_lost_is_committed_by_its_base_and_known_again() {
+    let place = Place::new();
+    let project = project(&Store::open(place.path("store")).unwrap(), "p");
+    let source = place.directory("source", &[("motd", b"hello"), ("dir/other", b"other")]);
+    let id = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    let checkout = check_out(&project.find(&id.into()).unwrap(), &place, "checkout");
+    for damage in ["gone", "cut", "rubbish"] {
+        let [(state, _)] = &state_files(&place)[..] else { panic!("one file") };
+        let sound = fs::read(state).unwrap();
+        match damage {
+            "gone" => fs::remove_file(state).unwrap(),
+            "cut" => fs::write(state, &sound[..sound.len() - 1]).unwrap(),
+            _ => fs::write(state, vec![7; sound.len()]).unwrap(),
+        }
+        fs::write(checkout.join("motd"), damage).unwrap();
+        let error = project.commit(&checkout, &CommitOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("naming its base"), "{error}");
+        let named = CommitOptions { base: Some(id.into()), ..CommitOptions::default() };
+        let report = project.commit(&checkout, &named).unwrap();
+        assert!(report.is_new && report.examined == 4, "all of it is read: {report:?}");
+        std::thread::sleep(Duration::from_millis(30));
+        let unchanged = project.commit(&checkout, &CommitOptions::default()).unwrap();
+        assert_eq!((unchanged.image, unchanged.is_new), (report.image, false), "{unchanged:?}");
+        assert_eq!(project.commit(&checkout, &CommitOptions::default()).unwrap().examined, 0);
+    }
+}
+
+#[test]
+fn a_checkout_committed_on_another_base_is_a_checkout_of_what_came_of_it() {
+    let place = Place::new();
+    let project = project(&Store::open(place.path("store")).unwrap(), "p");
+    let source = place.directory("source", &[("motd", b"hello")]);
+    let first = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    fs::write(source.join("more"), "more").unwrap();
+    let second = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    let checkout = check_out(&project.find(&first.into()).unwrap(), &place, "checkout");
+    fs::write(checkout.join("own"), "own").unwrap();
+    let named = CommitOptions { base: Some(second.into()), ..CommitOptions::default() };
+    let report = project.commit(&checkout, &named).unwrap();
+    let image = project.find(&report.image.into()).unwrap();
+    assert_eq!(image.info().parent, Some(second));
+    assert!(crate::given::read(&image, "more").unwrap_err().is_not_found(), "the directory had no such file");
+    let unchanged = project.commit(&checkout, &CommitOptions::default()).unwrap();
+    assert_eq!((unchanged.image, unchanged.is_new), (report.image, false));
+}
+
 fn project_of(store: &Store) -> layerstone::Project {
     store.default_project().unwrap()
 }

@@ -15,6 +15,7 @@ use crate::disk::OpenMode;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
+use crate::host::state::State;
 use crate::id::{CheckoutId, ImageId};
 use crate::store::{CHECKOUTS, Inner};
 use crate::time::Moment;
@@ -204,8 +205,13 @@ impl Inner {
         write().map_err(|error| self.state_error("write a checkout's state", error))
     }
 
-    /// A state file's committed bytes.
-    pub(in crate::store) fn read_state(&self, checkout: &KnownCheckout) -> Result<Vec<u8>> {
+    /// What a checkout's state file says.
+    pub(in crate::store) fn load_state(&self, checkout: &KnownCheckout) -> Result<State> {
+        let damaged = |what: String| {
+            let directory = std::ffi::OsStr::from_bytes(&checkout.record.directory).into();
+            let message = format!("the store's state of this checkout {what}; commit it naming its base");
+            Error::corrupt(Subject::Host(directory), message)
+        };
         let len = usize::try_from(checkout.record.state_bytes).unwrap_or(usize::MAX);
         let read = || -> std::io::Result<_> {
             let file = self.disk.open(&state_file(checkout.id), OpenMode::Read)?;
@@ -216,7 +222,12 @@ impl Inner {
             file.read_at(&mut bytes, 0)?;
             Ok(bytes)
         };
-        read().map_err(|error| self.state_error("read a checkout's state", error))
+        let bytes = read().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damaged("is missing".to_owned()),
+            std::io::ErrorKind::UnexpectedEof => damaged("is cut short".to_owned()),
+            _ => self.state_error("read a checkout's state", error),
+        })?;
+        State::load(&bytes).map_err(|error| damaged(error.to_string()))
     }
 
     fn state_error(&self, action: &str, error: std::io::Error) -> Error {
