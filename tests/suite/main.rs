@@ -24,6 +24,7 @@ mod edits;
 mod given;
 mod kill;
 mod model;
+mod readme;
 mod roundtrip;
 mod system;
 mod tidy;

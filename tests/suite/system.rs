@@ -6,7 +6,7 @@ use std::process::Command;
 
 use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Store};
 
-fn is_on() -> bool {
+pub(crate) fn is_on() -> bool {
     let on = std::env::var_os("LAYERSTONE_SYSTEM_TESTS").is_some_and(|value| value == "1");
     if !on {
         eprintln!("not run: set LAYERSTONE_SYSTEM_TESTS=1, as root");
@@ -26,7 +26,7 @@ macro_rules! run {
 }
 
 /// A Debian root file system, made once for this build folder.
-fn debian() -> PathBuf {
+pub(crate) fn debian() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let corpora = project.join("target/corpora");
     // Tests run at once, in processes of their own; one of them makes it.
