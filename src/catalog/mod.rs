@@ -119,7 +119,7 @@ impl Catalog {
 
     /// Runs `closure` on a snapshot.
     pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        contain(|| closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?)))
+        contain(|| closure(&transaction::Tx(self.database.begin_read().map_err(transaction::failure)?)))
     }
 
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
@@ -136,7 +136,7 @@ impl Catalog {
             // walks the whole database.
             transaction.set_quick_repair(true);
             transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
-            let mut tx = WriteTx(transaction);
+            let mut tx = transaction::Tx(transaction);
             let value = closure(&mut tx)?;
             tx.0.commit().map_err(|error| {
                 self.poison.set();

@@ -3,7 +3,7 @@
 use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::ops::{Bound, ControlFlow};
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::{Decoder, record};
@@ -143,12 +143,42 @@ pub(crate) trait ReadTables {
     }
 }
 
-/// A snapshot of the catalog.
-pub(crate) struct ReadTx(pub(super) ReadTransaction);
+/// A transaction of redb that opens tables.
+pub(crate) trait OpenTables {
+    type Opened<'t>: ReadableTable<&'static [u8], &'static [u8]>
+    where
+        Self: 't;
+    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError>;
+}
 
-impl ReadTables for ReadTx {
+impl OpenTables for ReadTransaction {
+    type Opened<'t> = ReadOnlyTable<&'static [u8], &'static [u8]>;
+
+    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError> {
+        self.open_table(table)
+    }
+}
+
+impl OpenTables for WriteTransaction {
+    type Opened<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError> {
+        self.open_table(table)
+    }
+}
+
+/// A transaction over typed tables.
+pub(crate) struct Tx<T>(pub(super) T);
+
+/// A snapshot of the catalog.
+pub(crate) type ReadTx = Tx<ReadTransaction>;
+
+/// A transaction that changes the catalog.
+pub(crate) type WriteTx = Tx<WriteTransaction>;
+
+impl<T: OpenTables> ReadTables for Tx<T> {
     fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let table = self.0.open_table(table).map_err(failure)?;
+        let table = self.0.open(table).map_err(failure)?;
         Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
     }
 
@@ -159,7 +189,7 @@ impl ReadTables for ReadTx {
         direction: Direction,
         visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        raw_scan(&self.0.open_table(table).map_err(failure)?, &bounds, direction, visit)
+        raw_scan(&self.0.open(table).map_err(failure)?, &bounds, direction, visit)
     }
 }
 
@@ -176,26 +206,6 @@ impl ReadTx {
             })?;
         }
         Ok(bytes)
-    }
-}
-
-/// A transaction that changes the catalog.
-pub(crate) struct WriteTx(pub(super) WriteTransaction);
-
-impl ReadTables for WriteTx {
-    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let table = self.0.open_table(table).map_err(failure)?;
-        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
-    }
-
-    fn raw_range(
-        &self,
-        table: RawTable,
-        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
-        direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
-    ) -> Result<()> {
-        raw_scan(&self.0.open_table(table).map_err(failure)?, &bounds, direction, visit)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::path::TreePath;
 use crate::tree::{Content, Inode, InodeKind};
 
 use super::attributes::{self, Handle, SetError};
-use super::write::ContentSource;
-use super::{Checkout, WriteOptions};
+
+use super::{Checkout, ContentSource, WriteOptions};
 
 /// Writes entries; neighbours share the descriptor of their directory.
 pub(super) struct EntryWriter<'c> {

@@ -21,10 +21,13 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 
-use super::failed;
+use super::source::FilePiece;
 use super::stat::{FileKind, Stat};
+use super::{failed, open_beneath};
+use crate::path::TreePath;
+use crate::tree::Content;
 
-pub(crate) use write::{ContentSource, Item, Written};
+pub(crate) use write::{Item, Written};
 
 /// What a checkout writes besides what it always does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +38,11 @@ pub(crate) struct WriteOptions {
     pub(crate) all_xattrs: bool,
     /// Threads that write files.
     pub(crate) threads: usize,
+}
+
+/// Hands out a file's content in order.
+pub(crate) trait ContentSource: Sync {
+    fn read(&self, content: &Content, take: &mut dyn FnMut(FilePiece<'_>) -> Result<()>) -> Result<()>;
 }
 
 /// A checkout being written.
@@ -98,6 +106,25 @@ impl Checkout {
     pub(crate) fn root_stat(&self) -> Result<Stat> {
         Stat::of(&self.root, b"")
             .map_err(|error| failed(self.destination.clone(), "read its metadata", error))
+    }
+
+    /// The directory that an entry is in.
+    fn parent_of(&self, path: &TreePath) -> Result<OwnedFd> {
+        self.open_directory(&path.parent().unwrap_or_default(), OFlags::PATH)
+    }
+
+    fn open_directory(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
+        open_beneath(&self.root, path, flags | OFlags::DIRECTORY)
+            .map_err(|error| self.failed(path, "open the directory", error))
+    }
+
+    fn failed(&self, path: &TreePath, action: &str, error: Errno) -> Error {
+        failed(self.host_path(path), action, error)
+    }
+
+    /// Where an entry is going to be.
+    fn host_path(&self, path: &TreePath) -> std::path::PathBuf {
+        self.destination.join(std::ffi::OsStr::from_bytes(&path.to_relative()))
     }
 
     /// Puts the finished tree in place; with `sync`, all of it is durable before.

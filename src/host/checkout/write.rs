@@ -1,24 +1,20 @@
 //! Writing the tree into the private directory.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use rustix::fs::{AtFlags, OFlags, linkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, linkat};
 
 use crate::error::{Error, Result, Subject};
-use crate::host::source::{FilePiece, Xattr};
+use crate::host::source::Xattr;
 use crate::host::stat::Stat;
 use crate::host::state::StateRow;
-use crate::host::{failed, open_beneath};
 use crate::path::TreePath;
-use crate::tree::{Content, Inode, InodeKind};
+use crate::tree::{Inode, InodeKind};
 
 use super::entry::EntryWriter;
-use super::{Checkout, WriteOptions};
+use super::{Checkout, ContentSource, WriteOptions};
 
 /// Entries that a thread takes at once: neighbours, so that they share a directory and frames.
 const BATCH_ENTRIES: usize = 64;
@@ -37,11 +33,6 @@ pub(crate) enum Item {
 pub(crate) struct Written {
     /// A row for every path.
     pub(crate) rows: BTreeMap<TreePath, StateRow>,
-}
-
-/// Hands out a file's content in order.
-pub(crate) trait ContentSource: Sync {
-    fn read(&self, content: &Content, take: &mut dyn FnMut(FilePiece<'_>) -> Result<()>) -> Result<()>;
 }
 
 impl Checkout {
@@ -125,24 +116,5 @@ impl Checkout {
         }
         *row = StateRow::new(&stat, std::mem::take(&mut row.unset));
         Ok(())
-    }
-
-    /// The directory that an entry is in.
-    pub(super) fn parent_of(&self, path: &TreePath) -> Result<OwnedFd> {
-        self.open_directory(&path.parent().unwrap_or_default(), OFlags::PATH)
-    }
-
-    pub(super) fn open_directory(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd> {
-        open_beneath(&self.root, path, flags | OFlags::DIRECTORY)
-            .map_err(|error| self.failed(path, "open the directory", error))
-    }
-
-    pub(super) fn failed(&self, path: &TreePath, action: &str, error: Errno) -> Error {
-        failed(self.host_path(path), action, error)
-    }
-
-    /// Where an entry is going to be.
-    fn host_path(&self, path: &TreePath) -> std::path::PathBuf {
-        self.destination.join(std::ffi::OsStr::from_bytes(&path.to_relative()))
     }
 }
