@@ -30,3 +30,7 @@ bench:
 # Runs one fuzz target: `just fuzz tar`
 fuzz name seconds="60":
     cargo fuzz run --sanitizer none {{name}} -- -max_total_time={{seconds}}
+
+# Licences, duplicate versions and sources of the dependencies, with cargo-deny
+deny:
+    cargo deny --all-features --offline check licenses bans sources

@@ -15,19 +15,19 @@
 use fastcdc::v2020::{self, Normalization};
 
 /// The block in which zeros are looked for, and the largest file that is never cut: 64 KiB.
-pub const BLOCK_BYTES: usize = 64 << 10;
+pub(crate) const BLOCK_BYTES: usize = 64 << 10;
 /// No chunk but a segment's last is smaller: 16 KiB.
-pub const CHUNK_BYTES_MIN: usize = 16 << 10;
+pub(crate) const CHUNK_BYTES_MIN: usize = 16 << 10;
 /// What chunks tend to: 64 KiB.
-pub const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
+pub(crate) const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
 /// No chunk is larger: 256 KiB.
-pub const CHUNK_BYTES_MAX: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// A run of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Bytes that make one chunk; never empty.
     Data(&'a [u8]),
     /// This many zero bytes; never none.
@@ -36,12 +36,12 @@ pub enum Piece<'a> {
 
 /// The pieces of a whole file in memory, in order.
 #[must_use]
-pub fn pieces(bytes: &[u8]) -> Pieces<'_> {
+pub(crate) fn pieces(bytes: &[u8]) -> Pieces<'_> {
     Pieces { cutter: Cutter::new(), segment: &[], rest: bytes, whole: bytes.len() <= BLOCK_BYTES }
 }
 
 /// Iterator of [`pieces`].
-pub struct Pieces<'a> {
+pub(crate) struct Pieces<'a> {
     cutter: Cutter,
     /// Data up to the next hole, not cut yet.
     segment: &'a [u8],
@@ -90,7 +90,7 @@ fn is_zero(block: &[u8]) -> bool {
 /// Cuts a stream of any length, in at most about 320 KiB of memory.
 ///
 /// Pieces go to the `emit` that each call takes; its error ends the call and leaves the splitter unusable.
-pub struct Splitter {
+pub(crate) struct Splitter {
     cutter: Cutter,
     /// The current segment's uncut data, then the block that is being filled.
     buffer: Vec<u8>,
@@ -111,18 +111,18 @@ impl Default for Splitter {
 impl Splitter {
     /// A splitter at the start of a file.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { cutter: Cutter::new(), buffer: Vec::new(), settled: 0, hole: 0, before: 0 }
     }
 
     /// Bytes of the file so far; at most `u64::MAX`.
     #[must_use]
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.before.saturating_add(self.open_bytes() as u64)
     }
 
     /// The next bytes of the file.
-    pub fn push<E>(
+    pub(crate) fn push<E>(
         &mut self,
         mut bytes: &[u8],
         mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
@@ -140,7 +140,7 @@ impl Splitter {
     }
 
     /// A run of `len` zero bytes, exactly as if they were pushed, at no cost per byte.
-    pub fn push_hole<E>(
+    pub(crate) fn push_hole<E>(
         &mut self,
         len: u64,
         mut emit: impl FnMut(Piece<'_>) -> Result<(), E>,
@@ -163,7 +163,7 @@ impl Splitter {
     }
 
     /// The end of the file.
-    pub fn finish<E>(mut self, mut emit: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn finish<E>(mut self, mut emit: impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
         if self.before == 0 {
             return if self.buffer.is_empty() { Ok(()) } else { emit(Piece::Data(&self.buffer)) };
         }

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use crate::id::{ImageId, ObjectId, PackId, SegmentId};
 use crate::path::TreePath;
 
+pub use crate::format::DecodeError;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -42,12 +42,16 @@
     )
 )]
 
-pub mod archive;
+#[cfg_attr(
+    not(feature = "testing"),
+    allow(unreachable_pub, unused_imports, reason = "public through `testing`")
+)]
+mod archive;
 mod catalog;
-pub mod chunk;
+mod chunk;
 mod disk;
 pub mod error;
-pub mod format;
+mod format;
 mod host;
 pub mod id;
 mod ingest;
@@ -57,15 +61,11 @@ pub mod object;
 mod pack;
 pub mod path;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod threads;
 mod time;
 pub mod tree;
-
-/// What tests of a store need: a record of what it does to its own files.
-#[cfg(feature = "testing")]
-pub mod testing {
-    pub use crate::disk::recording::{DiskLog, DiskOperation};
-}
 
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName};

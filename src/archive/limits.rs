@@ -2,12 +2,6 @@
 
 /// What an archive may ask for; passing one is [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) with the
 /// limit's name in the message. The defaults let any sane root file system through.
-///
-/// ```
-/// use layerstone::archive::Limits;
-/// let limits = Limits { logical_bytes_max: 10 << 30, ..Limits::default() };
-/// assert_eq!(limits.sparse_pieces_max, 10_000);
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Entries, and paths of the file system that they make, implicit directories included.

@@ -2,20 +2,20 @@
 //!
 //! Which form a content takes follows from its bytes alone, so that the entry which holds it is canonical:
 //! - at most [`INLINE_FILE_BYTES`] ([`INLINE_BLOB_BYTES`] for lists): in the entry itself;
-//! - otherwise it is cut by [`chunk`](crate::chunk); if that gives one chunk, as it does up to 64 KiB, the
-//!   content is that chunk;
+//! - otherwise it is cut by content into chunks of 16 to 256 KiB; if that gives one chunk, as it does up to
+//!   64 KiB, the content is that chunk;
 //! - otherwise a chunk list (see `list`).
 //!
-//! [`ContentWriter`] takes bytes; [`ChunkListBuilder`] takes chunks that were stored elsewhere, in parallel.
-//! [`ContentReader`] gives the bytes back in order or from any offset.
+//! [`ContentWriter`] takes bytes. [`ContentReader`] gives the bytes back in order or from any offset.
 
 mod builder;
 mod list;
 mod reader;
 mod writer;
 
-pub use builder::ChunkListBuilder;
 pub use list::MAX_CONTENT_BYTES;
+#[cfg(feature = "testing")]
+pub(crate) use list::reencode as reencode_list;
 pub use reader::{ContentReader, ContentStream, Piece, Pieces};
 pub use writer::{ContentWriter, write};
 

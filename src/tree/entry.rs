@@ -4,7 +4,7 @@
 //! entry    = 0x00 path-key-bytes                                  hard link: the group's least path
 //!          | kind flags mode uid gid seconds nanos [xattrs] [links] body
 //! kind     = 1 directory | 2 file | 3 symlink | 4 char device | 5 block device | 6 fifo | 7 socket
-//! flags    = bit 0: xattrs follow, bit 1: links follow
+//! flags    = bit 0: xattrs follow, bit 1: links follow; what follows is not empty
 //! xattrs   = content            of the encoded attribute list (see `xattr`)
 //! links    = content            of the encoded member list (see `links`)
 //! body     = file: content | symlink: bytes target | device: major minor | otherwise nothing
@@ -238,8 +238,15 @@ impl Entry {
         if mode > 0o7777 || mtime.nanos >= 1_000_000_000 {
             return Err(DecodeError::BadNumber);
         }
-        let mut attached =
-            |flag| if flags & flag == 0 { Ok(Content::empty()) } else { Content::decode(decoder) };
+        let mut attached = |flag| {
+            if flags & flag == 0 {
+                return Ok(Content::empty());
+            }
+            // None of it is said by its flag, so that there is one way to say it.
+            Content::decode(decoder).and_then(|content| {
+                if content.is_empty() { Err(DecodeError::BadNumber) } else { Ok(content) }
+            })
+        };
         let xattrs = attached(HAS_XATTRS)?;
         let links = attached(HAS_LINKS)?;
         let kind = match kind {

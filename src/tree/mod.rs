@@ -25,6 +25,8 @@ pub use entries::{Children, Entries, children, get, iter, range, subtree, summar
 pub use entry::{Body, Content, Entry, Inode, InodeKind, MAX_TARGET_BYTES, Timestamp};
 pub use node::Root;
 pub use xattr::Xattrs;
+#[cfg(feature = "testing")]
+pub(crate) use {content::reencode_list, node::reencode as reencode_node};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -229,6 +229,15 @@ pub(super) fn encode<T: Item>(level: u8, items: &[(TreePath, T)]) -> Vec<u8> {
     encoder.0
 }
 
+/// The bytes of the node that these bytes are: the same, since a node has one form.
+#[cfg(feature = "testing")]
+pub(crate) fn reencode(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    Ok(match Node::decode(bytes)? {
+        Node::Leaf(items) => encode(0, &items),
+        Node::Branch(level, items) => encode(level, &items),
+    })
+}
+
 /// What a parent says of the node of `level` with these items and bytes, stored as `id`.
 pub(super) fn describe<T: Item>(id: ObjectId, level: u8, items: &[(TreePath, T)]) -> Root {
     let (entries, bytes) = totals(items);

@@ -21,6 +21,7 @@ mod cli;
 mod compare;
 mod concurrency;
 mod edits;
+mod fuzz;
 mod given;
 mod kill;
 mod model;

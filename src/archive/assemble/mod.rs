@@ -35,21 +35,6 @@ mod tests;
 const IMPLICIT_MODE: u16 = 0o755;
 
 /// Builds the file system that an archive describes. `T` is what its user keeps of a file's content.
-///
-/// ```
-/// # fn main() -> layerstone::Result<()> {
-/// use layerstone::archive::{Assembly, Limits, Placed, Reader};
-/// let mut reader = Reader::new(&[0; 1024][..], Limits::default())?;
-/// let mut assembly = Assembly::new(Limits::default());
-/// while let Some(member) = reader.next()? {
-///     let member = member.try_map_file(|size| Ok(format!("{size} bytes, stored elsewhere")))?;
-///     assembly.add(member)?;
-/// }
-/// let paths: Vec<String> = assembly.finish()?.map(|placed| placed.path().to_string()).collect();
-/// assert_eq!(paths, ["/"]);
-/// # Ok(())
-/// # }
-/// ```
 pub struct Assembly<T> {
     limits: Limits,
     paths: BTreeMap<TreePath, InodeIndex>,

@@ -19,23 +19,6 @@ mod entry;
 mod tests;
 
 /// Reads a tar archive from any [`Read`], which needs no buffer of its own.
-///
-/// ```
-/// # fn main() -> layerstone::Result<()> {
-/// use layerstone::archive::{Limits, Piece, Reader};
-/// let archive = [0; 1024]; // two zero blocks: an archive of nothing
-/// let mut reader = Reader::new(&archive[..], Limits::default())?;
-/// let mut buffer = [0; 4096];
-/// while let Some(member) = reader.next()? {
-///     println!("{}", member.path);
-///     while let Piece::Data(len) = reader.next_piece(&mut buffer)? {
-///         println!("{len} bytes");
-///     }
-/// }
-/// assert_eq!(reader.finish()?.bytes, 1024);
-/// # Ok(())
-/// # }
-/// ```
 pub struct Reader<R: Read> {
     input: Input<R>,
     limits: Limits,

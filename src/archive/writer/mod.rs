@@ -28,23 +28,6 @@ const SPARSE_DIRECTORY: &[u8] = b"./GNUSparseFile.0/";
 const PAX_DIRECTORY: &[u8] = b"./PaxHeaders/";
 
 /// Writes members to any [`Write`]. Give it a buffered one: headers are small.
-///
-/// ```
-/// # fn main() -> layerstone::Result<()> {
-/// use layerstone::archive::{Limits, Member, MemberKind, Reader, Writer};
-/// # let (path, mtime) = (layerstone::TreePath::parse(b"etc/hostname").unwrap(), Default::default());
-/// let kind = MemberKind::File(6);
-/// let member = Member { path, mode: 0o644, uid: 0, gid: 0, mtime, xattrs: Vec::new(), kind };
-/// let mut writer = Writer::new(Vec::new());
-/// writer.append(&member, &[0..6])?;
-/// writer.write(b"stone\n")?;
-/// let archive = writer.finish()?;
-///
-/// let mut reader = Reader::new(&archive[..], Limits::default())?;
-/// assert_eq!(reader.next()?, Some(member));
-/// # Ok(())
-/// # }
-/// ```
 #[must_use = "an archive has no end until it is finished"]
 pub struct Writer<W: Write> {
     out: W,
@@ -123,6 +106,8 @@ impl<W: Write> Writer<W> {
 fn check(member: &Member, data: &[Range<u64>]) -> Result<u64> {
     let refuse = |message: &str| Err(Error::invalid(Subject::Path(member.path.clone()), message));
     let size = match &member.kind {
+        MemberKind::Directory => 0,
+        _ if member.path.is_root() => return refuse("is the root and must be a directory"),
         MemberKind::File(size) => *size,
         MemberKind::Symlink(target) if target.is_empty() || target.contains(&0) => {
             return refuse("is a symbolic link whose target is empty or has a zero byte");

@@ -166,6 +166,8 @@ fn what_no_archive_holds_is_refused() {
     assert_eq!(refused(file("a", u64::MAX), &[]), ErrorKind::Invalid);
     assert_eq!(refused(member("a", MemberKind::Symlink(Box::default())), &[]), ErrorKind::Invalid);
     assert_eq!(refused(Member { mode: 0o10000, ..file("a", 0) }, &[]), ErrorKind::Invalid);
+    // Its name would be a directory's, `./`, and with a body behind it nothing that can be read.
+    assert_eq!(refused(file("", 5), &[0..5]), ErrorKind::Invalid);
     let xattrs = (0..20).map(|number| (vec![b'a' + number], vec![0; 60_000])).collect();
     assert_eq!(refused(Member { xattrs, ..file("a", 0) }, &[]), ErrorKind::Unsupported);
 

@@ -13,7 +13,7 @@ use crate::tree::entry::{Body, Content};
 /// [`write`](super::write) makes of the bytes, except that it never holds any inline: a file of at most
 /// [`INLINE_FILE_BYTES`](super::INLINE_FILE_BYTES) is not for it.
 #[derive(Default)]
-pub struct ChunkListBuilder {
+pub(super) struct ChunkListBuilder {
     size: u64,
     /// A hole that the next one is joined to.
     hole: u64,
@@ -31,20 +31,13 @@ struct Level {
 
 impl ChunkListBuilder {
     /// A builder of a content that has no bytes yet.
-    #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::default()
-    }
-
-    /// Bytes so far.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
     }
 
     /// The next `len` bytes are the chunk `id`. Fails with *invalid* on a chunk that is empty or over
     /// [`CHUNK_BYTES_MAX`], and on a content over [`MAX_CONTENT_BYTES`].
-    pub fn push_chunk(&mut self, sink: &mut impl ObjectSink, id: ObjectId, len: usize) -> Result<()> {
+    pub(super) fn push_chunk(&mut self, sink: &mut impl ObjectSink, id: ObjectId, len: usize) -> Result<()> {
         if !(1..=CHUNK_BYTES_MAX).contains(&len) {
             return Err(Error::invalid(
                 Subject::Object(id),
@@ -58,14 +51,14 @@ impl ChunkListBuilder {
 
     /// The next `len` bytes are zero; holes in a row become one. Fails with *invalid* on a content over
     /// [`MAX_CONTENT_BYTES`].
-    pub fn push_hole(&mut self, len: u64) -> Result<()> {
+    pub(super) fn push_hole(&mut self, len: u64) -> Result<()> {
         self.grow(len)?;
         self.hole += len;
         Ok(())
     }
 
     /// The content: nothing, the one chunk, or a list.
-    pub fn finish(mut self, sink: &mut impl ObjectSink) -> Result<Content> {
+    pub(super) fn finish(mut self, sink: &mut impl ObjectSink) -> Result<Content> {
         self.end_hole(sink)?;
         let size = self.size;
         // Each level's rest is a list of the level above; the first level with none above it is the top.

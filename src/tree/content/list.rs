@@ -113,6 +113,12 @@ impl List {
     }
 }
 
+/// The bytes of the list that these bytes are: the same, since a list has one form.
+#[cfg(feature = "testing")]
+pub(crate) fn reencode(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    List::decode(bytes).map(|list| List::encode(list.level, &list.items))
+}
+
 fn decode_item(decoder: &mut Decoder<'_>, level: u8) -> Result<Item, DecodeError> {
     let (tag, len) = (decoder.u8()?, decoder.varint()?);
     let item = match tag {

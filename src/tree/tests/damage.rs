@@ -1,8 +1,9 @@
 //! Nodes that are not what they should be.
 
 use super::super::node::{self, Node};
-use super::given::{entry, path, wide};
+use super::given::{entry, inode, path, wide};
 use super::*;
+use crate::format::DecodeError;
 use crate::object::{ObjectKind, ObjectSink};
 use crate::path::TreePath;
 
@@ -58,6 +59,21 @@ proptest! {
         if let Err(error) = read_all(&objects, &root) {
             prop_assert!(error.is_corrupt(), "{}", error);
         }
+    }
+}
+
+#[test]
+fn an_attached_list_without_bytes_is_not_written_and_not_read() {
+    let bare = inode(InodeKind::Fifo);
+    let mut encoder = crate::format::Encoder::default();
+    Entry::Inode(bare).encode(&mut encoder);
+    let decode = |bytes: &[u8]| Entry::decode(&mut crate::format::Decoder(bytes));
+    assert!(decode(&encoder.0).is_ok());
+    for flag in [1, 2] {
+        let mut bytes = encoder.0.clone();
+        bytes[1] = flag;
+        bytes.extend([0, 0]);
+        assert_eq!(decode(&bytes), Err(DecodeError::BadNumber));
     }
 }
 

@@ -1,0 +1,30 @@
+//! What each fuzz target does with its bytes. The tests include this file too, and replay the corpora through it: see
+//! `tests/suite/fuzz.rs`.
+//!
+//! A target's `check` panics where the bytes show a fault, and says whether they were taken: a corpus of which nothing is
+//! taken tests only the first lines of a decoder.
+
+pub mod frame;
+pub mod node;
+mod objects;
+pub mod pax;
+pub mod record;
+pub mod reference;
+pub mod segment;
+pub mod state;
+pub mod tar;
+
+/// What a target does with its bytes.
+type Check = fn(&[u8]) -> bool;
+
+/// Every target, by the name of its file and its corpus.
+pub const TARGETS: [(&str, Check); 8] = [
+    ("frame", frame::check),
+    ("node", node::check),
+    ("pax", pax::check),
+    ("record", record::check),
+    ("reference", reference::check),
+    ("segment", segment::check),
+    ("state", state::check),
+    ("tar", tar::check),
+];

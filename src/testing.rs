@@ -1,0 +1,126 @@
+//! What tests and fuzzing need beyond the public API: a record of what a store does to its own files, and the decoders of
+//! its bytes.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::record as catalog;
+use crate::disk::{Disk as _, MemoryDisk, OpenMode};
+use crate::error::{Error, Result, Subject};
+use crate::format::{DecodeError, record};
+use crate::host::state::State;
+use crate::id::{ObjectId, PackId, SegmentId};
+use crate::object::ObjectKind;
+use crate::pack::frame::{self, FrameBuilder};
+use crate::pack::segment::Segment;
+use crate::pack::segment_file;
+use crate::path::TreePath;
+use crate::tree::{self, Timestamp};
+
+pub use crate::archive::{
+    Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, Writer,
+};
+pub use crate::disk::recording::{DiskLog, DiskOperation};
+
+/// The pack that frames are [decoded](decode_frame) of.
+pub const FRAME_PACK: u32 = 1;
+/// Where in it they are: behind its head.
+pub const FRAME_OFFSET: u64 = frame::PACK_HEAD_BYTES as u64;
+
+/// An object in a frame: the id and kind that the frame's table says, and its bytes.
+pub type FrameObject = (ObjectId, ObjectKind, Vec<u8>);
+
+/// The objects of the frame with these bytes, at [`FRAME_OFFSET`] of [`FRAME_PACK`].
+pub fn decode_frame(bytes: &[u8]) -> Result<Vec<FrameObject>> {
+    let decoded = frame::decode(PackId::new(FRAME_PACK), FRAME_OFFSET, bytes)?;
+    let mut rest = decoded.raw.as_slice();
+    let mut objects = Vec::new();
+    for slot in decoded.slots {
+        let short = || Error::corrupt(Subject::Object(slot.id), "is beyond the end of its frame");
+        let (object, after) = rest.split_at_checked(slot.bytes as usize).ok_or_else(short)?;
+        objects.push((slot.id, slot.kind, object.to_vec()));
+        rest = after;
+    }
+    Ok(objects)
+}
+
+/// A frame of these objects, to be decoded at the same place.
+pub fn encode_frame(objects: &[FrameObject]) -> Result<Vec<u8>> {
+    let mut builder = FrameBuilder::default();
+    for (id, kind, bytes) in objects {
+        builder.push(*id, *kind, bytes)?;
+    }
+    let set_up = |error| Error::io(Subject::Pack(PackId::new(FRAME_PACK)), "compress", error);
+    let mut compressor = zstd::bulk::Compressor::new(1).map_err(set_up)?;
+    builder.seal(&mut compressor)?.encode(PackId::new(FRAME_PACK), FRAME_OFFSET)
+}
+
+/// The number of the segment that [`find_in_segment`] looks into.
+pub const SEGMENT: u32 = 1;
+
+/// Where a segment says that an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentRow {
+    /// The pack.
+    pub pack: u64,
+    /// Where the frame begins in it.
+    pub offset: u64,
+    /// Bytes of the whole frame.
+    pub frame_bytes: u64,
+    /// Which of the frame's objects.
+    pub slot: u64,
+}
+
+/// What the segment with these bytes says of an object.
+pub fn find_in_segment(bytes: &[u8], id: &ObjectId) -> Result<Option<SegmentRow>> {
+    let (disk, segment) = (MemoryDisk::default(), SegmentId::new(SEGMENT));
+    let file = disk.open(&segment_file(segment), OpenMode::CreateNew);
+    file.and_then(|file| file.write_at(bytes, 0))
+        .map_err(|error| Error::io(Subject::Segment(segment), "write it", error))?;
+    let found = Segment::open(&disk, segment)?.find(id);
+    Ok(found.map(|place| SegmentRow {
+        pack: place.pack.get().into(),
+        offset: place.offset,
+        frame_bytes: place.frame_bytes.into(),
+        slot: place.slot.into(),
+    }))
+}
+
+/// The rows of a checkout's state, each as text.
+pub type StateRows = Vec<(TreePath, String)>;
+
+/// The rows of the state with these bytes, and the state written anew.
+pub fn rewrite_state(bytes: &[u8]) -> Result<(StateRows, Vec<u8>), DecodeError> {
+    let state = State::load(bytes)?;
+    let rows = state.iter().map(|(path, row)| (path.clone(), format!("{row:?}"))).collect();
+    // Late enough that no row becomes less trusted by it.
+    let observed = Timestamp { seconds: i64::MAX, nanos: 0 };
+    Ok((rows, state.rewritten(observed, &BTreeMap::new(), &[])))
+}
+
+/// The tree node with these bytes, encoded again.
+pub fn reencode_node(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    tree::reencode_node(bytes)
+}
+
+/// The chunk list with these bytes, encoded again.
+pub fn reencode_chunk_list(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    tree::reencode_list(bytes)
+}
+
+/// The catalog record with these bytes, encoded again; `kind` is its place in the catalog's list of them.
+pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    fn again<T: bincode::Encode + bincode::Decode<()>>(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+        record::encode_object(&record::decode_object::<T>(bytes)?)
+    }
+    match kind {
+        0 => again::<catalog::ProjectRecord>(bytes),
+        1 => again::<catalog::ImageRecord>(bytes),
+        2 => again::<catalog::TagRecord>(bytes),
+        3 => again::<catalog::PackRecord>(bytes),
+        4 => again::<catalog::FrameRecord>(bytes),
+        5 => again::<catalog::SegmentRecord>(bytes),
+        6 => again::<catalog::LeaseRecord>(bytes),
+        7 => again::<catalog::CheckoutRecord>(bytes),
+        _ => Err(DecodeError::UnknownTag),
+    }
+}
