@@ -1,4 +1,4 @@
-//! Access control lists in the text form that `tar --acls` writes, as the extended attributes that they are.
+//! Access control lists: the text form that `tar --acls` reads and writes, and the extended attributes that they are.
 //!
 //! ```text
 //! text  = entry (LF | "," entry)*          spaces around an entry and what follows "#" do not count
@@ -10,6 +10,10 @@ use super::Refusal;
 
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
+
+/// The PAX records of their texts.
+pub(super) const ACCESS_TEXT: &[u8] = b"SCHILY.acl.access";
+pub(super) const DEFAULT_TEXT: &[u8] = b"SCHILY.acl.default";
 
 const VERSION: u32 = 2;
 /// The id of entries that are about no user or group by number.
@@ -52,6 +56,38 @@ pub(super) fn attribute(name: &[u8], text: &[u8]) -> Result<Option<Vec<u8>>, Ref
         value.extend_from_slice(&id.to_le_bytes());
     }
     Ok(Some(value))
+}
+
+/// The record that stands for the attribute `name`, and its text with every user and group as a number; none for what
+/// is no list, or would not come back the same.
+pub(super) fn record(name: &[u8], value: &[u8]) -> Option<(&'static [u8], String)> {
+    let key = match name {
+        ACCESS => ACCESS_TEXT,
+        DEFAULT => DEFAULT_TEXT,
+        _ => return None,
+    };
+    let (_, entries) = value.split_first_chunk::<4>()?;
+    let text: String = entries.as_chunks().0.iter().copied().map(line).collect::<Option<_>>()?;
+    let comes_back = attribute(name, text.as_bytes()).is_ok_and(|back| back.as_deref() == Some(value));
+    comes_back.then_some((key, text))
+}
+
+/// The line of one entry of an attribute's value.
+fn line(entry: [u8; 8]) -> Option<String> {
+    let [tag_low, tag_high, low, high, id @ ..] = entry;
+    let who = u32::from_le_bytes(id).to_string();
+    let (kind, who) = match u16::from_le_bytes([tag_low, tag_high]) {
+        USER_OBJ => ("user", ""),
+        USER => ("user", who.as_str()),
+        GROUP_OBJ => ("group", ""),
+        GROUP => ("group", who.as_str()),
+        MASK => ("mask", ""),
+        OTHER => ("other", ""),
+        _ => return None,
+    };
+    let bits = u16::from_le_bytes([low, high]);
+    let letter = |bit, letter| if bits & bit == 0 { '-' } else { letter };
+    Some(format!("{kind}:{who}:{}{}{}\n", letter(4, 'r'), letter(2, 'w'), letter(1, 'x')))
 }
 
 /// What the kernel would refuse: entries that are missing or there twice.
@@ -139,6 +175,22 @@ mod tests {
         let default =
             "0200000001000700ffffffff020006000700000004000500ffffffff10000700ffffffff20000500ffffffff";
         assert_eq!(hex(DEFAULT, text).unwrap(), default);
+    }
+
+    #[test]
+    fn a_list_comes_back_from_its_text() {
+        let all = "user::rw-\nuser:12:rwx\nuser:1234:r--\ngroup::r--\ngroup:99:--x\nmask::rwx\nother::r--\n";
+        let value = attribute(ACCESS, all.as_bytes()).ok().flatten().unwrap();
+        assert_eq!(record(ACCESS, &value), Some((ACCESS_TEXT, all.to_owned())));
+        assert_eq!(record(DEFAULT, &value), Some((DEFAULT_TEXT, all.to_owned())));
+        assert_eq!(record(b"user.a", &value), None);
+        let [mut newer, mut doubled, mut unknown] = [value.clone(), value.clone(), value.clone()];
+        newer[0] = 3;
+        doubled.extend_from_within(4..12);
+        unknown[4] = 3;
+        for bad in [&newer, &doubled, &unknown, &value[..value.len() - 1], &value[..4], b""] {
+            assert_eq!(record(ACCESS, bad), None);
+        }
     }
 
     #[test]

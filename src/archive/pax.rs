@@ -71,8 +71,8 @@ impl Records {
             b"SCHILY.devmajor" => self.device_major = parsed(key, value, small)?,
             b"SCHILY.devminor" => self.device_minor = parsed(key, value, small)?,
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value)?,
-            b"SCHILY.acl.access" => self.apply_acl(acl::ACCESS, value, limits)?,
-            b"SCHILY.acl.default" => self.apply_acl(acl::DEFAULT, value, limits)?,
+            acl::ACCESS_TEXT => self.apply_acl(acl::ACCESS, value, limits)?,
+            acl::DEFAULT_TEXT => self.apply_acl(acl::DEFAULT, value, limits)?,
             _ => {
                 if let Some(field) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.apply(field, value, limits)?;

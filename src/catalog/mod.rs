@@ -11,7 +11,7 @@ pub(crate) mod record;
 pub(crate) mod table;
 mod transaction;
 
-use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +25,7 @@ pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx};
 
 /// The catalog's file.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
-const NEW_CATALOG_FILE: &str = "catalog.redb.new";
+pub(crate) const NEW_CATALOG_FILE: &str = "catalog.redb.new";
 /// redb's page cache. What a call touches is small; the operating system caches the rest.
 const CACHE_BYTES: usize = 32 << 20;
 
@@ -63,12 +63,18 @@ impl std::fmt::Debug for Catalog {
 }
 
 impl Catalog {
-    /// Opens the catalog, making it first where there is none.
+    /// Opens the catalog of a store that was made. One that is missing was lost, and a new one would not know what
+    /// the packs hold.
     pub(crate) fn open(disk: &dyn Disk, poison: Poison) -> Result<Self> {
-        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
-        if !disk.exists(CATALOG_FILE).map_err(io("look for it"))? {
-            Self::create(disk)?;
-        }
+        let io = |action| {
+            move |error: std::io::Error| match error.kind() {
+                NotFound => {
+                    let message = format!("its file {CATALOG_FILE} is missing; restore it from a copy");
+                    Error::corrupt(Subject::Catalog, message)
+                }
+                _ => Error::io(Subject::Catalog, action, error),
+            }
+        };
         let (file, is_writable) = match disk.open(CATALOG_FILE, OpenMode::Write) {
             Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
                 (disk.open(CATALOG_FILE, OpenMode::Read), false)
@@ -92,10 +98,15 @@ impl Catalog {
         Ok(Self { database, file, poison, is_writable })
     }
 
+    /// Makes the catalog of a new store, unless a creation that was killed got as far.
+    ///
     /// redb's own creation can't survive a power cut, so it happens under another name: the catalog appears by a
     /// rename, complete and durable.
-    fn create(disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn create(disk: &dyn Disk) -> Result<()> {
         let io = |action| move |error| Error::io(Subject::Catalog, action, error);
+        if disk.exists(CATALOG_FILE).map_err(io("look for it"))? {
+            return Ok(());
+        }
         disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
         let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
         let new = Self::over(Arc::clone(&file), Poison::default(), true)?;

@@ -5,6 +5,7 @@ use crate::disk::MemoryDisk;
 use crate::id::{ImageId, ProjectId};
 
 fn open(disk: &MemoryDisk) -> Catalog {
+    Catalog::create(disk).unwrap();
     Catalog::open(disk, Poison::default()).unwrap()
 }
 

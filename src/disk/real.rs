@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode, map, retry_interrupted};
-
-const LOCK_FILE: &str = "lock";
+use super::{
+    Disk, DiskFile, LOCK_FILE, LockAttempt, LockGuard, MappedBytes, OpenMode, map, retry_interrupted,
+};
 
 /// A store's directory on the host's file system.
 #[derive(Debug)]
@@ -103,10 +103,9 @@ impl Disk for RealDisk {
             }
             Err(error) => return Err(error),
         }
-        if is_writable {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())?;
+        // Only for whoever waits to read: on a full disk the lock holds all the same.
+        if is_writable && file.set_len(0).and_then(|()| file.rewind()).is_ok() {
+            let _ = writeln!(file, "{}", std::process::id());
         }
         Ok(LockAttempt::Held(Box::new(FileLock { file })))
     }

@@ -141,8 +141,10 @@ impl ObjectReader {
         Self { index, packs }
     }
 
-    pub(crate) fn index(&self) -> &Arc<ObjectIndex> {
-        &self.index
+    /// Whether the object exists. Fails with *corrupt* if it should and the pack that has it is gone: nothing may be
+    /// built upon it then.
+    pub(crate) fn has(&self, id: &ObjectId) -> Result<bool> {
+        self.index.find(id).map_or(Ok(false), |place| self.packs.file(place.pack).map(|_| true))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::object::{ObjectKind, ObjectSink};
 
 use super::Locator;
 use super::frame::{Frame, FrameBuilder};
-use super::index::ObjectIndex;
+use super::reader::ObjectReader;
 
 /// Raw bytes at which a frame is closed, by what it holds. Nodes: a cold path look-up decodes several, so they
 /// are small. Small files: a cold read decodes one. Pieces of large files: read in a row anyway.
@@ -109,7 +109,8 @@ pub(crate) type HeldBack = Arc<Mutex<Vec<(Arc<dyn DiskFile>, u64, Vec<u8>)>>>;
 /// New objects of one import or commit.
 pub(crate) struct Session<H: PackHost> {
     host: H,
-    index: Arc<ObjectIndex>,
+    /// What existed when the session began.
+    existing: ObjectReader,
     claimed: Vec<Mutex<HashSet<ObjectId>>>,
     current: Mutex<Option<WrittenPack>>,
     options: SessionOptions,
@@ -120,10 +121,10 @@ pub(crate) struct Session<H: PackHost> {
 }
 
 impl<H: PackHost> Session<H> {
-    pub(crate) fn new(host: H, index: Arc<ObjectIndex>, options: SessionOptions) -> Self {
+    pub(crate) fn new(host: H, existing: ObjectReader, options: SessionOptions) -> Self {
         Self {
             host,
-            index,
+            existing,
             claimed: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
             current: Mutex::new(None),
             options,
@@ -142,12 +143,12 @@ impl<H: PackHost> Session<H> {
     }
 
     /// Whether this caller is the one to write the object.
-    fn claim(&self, id: &ObjectId) -> bool {
-        if self.index.find(id).is_some() {
-            return false;
+    fn claim(&self, id: &ObjectId) -> Result<bool> {
+        if self.existing.has(id)? {
+            return Ok(false);
         }
         let shard = self.claimed.get(usize::from(id.as_bytes()[0]) % CLAIM_SHARDS);
-        shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id))
+        Ok(shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)))
     }
 
     fn append(&self, frame: &Frame) -> Result<()> {
@@ -250,7 +251,7 @@ impl<H: PackHost> ObjectWriter<'_, H> {
 impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
     fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
         let id = kind.id_of(bytes);
-        if !self.session.claim(&id) {
+        if !self.session.claim(&id)? {
             return Ok(id);
         }
         self.session.new_raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);

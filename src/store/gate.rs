@@ -171,8 +171,12 @@ impl Gate {
     }
 
     fn keep_only(&self, folder: &str, known: &HashSet<String>) -> Result<()> {
-        let io = |error| {
-            Error::io(Subject::Store(self.location.clone()), "clean up after a killed process", error)
+        let subject = || Subject::Store(self.location.clone());
+        let io = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::corrupt(subject(), format!("its folder '{folder}' is missing"))
+            }
+            _ => Error::io(subject(), "clean up after a killed process", error),
         };
         for name in self.disk.list(folder).map_err(io)? {
             let name = format!("{folder}/{name}");

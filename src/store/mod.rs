@@ -23,14 +23,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::table::{Frames, Segments, Sequence};
-use crate::catalog::{Catalog, Poison, ReadTables, ReadTx};
-use crate::disk::{Disk, MemoryDisk, OpenMode, RealDisk};
+use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTables, ReadTx};
+use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::session::WrittenFrame;
 use crate::pack::{PACKS, SEGMENTS};
+use crate::path::escape_bytes;
 
 pub use checkout::{CheckoutOptions, CheckoutReport};
 pub use commit::CommitOptions;
@@ -47,6 +48,19 @@ pub use tags::{Expected, RemoveReport};
 /// The folder of the checkouts' state files.
 pub(crate) const CHECKOUTS: &str = "checkouts";
 const FORMAT_FILE: &str = "format";
+const NEW_FORMAT_FILE: &str = "format.new";
+/// What the creation of a store makes, besides what a file system of its own begins with.
+const CREATED: [&str; 9] = [
+    LOCK_FILE,
+    PACKS,
+    SEGMENTS,
+    CHECKOUTS,
+    NEW_CATALOG_FILE,
+    CATALOG_FILE,
+    NEW_FORMAT_FILE,
+    FORMAT_FILE,
+    "lost+found",
+];
 
 /// A store of images. Cheap to clone; all clones are the same store.
 ///
@@ -158,27 +172,50 @@ impl StoreOptions {
 }
 
 impl Inner {
-    /// Makes the store's folders on first use and checks its format on every other.
+    /// Makes the store on first use and checks its format on every other. The file `format` comes last: a store that
+    /// has it was whole once.
     fn prepare(&self) -> Result<()> {
         let io = |error| unusable(&self.location, error);
         if !self.disk.exists(FORMAT_FILE).map_err(io)? {
-            for folder in [PACKS, SEGMENTS, CHECKOUTS] {
-                self.disk.create_dir(folder).map_err(io)?;
-            }
+            self.check_is_new()?;
             // Under the lock, so that two first uses at once do not meet half of each other's.
             let _lock = self.gate.lock()?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {
-                let temporary = format!("{FORMAT_FILE}.new");
-                self.disk.remove(&temporary).map_err(io)?;
-                let file = self.disk.open(&temporary, OpenMode::CreateNew).map_err(io)?;
+                for folder in [PACKS, SEGMENTS, CHECKOUTS] {
+                    self.disk.create_dir(folder).map_err(io)?;
+                }
+                Catalog::create(&*self.disk)?;
+                self.disk.remove(NEW_FORMAT_FILE).map_err(io)?;
+                let file = self.disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew).map_err(io)?;
                 file.write_at(format!("layerstone store format {FORMAT_VERSION}\n").as_bytes(), 0)
                     .map_err(io)?;
                 file.sync().map_err(io)?;
-                self.disk.rename(&temporary, FORMAT_FILE).map_err(io)?;
+                self.disk.rename(NEW_FORMAT_FILE, FORMAT_FILE).map_err(io)?;
                 self.disk.sync_dir("").map_err(io)?;
             }
         }
         self.check_format()
+    }
+
+    /// A directory becomes a store only if it has nothing but what an unfinished creation leaves: a mistyped name
+    /// must not litter somebody's files, and what lost its `format` must not be taken for new.
+    fn check_is_new(&self) -> Result<()> {
+        let io = |error| unusable(&self.location, error);
+        let subject = || Subject::Store(self.location.clone());
+        let names = self.disk.list("").map_err(io)?;
+        if let Some(foreign) = names.iter().find(|name| !CREATED.contains(&name.as_str())) {
+            let foreign = escape_bytes(foreign.as_bytes());
+            let message =
+                format!("is no store, and not empty: it has '{foreign}'; name a store or a new directory");
+            return Err(Error::invalid(subject(), message));
+        }
+        let has_packs =
+            names.iter().any(|name| name == PACKS) && !self.disk.list(PACKS).map_err(io)?.is_empty();
+        // Another process may just have finished.
+        if has_packs && !self.disk.exists(FORMAT_FILE).map_err(io)? {
+            return Err(Error::corrupt(subject(), "its file 'format' is missing, but it has packs"));
+        }
+        Ok(())
     }
 
     fn check_format(&self) -> Result<()> {
@@ -206,6 +243,16 @@ impl Inner {
     fn own_directory(&self) -> Option<(u64, u64)> {
         let source = crate::host::source::SourceTree::open(&self.location).ok()?;
         source.root_stat().ok().map(|stat| (stat.device, stat.inode))
+    }
+
+    /// Refuses a destination in the store's own directory.
+    fn check_is_outside(&self, destination: &Path) -> Result<()> {
+        let folder = destination.parent().and_then(|folder| folder.canonicalize().ok());
+        if folder.is_some_and(|folder| folder.starts_with(&self.location)) {
+            let message = "lies in the store; name a directory outside";
+            return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
+        }
+        Ok(())
     }
 
     /// The catalog, for one call: the lock is held for as long as this is.

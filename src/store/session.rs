@@ -67,7 +67,7 @@ impl Inner {
             #[cfg(feature = "testing")]
             publish_first: self.options.publish_first,
         };
-        Ok((Session::new(host, Arc::clone(reader.index()), options), reader))
+        Ok((Session::new(host, reader.clone(), options), reader))
     }
 
     fn new_lease(&self, catalog: &Catalog) -> Result<IdleSession> {
@@ -84,7 +84,11 @@ impl Inner {
     fn open_pack_file(&self, id: PackId, record: &PackRecord) -> Result<OpenPack> {
         let io = |action| move |error| Error::io(Subject::Pack(id), action, error);
         if record.committed_bytes > 0 {
-            let file = self.disk.open(&pack_file(id), OpenMode::Write).map_err(io("open it"))?;
+            let file =
+                self.disk.open(&pack_file(id), OpenMode::Write).map_err(|error| match error.kind() {
+                    std::io::ErrorKind::NotFound => Error::corrupt(Subject::Pack(id), "its file is missing"),
+                    _ => io("open it")(error),
+                })?;
             let found = file.len().map_err(io("measure it"))?;
             if found < record.committed_bytes {
                 let message = format!("it has {found} of {} committed bytes", record.committed_bytes);

@@ -127,10 +127,22 @@ fn a_debian_system_in_and_out() {
     let exported = at("exported.tar");
     let sockets = image(from_directory.image).export(std::fs::File::create(&exported).unwrap()).unwrap();
     assert_eq!(sockets, []);
-    let unpacked = at("unpacked");
-    std::fs::create_dir(&unpacked).unwrap();
-    run!("tar", "--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf", exported, "-C", unpacked);
-    assert_equal(&source, &unpacked);
+    for with_acls in ["--no-acls", "--acls"] {
+        let unpacked = at(with_acls);
+        std::fs::create_dir(&unpacked).unwrap();
+        run!(
+            "tar",
+            "--xattrs",
+            "--xattrs-include=*",
+            with_acls,
+            "--numeric-owner",
+            "-xpf",
+            exported,
+            "-C",
+            unpacked
+        );
+        assert_equal(&source, &unpacked);
+    }
 }
 
 #[test]

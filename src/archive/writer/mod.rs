@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use self::body::Body;
 use super::limits::{HEADER_BYTES_MAX, SPARSE_PIECES_MAX};
-use super::{BLOCK, BLOCK_BYTES, Member, MemberKind, number, pax, sparse};
+use super::{BLOCK, BLOCK_BYTES, Member, MemberKind, acl, number, pax, sparse};
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 use crate::tree::entry::Timestamp;
@@ -195,6 +195,10 @@ fn encode(member: &Member, stored: u64, sparse: Option<u64>) -> (tar::Header, Ve
     header.set_size(Some(stored).filter(|size| *size <= LARGE_MAX).unwrap_or(0));
     header.set_mtime(whole_seconds(member.mtime, &mut records));
     for (name, value) in &member.xattrs {
+        // `tar --acls` looks at the text alone, `tar --xattrs` at the attribute.
+        if let Some((key, text)) = acl::record(name, value) {
+            pax::push_record(&mut records, key, text.as_bytes());
+        }
         pax::push_record(&mut records, &pax::xattr_key(name), value);
     }
     header.set_cksum();

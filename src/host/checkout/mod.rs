@@ -175,6 +175,12 @@ fn check_is_free(parent: &OwnedFd, name: &OsStr, destination: &Path) -> Result<(
         let message = "is a mount point, which can't be replaced; check out to a new directory in it";
         return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
     }
+    if Stat::of(CWD, b".").is_ok_and(|current| (current.device, current.inode) == (found.device, found.inode))
+    {
+        let message =
+            "is the current directory, which would be replaced; go elsewhere or name a new directory";
+        return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
+    }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty()).map_err(io)?;
     for entry in Dir::read_from(&directory).map_err(io)? {

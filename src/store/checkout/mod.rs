@@ -66,6 +66,7 @@ impl Image {
     pub fn check_out(&self, directory: impl AsRef<Path>, options: CheckoutOptions) -> Result<CheckoutReport> {
         let directory = std::path::absolute(directory.as_ref())
             .map_err(|error| Error::io(Subject::Host(directory.as_ref().to_owned()), "find it", error))?;
+        self.project.store.check_is_outside(&directory)?;
         let checkout = Checkout::begin(&directory)?;
         let root = self.root()?;
         let items = tree::iter(&self.reader, &root)?
