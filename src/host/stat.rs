@@ -48,10 +48,15 @@ impl Stat {
         statx(at, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|found| Self::from(&found))
     }
 
+    /// Whether the file may have holes.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.allocated_bytes < self.size
+    }
+
     /// Whether the file is as it was, as far as the file system tells.
     pub(crate) fn is_unchanged(&self, now: &Self) -> bool {
-        (self.kind, self.inode, self.size, self.mtime, self.ctime)
-            == (now.kind, now.inode, now.size, now.mtime, now.ctime)
+        (self.kind, self.device, self.inode, self.size, self.mtime, self.ctime)
+            == (now.kind, now.device, now.inode, now.size, now.mtime, now.ctime)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::path::TreePath;
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind};
 
-use super::directory::store_xattrs;
+use super::capture::store_xattrs;
 
 /// Files up to this size are held whole and handed to another thread.
 const WHOLE_BYTES: u64 = 1 << 20;

@@ -5,7 +5,15 @@
 //! the input.
 
 mod archive;
-mod directory;
+mod capture;
+mod listed;
+mod queue;
+mod scan;
 
 pub(crate) use archive::{ArchiveTree, read_archive};
-pub(crate) use directory::{Captured, capture};
+pub(crate) use capture::{Captured, Everything, Wanted};
+pub(crate) use listed::capture_listed;
+pub(crate) use scan::{Scan, Scanned};
+
+#[cfg(test)]
+mod tests;

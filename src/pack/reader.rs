@@ -141,6 +141,11 @@ impl ObjectReader {
         Self { index, packs }
     }
 
+    /// The object at a place that the index does not have yet.
+    pub(super) fn get_at(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
+        self.packs.read(id, place)
+    }
+
     /// Whether the object exists. Fails with *corrupt* if it should and the pack that has it is gone: nothing may be
     /// built upon it then.
     pub(crate) fn has(&self, id: &ObjectId) -> Result<bool> {

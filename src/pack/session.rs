@@ -6,14 +6,14 @@
 //! Nothing that is written here exists before the store publishes it: [`Session::finish`] syncs what was written and
 //! says what to publish.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
-use crate::object::{ObjectKind, ObjectSink};
+use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
 use super::Locator;
 use super::frame::{Frame, FrameBuilder};
@@ -139,7 +139,13 @@ impl<H: PackHost> Session<H> {
     pub(crate) fn writer(&self) -> Result<ObjectWriter<'_, H>> {
         let compressor = zstd::bulk::Compressor::new(self.options.level)
             .map_err(|error| Error::io(Subject::Argument("level"), "set up compression", error))?;
-        Ok(ObjectWriter { session: self, frames: Default::default(), compressor })
+        Ok(ObjectWriter { session: self, frames: Default::default(), compressor, places: None })
+    }
+
+    /// A writer whose objects can be [read back](ObjectWriter::read_back) before they are published: for a tree that is
+    /// built and then edited.
+    pub(crate) fn tree_writer(&self) -> Result<ObjectWriter<'_, H>> {
+        Ok(ObjectWriter { places: Some(HashMap::new()), ..self.writer()? })
     }
 
     /// Whether this caller is the one to write the object.
@@ -151,7 +157,8 @@ impl<H: PackHost> Session<H> {
         Ok(shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)))
     }
 
-    fn append(&self, frame: &Frame) -> Result<()> {
+    /// Appends a frame, and gives the place of its first object.
+    fn append(&self, frame: &Frame) -> Result<Locator> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match &mut *current {
             Some(written) => written,
@@ -172,7 +179,7 @@ impl<H: PackHost> Session<H> {
             sync(&self.host, &full)?;
             self.host.seal_pack(full)?;
         }
-        Ok(())
+        Ok(Locator { pack, offset, frame_bytes, slot: 0 })
     }
 
     #[cfg(not(feature = "testing"))]
@@ -234,17 +241,46 @@ pub(crate) struct ObjectWriter<'s, H: PackHost> {
     session: &'s Session<H>,
     frames: [FrameBuilder; 3],
     compressor: zstd::bulk::Compressor<'static>,
+    /// Where what was appended is, if it is to be read back.
+    places: Option<HashMap<ObjectId, Locator>>,
 }
 
 impl<H: PackHost> ObjectWriter<'_, H> {
     /// Appends every frame that was begun.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        for frame in &mut self.frames {
-            if !frame.is_empty() {
-                self.session.append(&frame.seal(&mut self.compressor)?)?;
-            }
+        (0..self.frames.len()).try_for_each(|class| self.append(class))
+    }
+
+    fn append(&mut self, class: usize) -> Result<()> {
+        let Some(frame) = self.frames.get_mut(class).filter(|frame| !frame.is_empty()) else { return Ok(()) };
+        let frame = frame.seal(&mut self.compressor)?;
+        let first = self.session.append(&frame)?;
+        if let Some(places) = &mut self.places {
+            let ids = frame.slots.iter().map(|slot| slot.id);
+            places.extend(ids.zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
         }
         Ok(())
+    }
+
+    /// Reads what this writer appended, and what existed when the session began.
+    pub(crate) fn read_back(&mut self) -> ReadBack {
+        let places = self.places.replace(HashMap::new()).unwrap_or_default();
+        ReadBack { places, existing: self.session.existing.clone() }
+    }
+}
+
+/// Objects of a session that is not published yet.
+pub(crate) struct ReadBack {
+    places: HashMap<ObjectId, Locator>,
+    existing: ObjectReader,
+}
+
+impl ObjectSource for ReadBack {
+    fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
+        match self.places.get(id) {
+            Some(place) => self.existing.get_at(id, *place),
+            None => self.existing.get(id),
+        }
     }
 }
 
@@ -265,7 +301,7 @@ impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
         };
         frame.push(id, kind, bytes)?;
         if frame.is_full(*target) {
-            self.session.append(&frame.seal(&mut self.compressor)?)?;
+            self.append(class)?;
         }
         Ok(id)
     }

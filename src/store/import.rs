@@ -1,6 +1,5 @@
 //! Imports.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -10,17 +9,16 @@ use crate::catalog::table::{Identities, Images};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::format::record;
-use crate::host::source::{Found, SourceTree};
-use crate::host::stat::FileKind;
+use crate::host::source::SourceTree;
 use crate::id::{CheckoutId, ImageId, ObjectId};
-use crate::ingest;
+use crate::ingest::{Everything, Scan, Scanned, capture_listed};
 use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
-use crate::path::TreePath;
 use crate::tree::{self, Entry, Root};
 
 use super::checkout::StateUpdate;
+use super::links;
 use super::project::Project;
 use super::session::{WriteSession, created, identity_of, remember_image_id};
 use super::tags::set_tag;
@@ -87,47 +85,57 @@ impl Project {
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
         self.store.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
-        let found = source.walk(self.store.own_directory())?.collect::<Result<Vec<_>>>()?;
-        let (session, reader) = self.store.begin_session()?;
-        let made = self.store_tree(&source, &found, &session).map(|root| {
-            let bytes = root.bytes();
-            Draft {
-                root,
-                layer: LayerDraft {
-                    created_by: "import directory",
-                    added: root.entries(),
-                    changed_bytes: bytes,
-                    ..LayerDraft::default()
-                },
-                origin: OriginRecord::Directory,
-                parent: None,
-                tags: options.tags.clone(),
-                comment: options.comment.clone(),
-                examined: found.len() as u64,
-                state: None,
-            }
+        let (session, _) = self.store.begin_session()?;
+        let made = self.store_tree(&source, &session).map(|root| Draft {
+            layer: LayerDraft {
+                created_by: "import directory",
+                added: root.entries(),
+                changed_bytes: root.bytes(),
+                ..LayerDraft::default()
+            },
+            origin: OriginRecord::Directory,
+            parent: None,
+            tags: options.tags.clone(),
+            comment: options.comment.clone(),
+            examined: root.entries(),
+            state: None,
+            root,
         });
-        drop(reader);
         self.finish(session, made)
     }
 
-    fn store_tree(&self, source: &SourceTree, found: &[Found], session: &WriteSession) -> Result<Root> {
-        let (firsts, members) = group_links(found);
+    /// Stores a directory's tree while it is scanned. Hard link groups are put in afterwards: only then are all their
+    /// names known.
+    fn store_tree(&self, source: &SourceTree, session: &WriteSession) -> Result<Root> {
         let threads = self.store.options.threads;
-        let captured = ingest::capture(source, &firsts, session, threads, &|_, _, _| Ok(()))?;
-        let mut writer = session.writer()?;
-        let mut entries = BTreeMap::new();
-        for (found, captured) in firsts.into_iter().zip(captured) {
-            match members.get(&found.path) {
-                Some(members) => {
-                    entries.extend(tree::group::entries(&mut writer, captured.inode, members.clone())?);
-                }
-                None => {
-                    entries.insert(found.path, Entry::Inode(captured.inode));
-                }
-            }
+        let scan = Scan { source, wanted: &Everything, refused: self.store.own_directory(), threads };
+        let mut linked = Vec::new();
+        let (mut writer, root) = scan.run(session, |scanned| {
+            let mut writer = session.tree_writer()?;
+            let mut failure = None;
+            let entries = scanned.map_while(|scanned| scanned.map_err(|error| failure = Some(error)).ok());
+            let root = tree::build(
+                &mut writer,
+                entries.filter_map(|scanned| match scanned {
+                    Scanned::Captured(path, captured) => Some((path, Entry::Inode(captured.inode))),
+                    Scanned::Linked { found, .. } => {
+                        linked.push(found);
+                        None
+                    }
+                    Scanned::Left(_) => None,
+                }),
+            );
+            failure.map_or(root, Err).map(|root| (writer, root))
+        })?;
+        writer.flush()?;
+        if linked.is_empty() {
+            return Ok(root);
         }
-        let root = tree::build(&mut writer, entries)?;
+        let (firsts, members) = links::group(linked);
+        let captured = capture_listed(source, &firsts, session, &Everything, threads)?;
+        let entries = links::entries(&mut writer, firsts.into_iter().zip(captured), &members)?;
+        let changes = entries.into_iter().map(|(path, entry)| (path, Some(entry)));
+        let root = tree::edit(&writer.read_back(), &mut writer, &root, changes)?;
         writer.flush()?;
         Ok(root)
     }
@@ -276,29 +284,4 @@ fn report(
         new_bytes,
         stored_bytes,
     }
-}
-
-/// The first path of every inode, and the members of each hard link group by its first path.
-pub(super) fn group_links(found: &[Found]) -> (Vec<Found>, BTreeMap<TreePath, BTreeSet<TreePath>>) {
-    let mut first_of = std::collections::HashMap::new();
-    let mut members: BTreeMap<TreePath, BTreeSet<TreePath>> = BTreeMap::new();
-    let mut firsts = Vec::with_capacity(found.len());
-    for item in found {
-        if item.stat.links < 2 || item.stat.kind == FileKind::Directory {
-            firsts.push(item.clone());
-            continue;
-        }
-        match first_of.entry((item.stat.device, item.stat.inode)) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(item.path.clone());
-                firsts.push(item.clone());
-            }
-            std::collections::hash_map::Entry::Occupied(first) => {
-                let group =
-                    members.entry(first.get().clone()).or_insert_with(|| [first.get().clone()].into());
-                group.insert(item.path.clone());
-            }
-        }
-    }
-    (firsts, members)
 }

@@ -11,6 +11,7 @@ mod gate;
 mod holder;
 mod image;
 mod import;
+mod links;
 mod list;
 mod look;
 mod options;
@@ -120,6 +121,12 @@ impl Store {
         let real = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let disk = crate::disk::recording::RecordingDisk::new(Arc::new(real), log.clone());
         Self::on_disk(Arc::new(disk), path.to_owned(), options)
+    }
+
+    /// A session that nothing comes of.
+    #[cfg(test)]
+    pub(crate) fn scratch_session(&self) -> Result<session::WriteSession> {
+        self.0.begin_session().map(|(session, _)| session)
     }
 
     /// Bytes of the catalog's keys and values.

@@ -39,7 +39,7 @@ pub(super) struct IdleSession {
 }
 
 /// What a session's writers ask the store for.
-pub(super) struct Host {
+pub(crate) struct Host {
     store: Arc<Inner>,
     lease: LeaseId,
     /// The pack that the lease owns, while it is not being written.
@@ -47,7 +47,7 @@ pub(super) struct Host {
 }
 
 /// The session of one import or commit.
-pub(super) type WriteSession = Session<Host>;
+pub(crate) type WriteSession = Session<Host>;
 
 impl Inner {
     /// Begins a session, and gives the view of existing objects that it deduplicates against.

@@ -1,0 +1,127 @@
+//! Reading a regular file that others may be changing.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use crate::error::{Error, Result, Subject};
+use crate::host::failed;
+use crate::host::stat::Stat;
+
+/// An open file of a source tree.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub(super) host_path: PathBuf,
+    pub(super) file: OwnedFd,
+    /// What the file was like when it was found: what is read must be of that moment.
+    pub(super) stat: Stat,
+}
+
+/// A run of a file's bytes.
+pub(crate) enum FilePiece<'b> {
+    Data(&'b [u8]),
+    Hole(u64),
+}
+
+impl SourceFile {
+    /// The file changed while it was looked at.
+    pub(crate) fn changed(&self) -> Error {
+        let message = "changed while it was read; try again when it is quiet";
+        Error::conflict(Subject::Host(self.host_path.clone()), message)
+    }
+
+    /// What the file was like when it was found.
+    pub(crate) fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    pub(crate) fn into_stat(self) -> Stat {
+        self.stat
+    }
+
+    /// Whether the file is what it was when it was found, as far as the file system tells.
+    pub(crate) fn is_as_found(&self) -> Result<bool> {
+        self.stat_now().map(|now| self.stat.is_unchanged(&now))
+    }
+
+    /// The same file as if it had been found only now. Fails with *conflict* if another has its name.
+    pub(crate) fn found_again(self) -> Result<Self> {
+        let now = self.stat_now()?;
+        let is_same =
+            (self.stat.kind, self.stat.device, self.stat.inode) == (now.kind, now.device, now.inode);
+        if is_same { Ok(Self { stat: now, ..self }) } else { Err(self.changed()) }
+    }
+
+    fn stat_now(&self) -> Result<Stat> {
+        Stat::of(&self.file, b"").map_err(|error| failed(self.host_path.clone(), "read its metadata", error))
+    }
+
+    /// The content in one read, if it has exactly the bytes that it was found with.
+    pub(crate) fn read_whole<'b>(&self, buf: &'b mut [u8]) -> Result<Option<&'b [u8]>> {
+        // One byte more than there should be tells that there is more.
+        let size = usize::try_from(self.stat.size).unwrap_or(usize::MAX);
+        let Some(room) = size.checked_add(1).and_then(|want| buf.get_mut(..want)) else { return Ok(None) };
+        let mut filled = 0;
+        while filled < size {
+            match self.read_at(room.get_mut(filled..).unwrap_or_default(), filled as u64)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        Ok(buf.get(..size).filter(|_| filled == size))
+    }
+
+    /// Hands the whole content to `take`, in order: what the file system knows to be holes without reading them.
+    /// `buf` is the size of a read. Gives whether all of it was there.
+    pub(crate) fn read(
+        &self,
+        buf: &mut [u8],
+        mut take: impl FnMut(FilePiece<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let size = self.stat.size;
+        let mut position = 0;
+        while position < size {
+            let data_end = if self.stat.is_sparse() {
+                let data = self.seek(SeekFrom::Data(position))?;
+                if data > position {
+                    take(FilePiece::Hole(data - position))?;
+                    position = data;
+                    continue;
+                }
+                self.seek(SeekFrom::Hole(position))?
+            } else {
+                size
+            };
+            while position < data_end {
+                let want = usize::try_from(data_end - position).unwrap_or(usize::MAX).min(buf.len());
+                let read = self.read_at(buf.get_mut(..want).unwrap_or_default(), position)?;
+                if read == 0 {
+                    return Ok(false);
+                }
+                take(FilePiece::Data(buf.get(..read).unwrap_or_default()))?;
+                position += read as u64;
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {
+        loop {
+            match rustix::io::pread(&self.file, &mut *buf, position) {
+                Err(Errno::INTR) => {}
+                other => return other.map_err(|error| failed(self.host_path.clone(), "read it", error)),
+            }
+        }
+    }
+
+    /// The next data or hole from a position; the file's end where there is none.
+    fn seek(&self, to: SeekFrom) -> Result<u64> {
+        match rustix::fs::seek(self.file.as_fd(), to) {
+            Ok(position) => Ok(position.min(self.stat.size)),
+            Err(Errno::NXIO) => Ok(self.stat.size),
+            Err(error) => Err(failed(self.host_path.clone(), "find its holes", error)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Scanning a directory of the host: every entry found, and what is wanted read and stored, on every core and in the
+//! order of paths.
+//!
+//! A job lists a directory or goes on in one, does the entries in it one after the other, and hands out the directories
+//! below and, once it has enough of its own, the rest. So neighbouring files are read by one thread, which puts them
+//! into the same frames, and one large directory is shared out like many small ones. What is held in memory are the
+//! names of the directories under way, and a bounded number of results.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result, Subject};
+use crate::host::source::{Found, Listed, SourceDirectory, SourceTree};
+use crate::host::stat::FileKind;
+use crate::object::ObjectSink;
+use crate::pack::session::{PackHost, Session};
+use crate::path::TreePath;
+
+use super::capture::{Captured, Capturer, Wanted};
+use super::queue::{Later, Queue, Steps};
+
+/// File bytes and entries that one job does itself.
+const JOB_BYTES: u64 = 1 << 20;
+const JOB_ENTRIES: usize = 256;
+
+/// One path of the source.
+#[derive(Debug)]
+pub(crate) enum Scanned {
+    /// It was wanted, and read.
+    Captured(TreePath, Captured),
+    /// It was not wanted.
+    Left(Found),
+    /// It is no directory and has other names: it is to be read together with them, if it or one of them is wanted.
+    Linked {
+        /// The entry.
+        found: Found,
+        /// Whether it is wanted itself.
+        is_wanted: bool,
+    },
+}
+
+/// Names of a directory that are still to be done.
+struct Rest {
+    directory: TreePath,
+    names: Arc<[Listed]>,
+    from: usize,
+}
+
+enum Job {
+    Directory(TreePath),
+    Rest(Rest),
+}
+
+/// A directory to scan, and how.
+pub(crate) struct Scan<'s, W> {
+    pub(crate) source: &'s SourceTree,
+    pub(crate) wanted: &'s W,
+    /// The device and inode of a directory that may not be in the tree: the store's own.
+    pub(crate) refused: Option<(u64, u64)>,
+    pub(crate) threads: usize,
+}
+
+impl<W: Wanted> Scan<'_, W> {
+    /// Scans, while `consume` takes what was found, in the order of paths, the root first.
+    ///
+    /// Fails with the first error of either. What was read is in the session's packs once this has returned.
+    pub(crate) fn run<H: PackHost, R>(
+        &self,
+        session: &Session<H>,
+        consume: impl FnOnce(&mut dyn Iterator<Item = Result<Scanned>>) -> Result<R>,
+    ) -> Result<R> {
+        let queue = Queue::new(TreePath::root(), Job::Directory(TreePath::root()));
+        let work = || -> Result<()> {
+            let mut capturer = Capturer::new(self.wanted, session.writer()?);
+            queue.work(|job, steps| self.do_job(job, &mut capturer, steps));
+            capturer.into_sink().flush()
+        };
+        std::thread::scope(|scope| {
+            // Dropped when the consumer is done, whatever came of it, so that the workers end.
+            let mut results = queue.results();
+            let workers: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let consumed = consume(&mut results);
+            drop(results);
+            let died =
+                || Error::new(crate::ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
+            let joined: Vec<Result<()>> =
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(died()))).collect();
+            let consumed = consumed?;
+            joined.into_iter().collect::<Result<()>>()?;
+            Ok(consumed)
+        })
+    }
+
+    fn do_job<S: ObjectSink>(
+        &self,
+        job: Job,
+        capturer: &mut Capturer<'_, W, S>,
+        steps: &mut Steps<'_, Job, Scanned>,
+    ) -> Result<()> {
+        let (directory, rest) = match job {
+            Job::Directory(path) => {
+                let Some(directory) = self.source.directory(&path)? else { return Ok(()) };
+                let stat = directory.stat()?;
+                self.check_is_allowed(&path, (stat.device, stat.inode))?;
+                let found = Found { path: path.clone(), stat };
+                if self.wanted.is_wanted(&found) {
+                    steps.push(Scanned::Captured(path.clone(), capturer.directory(&directory, found.stat)?));
+                } else {
+                    steps.push(Scanned::Left(found));
+                }
+                let names = directory.list()?.into();
+                (directory, Rest { directory: path, names, from: 0 })
+            }
+            Job::Rest(rest) => {
+                let Some(directory) = self.source.directory(&rest.directory)? else { return Ok(()) };
+                (directory, rest)
+            }
+        };
+        // All is found and handed out before any of it is read, so that the others have something to do meanwhile.
+        for entry in find(&directory, rest, steps)? {
+            match entry {
+                Entry::Elsewhere(later) => steps.push_later(later),
+                Entry::Here(found) if found.is_linked() => {
+                    let is_wanted = self.wanted.is_wanted(&found);
+                    steps.push(Scanned::Linked { found, is_wanted });
+                }
+                Entry::Here(found) if self.wanted.is_wanted(&found) => {
+                    let captured = capturer.entry(&directory, &found)?;
+                    steps.push(Scanned::Captured(found.path, captured));
+                }
+                Entry::Here(found) => steps.push(Scanned::Left(found)),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_is_allowed(&self, path: &TreePath, identity: (u64, u64)) -> Result<()> {
+        if self.refused != Some(identity) {
+            return Ok(());
+        }
+        let message = "is the store itself; a store can't import a directory that it lies in";
+        Err(Error::invalid(Subject::Host(self.source.host_path(path)), message))
+    }
+}
+
+/// What a job makes of a name.
+enum Entry {
+    /// No directory: the job's own.
+    Here(Found),
+    /// A directory, or the names that are too many for one job.
+    Elsewhere(Later),
+}
+
+/// Looks up names until they are enough for one job, and starts jobs for the directories among them and for the rest.
+fn find(directory: &SourceDirectory<'_>, rest: Rest, steps: &Steps<'_, Job, Scanned>) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut bytes = 0;
+    for (index, listed) in rest.names.iter().enumerate().skip(rest.from) {
+        if entries.len() >= JOB_ENTRIES || bytes >= JOB_BYTES {
+            let path = directory.join(&listed.name)?;
+            entries.push(Entry::Elsewhere(steps.start(path, Job::Rest(Rest { from: index, ..rest }))));
+            break;
+        }
+        let found = match listed.is_directory {
+            Some(true) => None,
+            _ => match directory.find(&listed.name)? {
+                Some(found) if found.stat.kind == FileKind::Directory => None,
+                Some(found) => Some(found),
+                None => continue,
+            },
+        };
+        if let Some(found) = found {
+            bytes += found.stat.size;
+            entries.push(Entry::Here(found));
+        } else {
+            let path = directory.join(&listed.name)?;
+            entries.push(Entry::Elsewhere(steps.start(path.clone(), Job::Directory(path))));
+        }
+    }
+    Ok(entries)
+}

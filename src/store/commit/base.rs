@@ -1,0 +1,145 @@
+//! What a directory that is committed is compared with.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::host::source::{Found, Xattr};
+use crate::host::stat::FileKind;
+use crate::host::state::{State, StateRow, Unset, encode_segment};
+use crate::id::{ImageId, ObjectId};
+use crate::ingest::{Captured, Wanted};
+use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
+use crate::store::checkout::{KnownCheckout, StateNews, StateUpdate};
+use crate::store::links::Members;
+use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
+
+use super::missing::Expected;
+
+/// What a state file may grow beyond twice its size before it is written anew.
+const STATE_SLACK_BYTES: u64 = 64 << 10;
+
+/// The image that a directory is based on, and what is known of its files.
+pub(super) struct Base {
+    pub(super) image: ImageId,
+    pub(super) root: ObjectId,
+    pub(super) layer: ObjectId,
+    pub(super) checkout: Option<KnownCheckout>,
+    /// The directory's absolute path.
+    pub(super) directory: Vec<u8>,
+    /// What is known of the directory's files; none where nothing is.
+    pub(super) state: Option<State>,
+}
+
+impl Base {
+    /// What the checkout's state becomes, if the directory is one.
+    pub(super) fn state_update(
+        self,
+        started: Timestamp,
+        rows: &BTreeMap<TreePath, StateRow>,
+        gone: &[TreePath],
+    ) -> Option<StateUpdate> {
+        let checkout = self.checkout?;
+        let segment = encode_segment(started, rows.iter(), gone);
+        let bytes = checkout.record.state_bytes + segment.len() as u64;
+        let news = match self.state {
+            None => StateNews::Whole(segment),
+            Some(state) if bytes > 2 * checkout.record.whole_state_bytes + STATE_SLACK_BYTES => {
+                StateNews::Whole(state.rewritten(started, rows, gone))
+            }
+            Some(_) => StateNews::Segment(segment),
+        };
+        Some(StateUpdate { checkout, directory: self.directory, news })
+    }
+
+    /// The paths that the directory had when it was the base, in order.
+    pub(super) fn expected<'b>(
+        &'b self,
+        reader: &'b ObjectReader,
+        root: &Root,
+    ) -> Result<Box<dyn Iterator<Item = Result<Expected>> + 'b>> {
+        if let Some(state) = &self.state {
+            let expected = |(path, row): (&TreePath, &StateRow)| Expected {
+                path: path.clone(),
+                was_omitted: row.unset.omitted,
+            };
+            return Ok(Box::new(state.iter().map(move |row| Ok(expected(row)))));
+        }
+        let entries = tree::iter(reader, root)?;
+        Ok(Box::new(entries.map(|entry| entry.map(|(path, _)| Expected { path, was_omitted: false }))))
+    }
+}
+
+/// What of a directory is to be read: what its state does not vouch for.
+pub(super) struct Changed<'b> {
+    pub(super) base: &'b Base,
+    pub(super) reader: &'b ObjectReader,
+    pub(super) root: &'b Root,
+    /// The hard link groups that are being read.
+    pub(super) members: &'b Members,
+}
+
+impl Changed<'_> {
+    /// The path, among the names of the inode that was found first at `first`, that the state has, and its row: a
+    /// further link may come before the name that was checked out.
+    fn known_name<'a>(&'a self, first: &'a TreePath) -> Option<(&'a TreePath, &'a StateRow)> {
+        let state = self.base.state.as_ref()?;
+        let names = self.members.get(first).into_iter().flatten();
+        std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))
+    }
+
+    /// What the next commit is to know of a file that was read.
+    pub(super) fn row(&self, path: &TreePath, captured: &Captured) -> StateRow {
+        let (stat, inode) = (&captured.stat, &captured.inode);
+        let differs = (stat.uid, stat.gid) != (inode.uid, inode.gid);
+        let mode_differs = stat.mode != inode.mode && stat.kind != FileKind::Symlink;
+        let unset = Unset {
+            owner: differs.then_some((stat.uid, stat.gid)),
+            mode: mode_differs.then_some(stat.mode),
+            xattrs: self.known_name(path).map(|(_, row)| row.unset.xattrs.clone()).unwrap_or_default(),
+            omitted: false,
+        };
+        StateRow::new(stat, unset)
+    }
+}
+
+impl Wanted for Changed<'_> {
+    fn is_wanted(&self, found: &Found) -> bool {
+        !self.base.state.as_ref().is_some_and(|state| state.trusts(&found.path, &found.stat))
+    }
+
+    fn correct(&self, path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
+        match self.known_name(path).filter(|(_, row)| !row.unset.is_empty()) {
+            Some((name, row)) => correct(self.reader, self.root, name, &row.unset, inode, xattrs),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes from the base what the checkout could not set and nobody set since.
+fn correct(
+    reader: &ObjectReader,
+    root: &Root,
+    path: &TreePath,
+    unset: &Unset,
+    inode: &mut Inode,
+    xattrs: &mut Vec<Xattr>,
+) -> Result<()> {
+    let Some((_, base)) = tree::group::resolve(reader, root, path)? else { return Ok(()) };
+    if unset.owner == Some((inode.uid, inode.gid)) {
+        (inode.uid, inode.gid) = (base.uid, base.gid);
+    }
+    if unset.mode == Some(inode.mode) {
+        inode.mode = base.mode;
+    }
+    if !unset.xattrs.is_empty() {
+        let kept = Xattrs::read(reader, &base.xattrs)?;
+        for name in &unset.xattrs {
+            let is_missing = xattrs.iter().all(|(found, _)| found != name);
+            if let Some(value) = kept.get(name).filter(|_| is_missing) {
+                xattrs.push((name.clone(), value.to_vec()));
+            }
+        }
+    }
+    Ok(())
+}

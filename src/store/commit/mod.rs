@@ -1,0 +1,218 @@
+//! Commits: a changed directory as a new image that shares everything else with its base.
+//!
+//! What the checkout's state vouches for is not opened. The rest is read, corrected by what the checkout could not set
+//! (see `host::state`), and becomes one edit of the base's tree.
+
+mod base;
+mod missing;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use crate::catalog::record::OriginRecord;
+use crate::error::{Error, Result, Subject};
+use crate::host::source::SourceTree;
+use crate::host::stat::{FileKind, Stat};
+use crate::host::state::StateRow;
+use crate::ingest::{Scan, Scanned, capture_listed};
+use crate::name::{ImageRef, TagName};
+use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
+use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
+
+use super::checkout::{KnownCheckout, file_time};
+use super::import::{Draft, LayerDraft, WriteReport};
+use super::links::{self, Members};
+use super::project::Project;
+use super::session::WriteSession;
+use base::{Base, Changed};
+use missing::Missing;
+
+/// What goes with a commit besides the directory.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct CommitOptions {
+    /// The image that the directory is a changed copy of; none for a checkout of this store, which knows its own.
+    pub base: Option<ImageRef>,
+    /// Tags for the image, set in the transaction that publishes it.
+    pub tags: Vec<TagName>,
+    /// The user's words.
+    pub comment: String,
+}
+
+/// What a directory has that its base has not.
+#[derive(Default)]
+struct Changes {
+    entries: BTreeMap<TreePath, Option<Entry>>,
+    /// Paths that are in the base and no longer there.
+    gone: Vec<TreePath>,
+    /// What is known of the files that were read, for the next commit.
+    rows: BTreeMap<TreePath, StateRow>,
+    /// Paths that were read.
+    examined: u64,
+}
+
+impl Project {
+    /// Commits a directory as a new image whose parent is its base. A directory that equals its base gives the base's
+    /// own UUID back.
+    ///
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) for a directory that is no checkout of this project, without a
+    /// base; [`Io`](crate::ErrorKind::Io) naming what can't be read;
+    /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed while it was read. Nothing is visible then.
+    pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
+        let directory = directory.as_ref();
+        let source = SourceTree::open(directory)?;
+        let base = self.base_of(directory, &source.root_stat()?, options)?;
+        let started = file_time();
+        let (session, reader) = self.store.begin_session()?;
+        let made = self
+            .changes(&source, &base, &session, &reader)
+            .and_then(|changes| draft(base, changes, started, &session, &reader, options));
+        self.finish(session, made)
+    }
+
+    fn base_of(&self, directory: &Path, stat: &Stat, options: &CommitOptions) -> Result<Base> {
+        let (known, named) = self.store.read(|tx| {
+            self.check(tx)?;
+            let known = KnownCheckout::find(tx, stat)?.filter(|known| known.record.project == self.id);
+            let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
+            Ok((known, named.map(|(_, record)| record)))
+        })?;
+        let (image, root, layer, state) = match (&known, named) {
+            // Nothing vouches for a directory that was never this image, nor where the state is lost.
+            (known, Some(named)) => {
+                let known = known.as_ref().filter(|known| known.base() == named.id);
+                let state = known.and_then(|known| self.store.load_state(known).ok());
+                (named.id, named.root, named.layer, state)
+            }
+            (Some(known), None) => {
+                let record = &known.record;
+                (record.base, record.base_root, record.base_layer, Some(self.store.load_state(known)?))
+            }
+            (None, None) => {
+                let message = format!(
+                    "is no checkout that project '{}' knows; name the image it is based on",
+                    self.name
+                );
+                return Err(Error::invalid(Subject::Host(directory.to_owned()), message));
+            }
+        };
+        let directory = std::path::absolute(directory)
+            .map_err(|error| Error::io(Subject::Host(directory.to_owned()), "find it", error))?;
+        let directory = directory.into_os_string().into_encoded_bytes();
+        Ok(Base { image, root, layer, checkout: known, directory, state })
+    }
+
+    /// Finds what changed, and reads it.
+    fn changes(
+        &self,
+        source: &SourceTree,
+        base: &Base,
+        session: &WriteSession,
+        reader: &ObjectReader,
+    ) -> Result<Changes> {
+        let threads = self.store.options.threads;
+        let root = Root::open(reader, base.root)?;
+        let nothing = Members::new();
+        let wanted = Changed { base, reader, root: &root, members: &nothing };
+        let scan = Scan { source, wanted: &wanted, refused: self.store.own_directory(), threads };
+        let mut linked = Vec::new();
+        let mut changes = scan.run(session, |scanned| {
+            let mut changes = Changes::default();
+            let mut missing = Missing::new(base.expected(reader, &root)?);
+            for scanned in scanned {
+                match scanned? {
+                    Scanned::Left(found) => {
+                        missing.see(&found.path, found.stat.kind == FileKind::Directory)?;
+                    }
+                    Scanned::Linked { found, is_wanted } => {
+                        missing.see(&found.path, false)?;
+                        linked.push((found, is_wanted));
+                    }
+                    Scanned::Captured(path, captured) => {
+                        missing.see(&path, captured.inode.kind == InodeKind::Directory)?;
+                        changes.rows.insert(path.clone(), wanted.row(&path, &captured));
+                        changes.entries.insert(path, Some(Entry::Inode(captured.inode)));
+                    }
+                }
+            }
+            changes.gone = missing.finish()?;
+            Ok(changes)
+        })?;
+        changes.examined = changes.entries.len() as u64;
+        changes.entries.extend(changes.gone.iter().map(|path| (path.clone(), None)));
+
+        // One name that must be read makes the whole group be put together anew.
+        let inode = |stat: &Stat| (stat.device, stat.inode);
+        let groups: HashSet<_> =
+            linked.iter().filter(|(_, is_wanted)| *is_wanted).map(|(found, _)| inode(&found.stat)).collect();
+        let linked: Vec<_> = linked
+            .into_iter()
+            .filter_map(|(found, _)| groups.contains(&inode(&found.stat)).then_some(found))
+            .collect();
+        changes.examined += linked.len() as u64;
+        let (firsts, members) = links::group(linked);
+        let wanted = Changed { base, reader, root: &root, members: &members };
+        let captured = capture_listed(source, &firsts, session, &wanted, threads)?;
+        for (found, captured) in firsts.iter().zip(&captured) {
+            let row = wanted.row(&found.path, captured);
+            let names = members.get(&found.path).into_iter().flatten();
+            changes.rows.extend(names.map(|name| (name.clone(), row.clone())));
+        }
+        let mut writer = session.writer()?;
+        let entries = links::entries(&mut writer, firsts.into_iter().zip(captured), &members)?;
+        writer.flush()?;
+        changes.entries.extend(entries.into_iter().map(|(path, entry)| (path, Some(entry))));
+        Ok(changes)
+    }
+}
+
+/// The image that a base becomes with these changes.
+fn draft(
+    base: Base,
+    changes: Changes,
+    started: Timestamp,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    options: &CommitOptions,
+) -> Result<Draft> {
+    let Changes { entries, gone, rows, examined } = changes;
+    let root = Root::open(reader, base.root)?;
+    let mut layer = LayerDraft { previous: Some(base.layer), created_by: "commit", ..LayerDraft::default() };
+    layer.count(reader, &root, &entries)?;
+    let mut writer = session.writer()?;
+    let new_root = tree::edit(reader, &mut writer, &root, entries)?;
+    writer.flush()?;
+    Ok(Draft {
+        root: new_root,
+        layer,
+        origin: OriginRecord::Commit,
+        parent: Some(base.image),
+        tags: options.tags.clone(),
+        comment: options.comment.clone(),
+        examined,
+        state: base.state_update(started, &rows, &gone),
+    })
+}
+
+impl LayerDraft {
+    /// Counts what the changes do to the base.
+    fn count(
+        &mut self,
+        reader: &ObjectReader,
+        root: &Root,
+        changes: &BTreeMap<TreePath, Option<Entry>>,
+    ) -> Result<()> {
+        for (path, after) in changes {
+            let before = tree::get(reader, root, path)?;
+            match (&before, after) {
+                (before, after) if before == after => continue,
+                (None, Some(_)) => self.added += 1,
+                (Some(_), Some(_)) => self.modified += 1,
+                (_, None) => self.removed += 1,
+            }
+            self.changed_bytes += after.as_ref().map_or(0, Entry::file_bytes);
+        }
+        Ok(())
+    }
+}
