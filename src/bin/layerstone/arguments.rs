@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Export {
         /// UUID, tag or name
         image: ImageRef,
-        /// File to write [default: standard output]
+        /// File to write, replaced only by a complete one; `-` is standard output [default: -]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -124,12 +124,12 @@ pub(crate) enum SourceFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
-    /// A directory, a tar file, or `-` for a tar on standard input
+    /// A directory, a tar (a file or a pipe), or `-` for a tar on standard input
     pub(crate) source: PathBuf,
     /// Tag for the image; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
-    /// What the source is [default: what it looks like]
+    /// What the source is [default: dir for a directory, tar for all else]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<SourceFormat>,
     /// What to say of it in the history

@@ -17,6 +17,7 @@ use crate::arguments::{
     SourceFormat, TagArguments, UntagArguments,
 };
 use crate::output::Output;
+use crate::replacement::write_file;
 use crate::show;
 
 type Outcome = Result<(), Failure>;
@@ -101,7 +102,8 @@ fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcom
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
         Some(format) => format == SourceFormat::Tar,
-        None => is_stdin || source.is_file(),
+        // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
+        None => is_stdin || std::fs::metadata(&source).is_ok_and(|metadata| !metadata.is_dir()),
     };
     let report = match (is_tar, is_stdin) {
         (true, true) => project.import_tar(io::stdin().lock(), &options)?,
@@ -270,12 +272,8 @@ fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcom
 fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {
     let image = project.find(image)?;
     let left_out = match output {
-        Some(path) => {
-            let file = File::create(path)
-                .map_err(|error| Failure::Store(Error::host(path, "make the file", error)))?;
-            image.export(file)?
-        }
-        None => image.export(io::stdout().lock())?,
+        Some(path) if path.as_os_str() != "-" => write_file(path, |file| image.export(file))?,
+        _ => image.export(io::stdout().lock())?,
     };
     for path in left_out {
         Output::note(&format!("{path}: left out: a tar can't hold a socket"));

@@ -6,6 +6,7 @@
 mod arguments;
 mod commands;
 mod output;
+mod replacement;
 mod show;
 
 use std::process::ExitCode;
