@@ -42,7 +42,7 @@ impl Cli {
     fn fails(&self, words: &[&str]) -> (i32, String) {
         let output = self.run(words);
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.lines().count() <= 8, "{words:?} explains itself briefly: {text}");
+        assert!(text.lines().count() <= 2, "{words:?} explains itself briefly: {text}");
         (output.status.code().unwrap(), text)
     }
 
@@ -253,4 +253,84 @@ fn a_tar_comes_from_a_file_or_through_a_pipe() {
     std::fs::write(cli.path("fifo"), &bytes).unwrap();
     assert_eq!(child.wait_with_output().unwrap().stdout, imported.as_bytes());
     assert_eq!(cli.fails(&["import", "a.tar", "--format", "dir"]).0, 2);
+}
+
+/// Clears a terminal, begins a line, and does both again by what is no ASCII.
+const HOSTILE: &str = "x\u{1b}[2J\nforged\u{9b}2J\u{2028}\u{202e}\\";
+
+fn assert_harmless(text: &str) {
+    let is_active = |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{2028}' | '\u{202e}'));
+    assert!(!text.contains(is_active), "{text:?}");
+    assert!(text.lines().all(|line| !line.starts_with("forged")), "{text:?}");
+}
+
+#[test]
+fn what_others_wrote_does_nothing_to_a_terminal() {
+    let cli = Cli::new();
+    cli.tree();
+    std::fs::write(cli.path("tree").join(HOSTILE), "").unwrap();
+    std::os::unix::fs::symlink(HOSTILE, cli.path("tree/link")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a", "-m", HOSTILE]);
+    let history = cli.ok(&["history", "a"]);
+    assert_eq!(history.lines().count(), 2, "{history}");
+    let shown = r"x\u{1b}[2J\nforged\u{9b}2J\u{2028}\u{202e}\\";
+    assert!(history.contains(shown), "{history}");
+    std::fs::write(cli.path("tree/issue"), "two\n").unwrap();
+    cli.ok(&["import", "tree", "--tag", "b"]);
+    let texts = [
+        history,
+        cli.ok(&["inspect", "a"]),
+        cli.ok(&["--json", "history", "a"]),
+        cli.ok(&["ls", "a"]),
+        cli.ok(&["--json", "ls", "a"]),
+        cli.ok(&["diff", "a", "b"]),
+        cli.ok(&["checkout", "a", HOSTILE]),
+        cli.fails(&["cat", "a", HOSTILE]).1,
+        cli.fails(&["--json", "cat", "a", HOSTILE]).1,
+        cli.fails(&["cat", HOSTILE, "x"]).1,
+        cli.fails(&["tag", "a", HOSTILE]).1,
+        cli.fails(&["import", HOSTILE]).1,
+        cli.fails(&["--store", &format!("tree/issue/{HOSTILE}"), "images"]).1,
+        cli.fails(&[HOSTILE]).1,
+    ];
+    for text in &texts {
+        assert_harmless(text);
+    }
+    for words in [["inspect", "a"], ["history", "a"]] {
+        let mut words = words.to_vec();
+        words.push("--json");
+        let value: serde_json::Value = serde_json::from_str(&cli.ok(&words)).unwrap();
+        assert_eq!(value[0]["comment"], HOSTILE, "JSON is exact");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_as_any_other_failure() {
+    let cli = Cli::new();
+    let cases: &[(&[&str], &str, Option<&str>)] = &[
+        (&["rm"], "required arguments were not provided: <IMAGES>...", Some("rm [OPTIONS] <IMAGES>...")),
+        (&["ls", "--bogus", "x"], "unexpected argument '--bogus'", Some("ls [OPTIONS] <IMAGE> [PATH]")),
+        (&["imort", "x"], "some similar subcommands exist", Some("[OPTIONS] <COMMAND>")),
+        (&["project"], "requires a subcommand", Some("project [OPTIONS] <COMMAND>")),
+        (&[], "requires a subcommand", Some("[OPTIONS] <COMMAND>")),
+        (&["import", "--format", "zip", "x"], "'zip'", None),
+        (&["cat", "x", "../y"], "'..' component", None),
+        (&["cat", "x y", "z"], "position 2", None),
+    ];
+    for (words, text, usage) in cases {
+        let (code, said) = cli.fails(words);
+        assert_eq!(code, 2, "{words:?}");
+        let (first, rest) = said.trim_end().split_once('\n').unwrap_or((said.trim_end(), ""));
+        assert!(first.starts_with("layerstone: ") && first.contains(text), "{words:?}: {said}");
+        assert_eq!(rest, usage.map(|usage| format!("Usage: layerstone {usage}")).unwrap_or_default());
+        let words = [&["--json"], *words].concat();
+        let output = cli.run(&words);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        let value: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(value["error"], "invalid", "{words:?}");
+        assert_eq!(format!("layerstone: {}", value["message"].as_str().unwrap()), first);
+    }
+    for words in [&["--help"][..], &["--json", "help"], &["rm", "--help"], &["--version"]] {
+        assert!(cli.ok(words).contains("layerstone"), "{words:?}");
+    }
 }

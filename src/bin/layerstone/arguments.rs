@@ -7,7 +7,7 @@ use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
 
 /// Keep file-system images: import, change, commit, tag, compare, check out.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Arguments {
     /// Directory of the store; made on first use [default: layerstone in the user's data directory]
     #[arg(long, env = "LAYERSTONE_STORE", value_name = "DIR", global = true)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make, list or remove projects
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Project(ProjectCommand),
     /// Import a directory or a root file system tar; prints the image's UUID last
     Import(ImportArguments),

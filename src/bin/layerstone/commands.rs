@@ -131,7 +131,7 @@ fn tag(project: &Project, out: &Output, arguments: &TagArguments) -> Outcome {
             _ => return Err(usage("tag -d", "an image, if any, and one tag are expected")),
         };
         let id = project.untag(&name(tag)?, image.as_ref())?;
-        return removed(out, &json!({ "untagged": [tag], "image": id }), &format!("untagged {tag}"));
+        return removed(out, &json!({ "untagged": [tag], "image": id }), &[format!("untagged {tag}")]);
     }
     let (Some((image, tags)), true) = (names.split_first(), names.len() > 1) else {
         return Err(usage("tag", "an image and at least one tag are expected: layerstone tag IMAGE NAME…"));
@@ -166,16 +166,14 @@ fn untag(project: &Project, out: &Output, arguments: UntagArguments) -> Outcome 
         (None, None) => Vec::new(),
     };
     let text: Vec<_> = names.iter().map(|name| format!("untagged {name}")).collect();
-    removed(out, &json!({ "untagged": names }), &text.join("\n"))
+    removed(out, &json!({ "untagged": names }), &text)
 }
 
-fn removed(out: &Output, value: &serde_json::Value, text: &str) -> Outcome {
-    let _: () = match (out.json, text) {
-        (true, _) => Output::json(value)?,
-        (false, "") => {}
-        (false, text) => Output::line(text)?,
-    };
-    Ok(())
+fn removed(out: &Output, value: &serde_json::Value, lines: &[String]) -> Outcome {
+    if out.json {
+        return Ok(Output::json(value)?);
+    }
+    Ok(lines.iter().try_for_each(|line| Output::line(line))?)
 }
 
 fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcome {
@@ -255,12 +253,7 @@ fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> O
         return Ok(Output::json(&report)?);
     }
     show::left_out(&report);
-    let size = crate::output::size(report.bytes);
-    Ok(Output::line(&format!(
-        "{} paths, {size} in files, in {}",
-        report.entries,
-        arguments.directory.display()
-    ))?)
+    Ok(show::checked_out(&report, &arguments.directory)?)
 }
 
 fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
@@ -286,7 +279,7 @@ fn remove(project: &Project, out: &Output, images: &[ImageRef], force: bool) -> 
         let report = project.remove(image, force)?;
         let mut lines: Vec<_> = report.untagged.iter().map(|tag| format!("untagged {tag}")).collect();
         lines.extend(report.removed.map(|id| format!("removed {id}")));
-        removed(out, &json!(report), &lines.join("\n"))?;
+        removed(out, &json!(report), &lines)?;
     }
     Ok(())
 }
