@@ -1,6 +1,8 @@
 //! The program as scripts use it: output, exit codes, two at once.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -305,6 +307,41 @@ fn what_others_wrote_does_nothing_to_a_terminal() {
 }
 
 #[test]
+fn a_message_that_is_not_used_is_not_dropped_silently() {
+    let cli = Cli::new();
+    cli.tree();
+    let first = cli.run(&["import", "tree", "--tag", "a", "-m", "first"]);
+    assert_eq!(first.stderr, b"");
+    cli.ok(&["checkout", "a", "work"]);
+    for words in [
+        &["import", "tree", "-m", "second"][..],
+        &["import", "tree", "-q", "-m", "second"],
+        &["commit", "work", "-m", "second", "--json"],
+    ] {
+        let output = cli.run(words);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.lines().count() == 1 && said.contains("was there already"), "{words:?}: {said}");
+        if words.contains(&"--json") {
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        }
+    }
+    assert_eq!(cli.run(&["import", "tree"]).stderr, b"");
+    assert!(cli.ok(&["history", "a"]).contains("first"));
+}
+
+#[test]
+fn lists_of_one_and_lists_of_ids() {
+    let cli = Cli::new();
+    std::fs::create_dir(cli.path("tree")).unwrap();
+    let imported = cli.ok(&["import", "tree", "--tag", "a"]);
+    assert!(imported.starts_with("1 path, "), "{imported}");
+    assert!(cli.ok(&["checkout", "a", "work"]).starts_with("1 path, "));
+    let ids: Vec<String> = serde_json::from_str(&cli.ok(&["images", "-q", "--json"])).unwrap();
+    assert_eq!(ids, [last_line(&imported)]);
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_as_any_other_failure() {
     let cli = Cli::new();
     let cases: &[(&[&str], &str, Option<&str>)] = &[
@@ -333,4 +370,39 @@ fn a_wrong_command_line_is_refused_as_any_other_failure() {
     for words in [&["--help"][..], &["--json", "help"], &["rm", "--help"], &["--version"]] {
         assert!(cli.ok(words).contains("layerstone"), "{words:?}");
     }
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_taken_as_they_are() {
+    let cli = Cli::new();
+    let odd = OsStr::from_bytes(b"latin-\xe9");
+    let directory = cli.path("tree").join(odd);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(odd), "bytes\n").unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let read = cli.command(&["cat", "a"]).arg(Path::new(odd).join(odd)).output().unwrap();
+    assert_eq!(read.stdout, b"bytes\n");
+    let listed = cli.command(&["ls", "a"]).arg(odd).output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().contains(r"/latin-\xe9/latin-\xe9"));
+}
+
+#[test]
+fn the_environment_names_store_and_project_unless_it_is_empty() {
+    let cli = Cli::new();
+    cli.tree();
+    let run = |store: &str, project: &str, words: &[&str]| {
+        let mut command = cli.command(words);
+        command.env("LAYERSTONE_STORE", store).env("LAYERSTONE_PROJECT", project);
+        command.env("XDG_DATA_HOME", "").env("HOME", cli.scratch.path());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run("", "", &["import", "tree"]).0, 0);
+    assert!(cli.path(".local/share/layerstone/format").exists());
+    assert_eq!(run("named", "public", &["import", "tree", "--tag", "a"]).0, 0);
+    assert_eq!(cli.ok(&["--store", "named", "--project", "public", "images", "-q"]).lines().count(), 1);
+    assert_eq!(run("named", "other", &["images"]).0, 3);
+    assert_eq!(run("named", "other", &["images", "--project", "public"]).0, 0);
+    let (code, said) = run("named", "x//y", &["images"]);
+    assert!(code == 2 && said.contains("LAYERSTONE_PROJECT: 'x//y'"), "{said}");
 }

@@ -1,7 +1,9 @@
 //! The command line.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
 
@@ -9,11 +11,11 @@ use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Arguments {
-    /// Directory of the store; made on first use [default: layerstone in the user's data directory]
-    #[arg(long, env = "LAYERSTONE_STORE", value_name = "DIR", global = true)]
+    /// Directory of the store; made on first use [default: `LAYERSTONE_STORE`, or layerstone in the user's data directory]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) store: Option<PathBuf>,
-    /// Project to work in; `public` is the scope that all projects read [default: default]
-    #[arg(long, env = "LAYERSTONE_PROJECT", value_name = "NAME", global = true)]
+    /// Project to work in; `public` is the scope that all projects read [default: `LAYERSTONE_PROJECT`, or default]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) project: Option<ProjectName>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -61,7 +63,7 @@ pub(crate) enum Command {
         /// UUID, tag or name
         image: ImageRef,
         /// Path in the image
-        #[arg(default_value = "/", value_parser = tree_path)]
+        #[arg(default_value = "/", value_parser = tree_path())]
         path: TreePath,
     },
     /// Print a file of an image
@@ -69,7 +71,7 @@ pub(crate) enum Command {
         /// UUID, tag or name
         image: ImageRef,
         /// Path in the image
-        #[arg(value_parser = tree_path)]
+        #[arg(value_parser = tree_path())]
         path: TreePath,
     },
     /// Write an image as real files
@@ -183,7 +185,7 @@ pub(crate) struct ImagesArguments {
     /// At most so many; 0 for all
     #[arg(short = 'n', long, default_value_t = 100)]
     pub(crate) limit: usize,
-    /// Print UUIDs only
+    /// Print UUIDs only; with --json, an array of them
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -230,8 +232,9 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a number of seconds is expected".into())
 }
 
-fn tree_path(text: &str) -> Result<TreePath, String> {
-    TreePath::parse(text.as_bytes()).map_err(|error| error.to_string())
+/// A path inside an image: bytes, as it may hold what no text does.
+fn tree_path() -> impl TypedValueParser<Value = TreePath> {
+    OsStringValueParser::new().try_map(|text| TreePath::parse(text.as_bytes()))
 }
 
 /// A moment, or how long ago one was.

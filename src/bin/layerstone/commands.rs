@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use layerstone::{
@@ -11,7 +11,6 @@ use layerstone::{
 };
 use serde_json::json;
 
-use crate::Failure;
 use crate::arguments::{
     Arguments, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments, ProjectCommand,
     SourceFormat, TagArguments, UntagArguments,
@@ -19,6 +18,7 @@ use crate::arguments::{
 use crate::output::Output;
 use crate::replacement::write_file;
 use crate::show;
+use crate::{Failure, environment};
 
 type Outcome = Result<(), Failure>;
 
@@ -26,7 +26,7 @@ type Outcome = Result<(), Failure>;
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let location = match arguments.store {
         Some(store) => store,
-        None => default_store()?,
+        None => environment::store_directory()?,
     };
     let timeout = Duration::from_secs_f64(arguments.lock_timeout);
     let store = StoreOptions::default().lock_timeout(timeout).open(location)?;
@@ -34,7 +34,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     if let Command::Project(command) = arguments.command {
         return projects(&store, &out, command);
     }
-    let project = match &arguments.project {
+    let name = match arguments.project {
+        Some(name) => Some(name),
+        None => environment::project_name()?,
+    };
+    let project = match &name {
         None => store.default_project()?,
         Some(name) if name.as_str() == layerstone::ProjectName::DEFAULT => store.default_project()?,
         Some(name) => store.project(name)?,
@@ -54,15 +58,6 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Commit(arguments) => commit(&project, &out, arguments),
         Command::Export { image, output } => export(&project, &image, output.as_deref()),
         Command::Rm { images, force } => remove(&project, &out, &images, force),
-    }
-}
-
-fn default_store() -> Result<PathBuf, Failure> {
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    match data.or_else(home) {
-        Some(data) => Ok(data.join("layerstone")),
-        None => Err(usage("--store", "name the store's directory: there is no home directory to keep it in")),
     }
 }
 
@@ -88,7 +83,11 @@ fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
     Ok(())
 }
 
-fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
+/// Says what an import or a commit did, and what became of the user's `message`.
+fn written(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
+    if !report.is_new && !message.is_empty() {
+        Output::note("This image was there already and keeps its comment; the message was not used.");
+    }
     if out.json {
         return Ok(Output::json(report)?);
     }
@@ -98,7 +97,7 @@ fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
 
 fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcome {
     let ImportArguments { source, tags, format, message, quiet } = arguments;
-    let options = ImportOptions { tags, comment: message };
+    let options = ImportOptions { tags, comment: message.clone() };
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
         Some(format) => format == SourceFormat::Tar,
@@ -111,7 +110,7 @@ fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcom
         (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
         (false, false) => project.import_directory(&source, &options)?,
     };
-    written(out, quiet, &report)
+    written(out, quiet, &report, &message)
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -182,7 +181,8 @@ fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcom
     let options = ListOptions { prefix, tagged_only: !all, since, until, limit, ..ListOptions::default() };
     let page = project.images(&options)?;
     match (out.json, quiet) {
-        (true, _) => Output::json(&page.images)?,
+        (true, true) => Output::json(&page.images.iter().map(|image| image.id).collect::<Vec<_>>())?,
+        (true, false) => Output::json(&page.images)?,
         (false, true) => page.images.iter().try_for_each(|image| Output::line(&image.id.to_string()))?,
         (false, false) => show::images(&page.images)?,
     }
@@ -258,8 +258,8 @@ fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> O
 
 fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
     let CommitArguments { directory, base, tags, message, quiet } = arguments;
-    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message })?;
-    written(out, quiet, &report)
+    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message.clone() })?;
+    written(out, quiet, &report, &message)
 }
 
 fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {
