@@ -1,7 +1,11 @@
 //! The program as scripts use it: output, exit codes, two at once.
 
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use layerstone::StoreOptions;
 
@@ -40,7 +44,7 @@ impl Cli {
     fn fails(&self, words: &[&str]) -> (i32, String) {
         let output = self.run(words);
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.lines().count() <= 8, "{words:?} explains itself briefly: {text}");
+        assert!(text.lines().count() <= 2, "{words:?} explains itself briefly: {text}");
         (output.status.code().unwrap(), text)
     }
 
@@ -159,7 +163,7 @@ fn two_commands_at_once_both_succeed() {
     }
     let spawn = |number: u8| {
         let (tree, tag) = (format!("tree{number}"), format!("t{number}"));
-        cli.command(&["import", &tree, "--tag", &tag]).stdout(std::process::Stdio::null()).spawn().unwrap()
+        cli.command(&["import", &tree, "--tag", &tag]).stdout(Stdio::null()).spawn().unwrap()
     };
     let children: Vec<_> = (0..8).map(spawn).collect();
     for mut child in children {
@@ -168,4 +172,237 @@ fn two_commands_at_once_both_succeed() {
     assert_eq!(cli.ok(&["images", "-q"]).lines().count(), 8);
     let store = Path::new("store/packs");
     assert!(cli.path(store.to_str().unwrap()).is_dir());
+}
+
+/// Changes a byte in every frame of every pack.
+fn damage_packs(store: &Path) {
+    for entry in std::fs::read_dir(store.join("packs")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.iter_mut().skip(64).step_by(64).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn an_export_that_fails_leaves_the_old_file_and_no_part_of_a_new_one() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    cli.ok(&["export", "a", "-o", "a.tar"]);
+    let whole = std::fs::read(cli.path("a.tar")).unwrap();
+    std::fs::write(cli.path("tree/issue"), vec![7; 300_000]).unwrap();
+    cli.ok(&["import", "tree", "--tag", "b"]);
+    damage_packs(&cli.path("store"));
+    for name in ["a.tar", "new.tar"] {
+        assert_eq!(cli.fails(&["export", "b", "-o", name]).0, 6);
+    }
+    assert_eq!(std::fs::read(cli.path("a.tar")).unwrap(), whole);
+    let mut names: Vec<_> =
+        std::fs::read_dir(cli.scratch.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["a.tar", "store", "tree"]);
+}
+
+#[test]
+fn an_export_goes_to_standard_output_and_to_what_is_no_file() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    cli.ok(&["export", "a", "-o", "a.tar"]);
+    let whole = std::fs::read(cli.path("a.tar")).unwrap();
+    for words in [&["export", "a"][..], &["export", "a", "-o", "-"], &["export", "a", "-o", "/dev/stdout"]] {
+        assert!(cli.run(words).stdout == whole, "{words:?}");
+    }
+    let redirected = std::fs::File::create(cli.path("redirected.tar")).unwrap();
+    let same = redirected.try_clone().unwrap();
+    let status = cli.command(&["export", "a", "-o", "/dev/stdout"]).stdout(redirected).status().unwrap();
+    assert!(status.success());
+    let redirected = std::fs::metadata(cli.path("redirected.tar")).unwrap();
+    assert_eq!(redirected.len(), whole.len() as u64);
+    assert_eq!(redirected.ino(), same.metadata().unwrap().ino(), "what the shell opened is what is written");
+    cli.ok(&["export", "a", "-o", "/dev/null"]);
+    assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    assert_eq!(cli.fails(&["export", "a", "-o", "/dev/full"]).0, 1);
+    assert_eq!(cli.fails(&["export", "a", "-o", "tree"]).0, 1);
+}
+
+#[test]
+fn a_tar_comes_from_a_file_or_through_a_pipe() {
+    let cli = Cli::new();
+    cli.tree();
+    let of_directory = cli.ok(&["import", "tree", "--tag", "a", "-q"]);
+    cli.ok(&["export", "a", "-o", "a.tar"]);
+    let imported = cli.ok(&["import", "a.tar", "-q"]);
+    assert_ne!(imported, of_directory);
+    let bytes = std::fs::read(cli.path("a.tar")).unwrap();
+    for source in ["-", "/dev/stdin"] {
+        let mut command = cli.command(&["import", source, "-q"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), imported, "{source}");
+    }
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        cli.path("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from(0o600),
+        0,
+    )
+    .unwrap();
+    let child = cli.command(&["import", "fifo", "-q"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::fs::write(cli.path("fifo"), &bytes).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().stdout, imported.as_bytes());
+    assert_eq!(cli.fails(&["import", "a.tar", "--format", "dir"]).0, 2);
+}
+
+/// Clears a terminal, begins a line, and does both again by what is no ASCII.
+const HOSTILE: &str = "x\u{1b}[2J\nforged\u{9b}2J\u{2028}\u{202e}\\";
+
+fn assert_harmless(text: &str) {
+    let is_active = |c: char| c != '\n' && (c.is_control() || matches!(c, '\u{2028}' | '\u{202e}'));
+    assert!(!text.contains(is_active), "{text:?}");
+    assert!(text.lines().all(|line| !line.starts_with("forged")), "{text:?}");
+}
+
+#[test]
+fn what_others_wrote_does_nothing_to_a_terminal() {
+    let cli = Cli::new();
+    cli.tree();
+    std::fs::write(cli.path("tree").join(HOSTILE), "").unwrap();
+    std::os::unix::fs::symlink(HOSTILE, cli.path("tree/link")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a", "-m", HOSTILE]);
+    let history = cli.ok(&["history", "a"]);
+    assert_eq!(history.lines().count(), 2, "{history}");
+    let shown = r"x\u{1b}[2J\nforged\u{9b}2J\u{2028}\u{202e}\\";
+    assert!(history.contains(shown), "{history}");
+    std::fs::write(cli.path("tree/issue"), "two\n").unwrap();
+    cli.ok(&["import", "tree", "--tag", "b"]);
+    let texts = [
+        history,
+        cli.ok(&["inspect", "a"]),
+        cli.ok(&["--json", "history", "a"]),
+        cli.ok(&["ls", "a"]),
+        cli.ok(&["--json", "ls", "a"]),
+        cli.ok(&["diff", "a", "b"]),
+        cli.ok(&["checkout", "a", HOSTILE]),
+        cli.fails(&["cat", "a", HOSTILE]).1,
+        cli.fails(&["--json", "cat", "a", HOSTILE]).1,
+        cli.fails(&["cat", HOSTILE, "x"]).1,
+        cli.fails(&["tag", "a", HOSTILE]).1,
+        cli.fails(&["import", HOSTILE]).1,
+        cli.fails(&["--store", &format!("tree/issue/{HOSTILE}"), "images"]).1,
+        cli.fails(&[HOSTILE]).1,
+    ];
+    for text in &texts {
+        assert_harmless(text);
+    }
+    for words in [["inspect", "a"], ["history", "a"]] {
+        let mut words = words.to_vec();
+        words.push("--json");
+        let value: serde_json::Value = serde_json::from_str(&cli.ok(&words)).unwrap();
+        assert_eq!(value[0]["comment"], HOSTILE, "JSON is exact");
+    }
+}
+
+#[test]
+fn a_message_that_is_not_used_is_not_dropped_silently() {
+    let cli = Cli::new();
+    cli.tree();
+    let first = cli.run(&["import", "tree", "--tag", "a", "-m", "first"]);
+    assert_eq!(first.stderr, b"");
+    cli.ok(&["checkout", "a", "work"]);
+    for words in [
+        &["import", "tree", "-m", "second"][..],
+        &["import", "tree", "-q", "-m", "second"],
+        &["commit", "work", "-m", "second", "--json"],
+    ] {
+        let output = cli.run(words);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.lines().count() == 1 && said.contains("was there already"), "{words:?}: {said}");
+        if words.contains(&"--json") {
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+        }
+    }
+    assert_eq!(cli.run(&["import", "tree"]).stderr, b"");
+    assert!(cli.ok(&["history", "a"]).contains("first"));
+}
+
+#[test]
+fn lists_of_one_and_lists_of_ids() {
+    let cli = Cli::new();
+    std::fs::create_dir(cli.path("tree")).unwrap();
+    let imported = cli.ok(&["import", "tree", "--tag", "a"]);
+    assert!(imported.starts_with("1 path, "), "{imported}");
+    assert!(cli.ok(&["checkout", "a", "work"]).starts_with("1 path, "));
+    let ids: Vec<String> = serde_json::from_str(&cli.ok(&["images", "-q", "--json"])).unwrap();
+    assert_eq!(ids, [last_line(&imported)]);
+}
+
+#[test]
+fn a_wrong_command_line_is_refused_as_any_other_failure() {
+    let cli = Cli::new();
+    let cases: &[(&[&str], &str, Option<&str>)] = &[
+        (&["rm"], "required arguments were not provided: <IMAGES>...", Some("rm [OPTIONS] <IMAGES>...")),
+        (&["ls", "--bogus", "x"], "unexpected argument '--bogus'", Some("ls [OPTIONS] <IMAGE> [PATH]")),
+        (&["imort", "x"], "some similar subcommands exist", Some("[OPTIONS] <COMMAND>")),
+        (&["project"], "requires a subcommand", Some("project [OPTIONS] <COMMAND>")),
+        (&[], "requires a subcommand", Some("[OPTIONS] <COMMAND>")),
+        (&["import", "--format", "zip", "x"], "'zip'", None),
+        (&["cat", "x", "../y"], "'..' component", None),
+        (&["cat", "x y", "z"], "position 2", None),
+    ];
+    for (words, text, usage) in cases {
+        let (code, said) = cli.fails(words);
+        assert_eq!(code, 2, "{words:?}");
+        let (first, rest) = said.trim_end().split_once('\n').unwrap_or((said.trim_end(), ""));
+        assert!(first.starts_with("layerstone: ") && first.contains(text), "{words:?}: {said}");
+        assert_eq!(rest, usage.map(|usage| format!("Usage: layerstone {usage}")).unwrap_or_default());
+        let words = [&["--json"], *words].concat();
+        let output = cli.run(&words);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        let value: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(value["error"], "invalid", "{words:?}");
+        assert_eq!(format!("layerstone: {}", value["message"].as_str().unwrap()), first);
+    }
+    for words in [&["--help"][..], &["--json", "help"], &["rm", "--help"], &["--version"]] {
+        assert!(cli.ok(words).contains("layerstone"), "{words:?}");
+    }
+}
+
+#[test]
+fn paths_that_are_not_utf8_are_taken_as_they_are() {
+    let cli = Cli::new();
+    let odd = OsStr::from_bytes(b"latin-\xe9");
+    let directory = cli.path("tree").join(odd);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join(odd), "bytes\n").unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let read = cli.command(&["cat", "a"]).arg(Path::new(odd).join(odd)).output().unwrap();
+    assert_eq!(read.stdout, b"bytes\n");
+    let listed = cli.command(&["ls", "a"]).arg(odd).output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().contains(r"/latin-\xe9/latin-\xe9"));
+}
+
+#[test]
+fn the_environment_names_store_and_project_unless_it_is_empty() {
+    let cli = Cli::new();
+    cli.tree();
+    let run = |store: &str, project: &str, words: &[&str]| {
+        let mut command = cli.command(words);
+        command.env("LAYERSTONE_STORE", store).env("LAYERSTONE_PROJECT", project);
+        command.env("XDG_DATA_HOME", "").env("HOME", cli.scratch.path());
+        let output = command.output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run("", "", &["import", "tree"]).0, 0);
+    assert!(cli.path(".local/share/layerstone/format").exists());
+    assert_eq!(run("named", "public", &["import", "tree", "--tag", "a"]).0, 0);
+    assert_eq!(cli.ok(&["--store", "named", "--project", "public", "images", "-q"]).lines().count(), 1);
+    assert_eq!(run("named", "other", &["images"]).0, 3);
+    assert_eq!(run("named", "other", &["images", "--project", "public"]).0, 0);
+    let (code, said) = run("named", "x//y", &["images"]);
+    assert!(code == 2 && said.contains("LAYERSTONE_PROJECT: 'x//y'"), "{said}");
 }

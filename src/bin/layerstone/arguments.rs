@@ -1,19 +1,21 @@
 //! The command line.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
 
 /// Keep file-system images: import, change, commit, tag, compare, check out.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, subcommand_required = true, arg_required_else_help = false)]
 pub(crate) struct Arguments {
-    /// Directory of the store; made on first use [default: layerstone in the user's data directory]
-    #[arg(long, env = "LAYERSTONE_STORE", value_name = "DIR", global = true)]
+    /// Directory of the store; made on first use [default: `LAYERSTONE_STORE`, or layerstone in the user's data directory]
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) store: Option<PathBuf>,
-    /// Project to work in; `public` is the scope that all projects read [default: default]
-    #[arg(long, env = "LAYERSTONE_PROJECT", value_name = "NAME", global = true)]
+    /// Project to work in; `public` is the scope that all projects read [default: `LAYERSTONE_PROJECT`, or default]
+    #[arg(long, value_name = "NAME", global = true)]
     pub(crate) project: Option<ProjectName>,
     /// Print JSON
     #[arg(long, global = true)]
@@ -28,7 +30,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make, list or remove projects
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = false)]
     Project(ProjectCommand),
     /// Import a directory or a root file system tar; prints the image's UUID last
     Import(ImportArguments),
@@ -61,7 +63,7 @@ pub(crate) enum Command {
         /// UUID, tag or name
         image: ImageRef,
         /// Path in the image
-        #[arg(default_value = "/", value_parser = tree_path)]
+        #[arg(default_value = "/", value_parser = tree_path())]
         path: TreePath,
     },
     /// Print a file of an image
@@ -69,7 +71,7 @@ pub(crate) enum Command {
         /// UUID, tag or name
         image: ImageRef,
         /// Path in the image
-        #[arg(value_parser = tree_path)]
+        #[arg(value_parser = tree_path())]
         path: TreePath,
     },
     /// Write an image as real files
@@ -80,7 +82,7 @@ pub(crate) enum Command {
     Export {
         /// UUID, tag or name
         image: ImageRef,
-        /// File to write [default: standard output]
+        /// File to write, replaced only by a complete one; `-` is standard output [default: -]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -124,12 +126,12 @@ pub(crate) enum SourceFormat {
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArguments {
-    /// A directory, a tar file, or `-` for a tar on standard input
+    /// A directory, a tar (a file or a pipe), or `-` for a tar on standard input
     pub(crate) source: PathBuf,
     /// Tag for the image; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
-    /// What the source is [default: what it looks like]
+    /// What the source is [default: dir for a directory, tar for all else]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<SourceFormat>,
     /// What to say of it in the history
@@ -183,7 +185,7 @@ pub(crate) struct ImagesArguments {
     /// At most so many; 0 for all
     #[arg(short = 'n', long, default_value_t = 100)]
     pub(crate) limit: usize,
-    /// Print UUIDs only
+    /// Print UUIDs only; with --json, an array of them
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -230,8 +232,9 @@ fn seconds(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a number of seconds is expected".into())
 }
 
-fn tree_path(text: &str) -> Result<TreePath, String> {
-    TreePath::parse(text.as_bytes()).map_err(|error| error.to_string())
+/// A path inside an image: bytes, as it may hold what no text does.
+fn tree_path() -> impl TypedValueParser<Value = TreePath> {
+    OsStringValueParser::new().try_map(|text| TreePath::parse(text.as_bytes()))
 }
 
 /// A moment, or how long ago one was.

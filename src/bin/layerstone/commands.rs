@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use layerstone::{
@@ -11,13 +11,14 @@ use layerstone::{
 };
 use serde_json::json;
 
-use crate::Failure;
 use crate::arguments::{
     Arguments, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments, ProjectCommand,
     SourceFormat, TagArguments, UntagArguments,
 };
 use crate::output::Output;
+use crate::replacement::write_file;
 use crate::show;
+use crate::{Failure, environment};
 
 type Outcome = Result<(), Failure>;
 
@@ -25,7 +26,7 @@ type Outcome = Result<(), Failure>;
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let location = match arguments.store {
         Some(store) => store,
-        None => default_store()?,
+        None => environment::store_directory()?,
     };
     let timeout = Duration::from_secs_f64(arguments.lock_timeout);
     let store = StoreOptions::default().lock_timeout(timeout).open(location)?;
@@ -33,7 +34,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     if let Command::Project(command) = arguments.command {
         return projects(&store, &out, command);
     }
-    let project = match &arguments.project {
+    let name = match arguments.project {
+        Some(name) => Some(name),
+        None => environment::project_name()?,
+    };
+    let project = match &name {
         None => store.default_project()?,
         Some(name) if name.as_str() == layerstone::ProjectName::DEFAULT => store.default_project()?,
         Some(name) => store.project(name)?,
@@ -53,15 +58,6 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Commit(arguments) => commit(&project, &out, arguments),
         Command::Export { image, output } => export(&project, &image, output.as_deref()),
         Command::Rm { images, force } => remove(&project, &out, &images, force),
-    }
-}
-
-fn default_store() -> Result<PathBuf, Failure> {
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
-    match data.or_else(home) {
-        Some(data) => Ok(data.join("layerstone")),
-        None => Err(usage("--store", "name the store's directory: there is no home directory to keep it in")),
     }
 }
 
@@ -87,7 +83,11 @@ fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
     Ok(())
 }
 
-fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
+/// Says what an import or a commit did, and what became of the user's `message`.
+fn written(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
+    if !report.is_new && !message.is_empty() {
+        Output::note("This image was there already and keeps its comment; the message was not used.");
+    }
     if out.json {
         return Ok(Output::json(report)?);
     }
@@ -97,11 +97,12 @@ fn written(out: &Output, quiet: bool, report: &WriteReport) -> Outcome {
 
 fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcome {
     let ImportArguments { source, tags, format, message, quiet } = arguments;
-    let options = ImportOptions { tags, comment: message };
+    let options = ImportOptions { tags, comment: message.clone() };
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
         Some(format) => format == SourceFormat::Tar,
-        None => is_stdin || source.is_file(),
+        // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
+        None => is_stdin || std::fs::metadata(&source).is_ok_and(|metadata| !metadata.is_dir()),
     };
     let report = match (is_tar, is_stdin) {
         (true, true) => project.import_tar(io::stdin().lock(), &options)?,
@@ -109,7 +110,7 @@ fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcom
         (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
         (false, false) => project.import_directory(&source, &options)?,
     };
-    written(out, quiet, &report)
+    written(out, quiet, &report, &message)
 }
 
 fn open(path: &Path) -> Result<File, Failure> {
@@ -129,7 +130,7 @@ fn tag(project: &Project, out: &Output, arguments: &TagArguments) -> Outcome {
             _ => return Err(usage("tag -d", "an image, if any, and one tag are expected")),
         };
         let id = project.untag(&name(tag)?, image.as_ref())?;
-        return removed(out, &json!({ "untagged": [tag], "image": id }), &format!("untagged {tag}"));
+        return removed(out, &json!({ "untagged": [tag], "image": id }), &[format!("untagged {tag}")]);
     }
     let (Some((image, tags)), true) = (names.split_first(), names.len() > 1) else {
         return Err(usage("tag", "an image and at least one tag are expected: layerstone tag IMAGE NAME…"));
@@ -164,16 +165,14 @@ fn untag(project: &Project, out: &Output, arguments: UntagArguments) -> Outcome 
         (None, None) => Vec::new(),
     };
     let text: Vec<_> = names.iter().map(|name| format!("untagged {name}")).collect();
-    removed(out, &json!({ "untagged": names }), &text.join("\n"))
+    removed(out, &json!({ "untagged": names }), &text)
 }
 
-fn removed(out: &Output, value: &serde_json::Value, text: &str) -> Outcome {
-    let _: () = match (out.json, text) {
-        (true, _) => Output::json(value)?,
-        (false, "") => {}
-        (false, text) => Output::line(text)?,
-    };
-    Ok(())
+fn removed(out: &Output, value: &serde_json::Value, lines: &[String]) -> Outcome {
+    if out.json {
+        return Ok(Output::json(value)?);
+    }
+    Ok(lines.iter().try_for_each(|line| Output::line(line))?)
 }
 
 fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcome {
@@ -182,7 +181,8 @@ fn images(project: &Project, out: &Output, arguments: ImagesArguments) -> Outcom
     let options = ListOptions { prefix, tagged_only: !all, since, until, limit, ..ListOptions::default() };
     let page = project.images(&options)?;
     match (out.json, quiet) {
-        (true, _) => Output::json(&page.images)?,
+        (true, true) => Output::json(&page.images.iter().map(|image| image.id).collect::<Vec<_>>())?,
+        (true, false) => Output::json(&page.images)?,
         (false, true) => page.images.iter().try_for_each(|image| Output::line(&image.id.to_string()))?,
         (false, false) => show::images(&page.images)?,
     }
@@ -253,29 +253,20 @@ fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> O
         return Ok(Output::json(&report)?);
     }
     show::left_out(&report);
-    let size = crate::output::size(report.bytes);
-    Ok(Output::line(&format!(
-        "{} paths, {size} in files, in {}",
-        report.entries,
-        arguments.directory.display()
-    ))?)
+    Ok(show::checked_out(&report, &arguments.directory)?)
 }
 
 fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
     let CommitArguments { directory, base, tags, message, quiet } = arguments;
-    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message })?;
-    written(out, quiet, &report)
+    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message.clone() })?;
+    written(out, quiet, &report, &message)
 }
 
 fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {
     let image = project.find(image)?;
     let left_out = match output {
-        Some(path) => {
-            let file = File::create(path)
-                .map_err(|error| Failure::Store(Error::host(path, "make the file", error)))?;
-            image.export(file)?
-        }
-        None => image.export(io::stdout().lock())?,
+        Some(path) if path.as_os_str() != "-" => write_file(path, |file| image.export(file))?,
+        _ => image.export(io::stdout().lock())?,
     };
     for path in left_out {
         Output::note(&format!("{path}: left out: a tar can't hold a socket"));
@@ -288,7 +279,7 @@ fn remove(project: &Project, out: &Output, images: &[ImageRef], force: bool) -> 
         let report = project.remove(image, force)?;
         let mut lines: Vec<_> = report.untagged.iter().map(|tag| format!("untagged {tag}")).collect();
         lines.extend(report.removed.map(|id| format!("removed {id}")));
-        removed(out, &json!(report), &lines.join("\n"))?;
+        removed(out, &json!(report), &lines)?;
     }
     Ok(())
 }

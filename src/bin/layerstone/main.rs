@@ -5,15 +5,16 @@
 
 mod arguments;
 mod commands;
+mod environment;
 mod output;
+mod refusal;
+mod replacement;
 mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use layerstone::{Error, ErrorKind};
 
-use arguments::Arguments;
 use output::Output;
 
 /// Why a command failed.
@@ -38,15 +39,17 @@ impl From<std::io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let Some(arguments) = refusal::parse() else {
+        return ExitCode::from(exit_code(ErrorKind::Invalid));
+    };
     let json = arguments.json;
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // `layerstone ls … | head` is no failure.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(error)) => {
-            Output::complain(&format!("standard output: could not write: {error}"));
-            ExitCode::from(1)
+            Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
+            ExitCode::from(exit_code(ErrorKind::Io))
         }
         Err(Failure::Store(error)) => {
             Output::explain(&error, json);

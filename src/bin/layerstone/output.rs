@@ -1,10 +1,13 @@
 //! Printing: tables for people, JSON for programs, complaints on stderr.
+//!
+//! Nothing that is printed here acts on a terminal or looks like a line of its own, whoever chose its text: what could is
+//! escaped, in JSON by JSON's own escapes, so that its values stay exact.
 
 use std::error::Error as _;
 use std::io::{self, Write};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use layerstone::Error;
+use layerstone::{Error, ErrorKind};
 use serde::Serialize;
 
 /// Where a command's result goes.
@@ -15,14 +18,12 @@ pub(crate) struct Output {
 impl Output {
     /// One line of the result.
     pub(crate) fn line(text: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{text}")
+        writeln!(io::stdout().lock(), "{}", visible(text))
     }
 
     /// A result as JSON.
     pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, value)?;
-        writeln!(out)
+        writeln!(io::stdout().lock(), "{}", visible_json(&serde_json::to_string_pretty(value)?))
     }
 
     /// A table; numeric columns, by their index, are aligned to the right.
@@ -31,7 +32,7 @@ impl Output {
         table.load_style(presets::NOTHING);
         table.set_header(header.to_vec());
         for row in rows {
-            table.add_row(row.into_iter().map(Cell::new).collect::<Vec<_>>());
+            table.add_row(row.iter().map(|cell| Cell::new(visible(cell))).collect::<Vec<_>>());
         }
         for index in 0..header.len() {
             if let Some(column) = table.column_mut(index) {
@@ -47,12 +48,17 @@ impl Output {
 
     /// Something the user should know that is not the result.
     pub(crate) fn note(text: &str) {
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", visible(text));
     }
 
-    /// A failure that is not the library's.
-    pub(crate) fn complain(text: &str) {
-        Self::note(&format!("layerstone: {text}"));
+    /// A failure, by the name of its kind.
+    pub(crate) fn complain(kind: ErrorKind, message: &str, json: bool) {
+        if json {
+            let value = serde_json::json!({ "error": kind.as_str(), "message": message });
+            let _ = writeln!(io::stderr().lock(), "{}", visible_json(&value.to_string()));
+        } else {
+            Self::note(&format!("layerstone: {message}"));
+        }
     }
 
     /// A failure of the library, with what caused it.
@@ -63,13 +69,46 @@ impl Output {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        if json {
-            let value = serde_json::json!({ "error": error.kind().as_str(), "message": text });
-            Self::note(&value.to_string());
+        Self::complain(error.kind(), &text, json);
+    }
+}
+
+/// Whether a character does something else than stand for itself: controls, and those of Unicode that end a line or turn
+/// the direction of writing.
+fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Text as one line that only shows.
+fn visible(text: &str) -> String {
+    escape(text, |character| character.escape_default().to_string())
+}
+
+/// JSON that only shows and means the same. Serialised, it has such characters in strings alone, but for its line breaks;
+/// all of them are below U+10000, so one escape says each.
+fn visible_json(json: &str) -> String {
+    escape(json, |character| match character {
+        '\n' => "\n".to_owned(),
+        character => format!("\\u{:04x}", u32::from(character)),
+    })
+}
+
+fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_active(character) {
+            visible.push_str(&escaped(character));
         } else {
-            Self::complain(&text);
+            visible.push(character);
         }
     }
+    visible
+}
+
+/// So many things, in words.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Bytes in the unit that reads best, in powers of 1000.
@@ -84,4 +123,25 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} PB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\n\u{1b}[2J\u{9b}1m\u{7f}\u{202e}\u{2028}\\é";
+
+    #[test]
+    fn nothing_acts_on_a_terminal() {
+        assert_eq!(visible(HOSTILE), "a\\n\\u{1b}[2J\\u{9b}1m\\u{7f}\\u{202e}\\u{2028}\\é");
+        assert_eq!(visible(&visible(HOSTILE)), visible(HOSTILE));
+    }
+
+    #[test]
+    fn json_says_exactly_the_same() {
+        let value = serde_json::json!({ HOSTILE: [HOSTILE, 1] });
+        let text = visible_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(text.chars().all(|character| character == '\n' || !is_active(character)), "{text}");
+    }
 }

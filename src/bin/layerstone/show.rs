@@ -1,13 +1,16 @@
 //! Results as text.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
+use layerstone::path::escape_bytes;
 use layerstone::{
     CheckoutReport, Difference, DifferenceKind, EntryInfo, EntryKind, ImageInfo, ImageKind, LayerInfo,
     Moment, Scope, WriteReport,
 };
 
-use crate::output::{Output, size};
+use crate::output::{Output, count, size};
 
 /// How long ago a moment was, in its largest unit.
 fn age(moment: Moment) -> String {
@@ -20,7 +23,7 @@ fn age(moment: Moment) -> String {
     ];
     match units.iter().find(|(from, _, _)| seconds >= *from) {
         Some((_, unit, name)) => format!("{} {name} ago", seconds / unit),
-        None => format!("{seconds} seconds ago"),
+        None => format!("{} ago", count(seconds, "second", "seconds")),
     }
 }
 
@@ -42,6 +45,11 @@ pub(crate) fn images(images: &[ImageInfo]) -> io::Result<()> {
     Output::table(&["TAG", "IMAGE", "SCOPE", "KIND", "CREATED", "SIZE"], &[5], rows)
 }
 
+/// Free text, escaped as paths are: what it shows stands for one text only.
+fn escaped(text: &str) -> String {
+    escape_bytes(text.as_bytes())
+}
+
 /// The steps of a history.
 pub(crate) fn history(layers: &[LayerInfo]) -> io::Result<()> {
     let row = |layer: &LayerInfo| {
@@ -51,10 +59,10 @@ pub(crate) fn history(layers: &[LayerInfo]) -> io::Result<()> {
         vec![
             short,
             age(layer.created),
-            layer.created_by.clone(),
+            escaped(&layer.created_by),
             changes,
             size(layer.bytes),
-            layer.comment.clone(),
+            escaped(&layer.comment),
         ]
     };
     let header = ["LAYER", "CREATED", "CREATED BY", "PATHS", "BYTES", "COMMENT"];
@@ -122,8 +130,8 @@ fn mode(entry: &EntryInfo) -> String {
 pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
     let summary = if report.is_new {
         format!(
-            "{} paths, {} in files; {} read, {} new, {} stored",
-            report.entries,
+            "{}, {} in files; {} read, {} new, {} stored",
+            paths(report.entries),
             size(report.bytes),
             report.examined,
             size(report.new_bytes),
@@ -136,21 +144,36 @@ pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
     Output::line(&report.image.to_string())
 }
 
+/// What a checkout wrote.
+pub(crate) fn checked_out(report: &CheckoutReport, directory: &Path) -> io::Result<()> {
+    let directory = escape_bytes(directory.as_os_str().as_bytes());
+    Output::line(&format!("{}, {} in files, in {directory}", paths(report.entries), size(report.bytes)))
+}
+
 /// What a checkout left out, in one line each.
 pub(crate) fn left_out(report: &CheckoutReport) {
     let lines = [
-        (report.owners_unset, "have another owner: only root can give files away"),
-        (report.modes_unset, "have another mode: it was not allowed, or not safe with another owner"),
+        (report.owners_unset, ["has", "have"], "another owner: only root can give files away"),
+        (
+            report.modes_unset,
+            ["has", "have"],
+            "another mode: it was not allowed, or not safe with another owner",
+        ),
         (
             report.xattrs_unset,
-            "lack extended attributes: not allowed, not supported, or only with --all-xattrs",
+            ["lacks", "lack"],
+            "extended attributes: not allowed, not supported, or only with --all-xattrs",
         ),
-        (report.omitted, "were not made: device nodes need --devices and root"),
+        (report.omitted, ["was", "were"], "not made: device nodes need --devices and root"),
     ];
-    for (count, text) in lines.iter().filter(|(count, _)| *count > 0) {
-        Output::note(&format!("{count} paths {text}"));
+    for (number, [one, many], text) in lines.iter().filter(|(number, ..)| *number > 0) {
+        Output::note(&format!("{} {} {text}", paths(*number), if *number == 1 { one } else { many }));
     }
-    if lines.iter().any(|(count, _)| *count > 0) {
+    if lines.iter().any(|(number, ..)| *number > 0) {
         Output::note("A commit takes these from the image, not for changes.");
     }
+}
+
+fn paths(number: u64) -> String {
+    count(number, "path", "paths")
 }

@@ -1,0 +1,113 @@
+//! What the argument parser refuses, said as every other failure is: one or two lines, or one JSON object.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, Parser as _};
+use layerstone::ErrorKind;
+
+use crate::arguments::Arguments;
+use crate::output::Output;
+
+/// The command line's arguments; none if they are refused, which is then said. Help and the version are printed, and
+/// end the program.
+pub(crate) fn parse() -> Option<Arguments> {
+    let error = match Arguments::try_parse() {
+        Ok(arguments) => return Some(arguments),
+        Err(error) if error.use_stderr() => error,
+        Err(help) => help.exit(),
+    };
+    let json = asks_for_json(std::env::args_os());
+    Output::complain(ErrorKind::Invalid, &message(&error.render().to_string()), json);
+    if let (false, Some(usage)) = (json, usage(&error)) {
+        Output::note(&usage);
+    }
+    None
+}
+
+/// Whether words that could not be parsed have the option; clap takes none that begins with `-` for a value.
+fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    words.take_while(|word| word != "--").any(|word| word == "--json")
+}
+
+/// The parser's message as one line, without the hints that follow it.
+fn message(rendered: &str) -> String {
+    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
+    // Searched from the end, since the message has words of the user's.
+    let hints = ["\n\nUsage: ", "\n\nFor more information"];
+    let end = hints.iter().filter_map(|hint| text.rfind(hint)).min();
+    let mut message = String::new();
+    for line in end.and_then(|end| text.get(..end)).unwrap_or(text).lines().map(str::trim) {
+        if line.is_empty() {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(if line.starts_with("tip: ") { "; " } else { " " });
+        }
+        message.push_str(line);
+    }
+    message
+}
+
+/// How the command in question is used. The error's own usage names it, but shows options that happened to be given as if
+/// they were needed.
+fn usage(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    let usage = usage.to_string();
+    let mut program = Arguments::command();
+    program.build();
+    let mut command = &program;
+    for word in usage.split_whitespace().skip_while(|word| *word != program.get_name()).skip(1) {
+        match command.find_subcommand(word) {
+            Some(found) => command = found,
+            None => break,
+        }
+    }
+    Some(command.clone().render_usage().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(words: &[&str]) -> (String, Option<String>) {
+        let error = Arguments::try_parse_from([&["layerstone"], words].concat()).unwrap_err();
+        (message(&error.render().to_string()), usage(&error))
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_the_usage_that_of_the_command() {
+        let cases = [
+            (
+                &["rm"][..],
+                "the following required arguments were not provided: <IMAGES>...",
+                "rm [OPTIONS] <IMAGES>...",
+            ),
+            (&["--store", "rm", "untag", "--json"], "the following required", "untag [OPTIONS] [NAME]"),
+            (
+                &["ls", "--bogus"],
+                "unexpected argument '--bogus' found; tip: to pass",
+                "ls [OPTIONS] <IMAGE> [PATH]",
+            ),
+            (&["project", "rm"], "the following required", "project rm [OPTIONS] <NAME>"),
+            (&["project"], "'layerstone project' requires a subcommand", "project [OPTIONS] <COMMAND>"),
+            (&[], "'layerstone' requires a subcommand", "[OPTIONS] <COMMAND>"),
+            (&["a\n\nUsage: b"], "unrecognized subcommand 'a Usage: b'", "[OPTIONS] <COMMAND>"),
+        ];
+        for (words, begin, command) in cases {
+            let (message, usage) = refused(words);
+            assert!(message.starts_with(begin) && !message.contains('\n'), "{words:?}: {message}");
+            assert_eq!(usage.unwrap(), format!("Usage: layerstone {command}"), "{words:?}");
+        }
+        let (message, usage) = refused(&["import", "--format", "zip", "x"]);
+        assert_eq!(message, "invalid value 'zip' for '--format <FORMAT>' [possible values: dir, tar]");
+        assert_eq!(usage, None);
+    }
+
+    #[test]
+    fn json_is_asked_for_before_the_end_of_options() {
+        let asks = |words: &[&str]| asks_for_json(words.iter().map(OsString::from));
+        assert!(asks(&["layerstone", "rm", "--json"]));
+        assert!(!asks(&["layerstone", "rm", "--", "--json"]));
+    }
+}
