@@ -166,7 +166,7 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for piece in bytes.utf8_chunks() {
         for character in piece.valid().chars() {
-            if character.is_control() || character == '\\' || is_format_control(character) {
+            if is_active(character) || character == '\\' {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);
@@ -179,9 +179,15 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
     text
 }
 
-/// Characters that change how the text around them is shown (Unicode's bidirectional controls).
-fn is_format_control(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Whether a character does something else on a terminal than stand for itself: controls, and those of Unicode that end
+/// a line or turn the direction of writing.
+#[must_use]
+pub fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 impl fmt::Display for TreePath {

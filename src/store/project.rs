@@ -107,7 +107,10 @@ impl Store {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
             let images = tx.collect::<Images>(&key_bytes(&record.id))?;
             if !images.is_empty() && !force {
-                let message = format!("has {} images; remove them first, or force", images.len());
+                let message = match images.len() {
+                    1 => "has an image; remove it first, or force".to_owned(),
+                    count => format!("has {count} images; remove them first, or force"),
+                };
                 return Err(Error::conflict(Subject::Project(name.to_string()), message));
             }
             for ((scope, tag), _) in tx.collect::<Tags>(&key_bytes(&record.id))? {

@@ -7,6 +7,7 @@ use std::error::Error as _;
 use std::io::{self, Write};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use layerstone::path::is_active;
 use layerstone::{Error, ErrorKind};
 use serde::Serialize;
 
@@ -71,13 +72,6 @@ impl Output {
         }
         Self::complain(error.kind(), &text, json);
     }
-}
-
-/// Whether a character does something else than stand for itself: controls, and those of Unicode that end a line or turn
-/// the direction of writing.
-fn is_active(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Text as one line that only shows.
