@@ -90,6 +90,13 @@ pub trait ObjectSink {
     /// Stores an object and gives its id. It is durable and visible only once the session that it was written
     /// in is published.
     fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId>;
+
+    /// Stores a chunk that is a piece of a content of `content_bytes`, as far as the size is known. It is most often read
+    /// with the pieces around it, so a sink may keep it with them rather than with small files.
+    fn put_piece(&mut self, bytes: &[u8], content_bytes: u64) -> Result<ObjectId> {
+        let _ = content_bytes;
+        self.put(ObjectKind::Chunk, bytes)
+    }
 }
 
 impl<T: ObjectSource + ?Sized> ObjectSource for &T {
@@ -107,5 +114,9 @@ impl<T: ObjectSource + ?Sized> ObjectSource for Arc<T> {
 impl<T: ObjectSink + ?Sized> ObjectSink for &mut T {
     fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
         (**self).put(kind, bytes)
+    }
+
+    fn put_piece(&mut self, bytes: &[u8], content_bytes: u64) -> Result<ObjectId> {
+        (**self).put_piece(bytes, content_bytes)
     }
 }

@@ -51,7 +51,7 @@ pub fn encode_frame(objects: &[FrameObject]) -> Result<Vec<u8>> {
     }
     let set_up = |error| Error::io(Subject::Pack(PackId::new(FRAME_PACK)), "compress", error);
     let mut compressor = zstd::bulk::Compressor::new(1).map_err(set_up)?;
-    builder.seal(&mut compressor)?.encode(PackId::new(FRAME_PACK), FRAME_OFFSET)
+    builder.seal(&mut compressor)?.place(PackId::new(FRAME_PACK), FRAME_OFFSET).map(<[u8]>::to_vec)
 }
 
 /// The number of the segment that [`find_in_segment`] looks into.

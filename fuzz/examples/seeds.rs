@@ -110,7 +110,7 @@ fn trees() -> Outcome {
     seed("node", "branches", &sink.encode())?;
 
     let mut sink = Collected::default();
-    let mut writer = ContentWriter::new();
+    let mut writer = ContentWriter::new(u64::MAX);
     writer.push_hole(&mut sink, 1 << 20)?;
     writer.push_bytes(&mut sink, &b"x".repeat(3000))?;
     let sparse = writer.finish(&mut sink)?;

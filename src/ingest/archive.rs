@@ -130,7 +130,7 @@ fn read_members<R: Read, H: PackHost>(
             let slot = files;
             files += 1;
             if size > WHOLE_BYTES {
-                large.push((slot, read_large(reader, &mut writer, &mut buf)?));
+                large.push((slot, read_large(reader, size, &mut writer, &mut buf)?));
             } else {
                 let bytes = read_whole(reader, size, &mut buf)?;
                 batch_bytes += bytes.len();
@@ -151,10 +151,11 @@ fn read_members<R: Read, H: PackHost>(
 
 fn read_large<R: Read>(
     reader: &mut Reader<R>,
+    size: u64,
     sink: &mut impl ObjectSink,
     buf: &mut [u8],
 ) -> Result<Content> {
-    let mut writer = ContentWriter::new();
+    let mut writer = ContentWriter::new(size);
     loop {
         match reader.next_piece(buf)? {
             Piece::Data(len) => writer.push_bytes(sink, buf.get(..len).unwrap_or_default())?,

@@ -9,7 +9,7 @@ use crate::tree::content::{self, ContentWriter};
 use crate::tree::{Content, Inode, InodeKind, Xattrs};
 
 /// Files below this size are read at once.
-const WHOLE_BYTES: usize = 256 << 10;
+const WHOLE_BYTES: usize = 1 << 20;
 /// How often a file that changes under the reader is read before it is given up.
 const ATTEMPTS: usize = 3;
 
@@ -100,7 +100,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             }
             return Ok(Some((content::write(&mut self.sink, bytes)?, xattrs)));
         }
-        let mut writer = ContentWriter::new();
+        let mut writer = ContentWriter::new(file.stat().size);
         let is_whole = file.read(&mut self.buf, |piece| match piece {
             FilePiece::Data(bytes) => writer.push_bytes(&mut self.sink, bytes),
             FilePiece::Hole(len) => writer.push_hole(&mut self.sink, len),

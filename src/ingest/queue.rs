@@ -13,6 +13,8 @@ use crate::path::TreePath;
 
 /// Steps that may wait for the consumer.
 pub(super) const WAITING_STEPS_MAX: usize = 32 << 10;
+/// Steps for which it is worth waking the consumer before all is done.
+const WAKING_STEPS: usize = 1 << 10;
 
 /// A job's number, by which its steps are found.
 type Ticket = u64;
@@ -32,6 +34,9 @@ struct State<J, T> {
     done: HashMap<Ticket, Vec<Step<T>>>,
     waiting_steps: usize,
     next_ticket: Ticket,
+    idle_workers: usize,
+    /// The job that the consumer waits for.
+    wanted: Option<Ticket>,
     /// Nothing more is to be done: the first error, which the consumer gets, or the consumer has gone.
     end: Option<Result<()>>,
 }
@@ -39,7 +44,10 @@ struct State<J, T> {
 /// Jobs of type `J` that give results of type `T`.
 pub(super) struct Queue<J, T> {
     state: Mutex<State<J, T>>,
-    changed: Condvar,
+    /// There may be something to do, or nothing more.
+    work: Condvar,
+    /// There may be something to take.
+    results: Condvar,
 }
 
 impl<J, T> Queue<J, T> {
@@ -51,17 +59,15 @@ impl<J, T> Queue<J, T> {
             done: HashMap::new(),
             waiting_steps: 0,
             next_ticket: 1,
+            idle_workers: 0,
+            wanted: None,
             end: None,
         };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
+        Self { state: Mutex::new(state), work: Condvar::new(), results: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J, T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'g>(&self, state: MutexGuard<'g, State<J, T>>) -> MutexGuard<'g, State<J, T>> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does jobs until there are none. The first error ends all.
@@ -81,27 +87,37 @@ impl<J, T> Queue<J, T> {
                 }
                 Err(error) => state.finish(Err(error)),
             }
-            drop(state);
-            self.changed.notify_all();
+            self.wake(&state);
         }
         std::mem::forget(guard);
+    }
+
+    /// Wakes those for whom a job that ended changes something. Waking costs more than a small job.
+    fn wake(&self, state: &State<J, T>) {
+        let is_over = state.is_over();
+        if is_over || state.waiting_steps >= WAITING_STEPS_MAX {
+            self.work.notify_all();
+        }
+        let is_done = state.wanted.is_some_and(|wanted| state.done.contains_key(&wanted));
+        if is_over || (is_done && state.waiting_steps >= WAKING_STEPS) {
+            self.results.notify_all();
+        }
     }
 
     fn take(&self) -> Option<(Place, J)> {
         let mut state = self.lock();
         loop {
-            if state.end.is_some() {
+            if state.is_over() {
                 return None;
             }
-            match state.pending.first_key_value() {
-                None if state.running.is_empty() => return None,
-                Some((place, _)) if state.may_start(place) => {
-                    let (place, job) = state.pending.pop_first()?;
-                    state.running.insert(place.clone());
-                    return Some((place, job));
-                }
-                _ => state = self.wait(state),
+            if state.may_start() {
+                let (place, job) = state.pending.pop_first()?;
+                state.running.insert(place.clone());
+                return Some((place, job));
             }
+            state.idle_workers += 1;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.idle_workers -= 1;
         }
     }
 
@@ -112,8 +128,17 @@ impl<J, T> Queue<J, T> {
 }
 
 impl<J, T> State<J, T> {
-    fn may_start(&self, place: &Place) -> bool {
-        self.waiting_steps < WAITING_STEPS_MAX || self.running.first().is_none_or(|running| place < running)
+    /// Whether the next job may be started: there is room for what it gives, or all that is before it was taken.
+    fn may_start(&self) -> bool {
+        self.pending.first_key_value().is_some_and(|(place, _)| {
+            self.waiting_steps < WAITING_STEPS_MAX
+                || self.running.first().is_none_or(|running| place < running)
+        })
+    }
+
+    /// Whether no job will end any more.
+    fn is_over(&self) -> bool {
+        self.end.is_some() || (self.pending.is_empty() && self.running.is_empty())
     }
 
     fn finish(&mut self, end: Result<()>) {
@@ -126,8 +151,9 @@ struct DiedGuard<'q, J, T>(&'q Queue<J, T>);
 impl<J, T> Drop for DiedGuard<'_, J, T> {
     fn drop(&mut self) {
         let error = Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-        self.0.lock().finish(Err(error));
-        self.0.changed.notify_all();
+        let mut state = self.0.lock();
+        state.finish(Err(error));
+        self.0.wake(&state);
     }
 }
 
@@ -149,8 +175,9 @@ impl<J, T> Steps<'_, J, T> {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.pending.insert((path, ticket), job);
-        drop(state);
-        self.queue.changed.notify_all();
+        if state.idle_workers > 0 {
+            self.queue.work.notify_one();
+        }
         Later(ticket)
     }
 
@@ -180,8 +207,9 @@ impl<J, T> Results<'_, J, T> {
             if let Some(steps) = state.done.remove(&ticket) {
                 let was_full = state.waiting_steps >= WAITING_STEPS_MAX;
                 state.waiting_steps -= steps.len();
+                state.wanted = None;
                 if was_full {
-                    self.queue.changed.notify_all();
+                    self.queue.work.notify_all();
                 }
                 return Ok(steps.into_iter());
             }
@@ -189,7 +217,8 @@ impl<J, T> Results<'_, J, T> {
                 let ended = || Error::new(ErrorKind::Cancelled, Subject::Argument("scan"), "it was ended");
                 return Err(std::mem::replace(end, Ok(())).err().unwrap_or_else(ended));
             }
-            state = self.queue.wait(state);
+            state.wanted = Some(ticket);
+            state = self.queue.results.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
@@ -219,7 +248,8 @@ impl<J, T> Iterator for Results<'_, J, T> {
 
 impl<J, T> Drop for Results<'_, J, T> {
     fn drop(&mut self) {
-        self.queue.lock().finish(Ok(()));
-        self.queue.changed.notify_all();
+        let mut state = self.queue.lock();
+        state.finish(Ok(()));
+        self.queue.wake(&state);
     }
 }

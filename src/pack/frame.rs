@@ -55,11 +55,13 @@ pub(crate) struct Slot {
     pub(crate) bytes: u32,
 }
 
-/// Collects objects for one frame.
+/// Collects objects for one frame after the other, in the same memory.
 #[derive(Default)]
 pub(crate) struct FrameBuilder {
     raw: Vec<u8>,
     slots: Vec<Slot>,
+    /// The frame's bytes once it is sealed, and what is left of a longer one behind them.
+    encoded: Vec<u8>,
 }
 
 impl FrameBuilder {
@@ -84,44 +86,75 @@ impl FrameBuilder {
         self.slots.is_empty()
     }
 
-    /// Compresses what was collected and leaves the builder empty.
-    pub(crate) fn seal(&mut self, compressor: &mut zstd::bulk::Compressor<'_>) -> Result<Frame> {
-        let raw = std::mem::take(&mut self.raw);
-        let raw_bytes = raw.len();
+    /// The objects so far.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.slots.iter().map(|slot| slot.id)
+    }
+
+    /// Compresses what was collected. It stays until it is [cleared](Self::clear).
+    pub(crate) fn seal(&mut self, compressor: &mut zstd::bulk::Compressor<'_>) -> Result<SealedFrame<'_>> {
+        let raw_bytes = self.raw.len();
         let mut table = Encoder::default();
         for slot in &self.slots {
             table.id(&slot.id).u8(slot.kind as u8).varint(slot.bytes.into());
         }
-        let packed =
-            compressor.compress(&raw).map_err(|error| Error::io(Subject::Catalog, "compress", error))?;
-        let worthwhile = packed.len() + raw_bytes / WORTHWHILE_PART < raw_bytes;
-        let (codec, payload) = if worthwhile { (ZSTD, packed) } else { (RAW, raw) };
-        Ok(Frame { codec, raw_bytes, table: table.0, payload, slots: std::mem::take(&mut self.slots) })
+        let start = FRAME_HEAD_BYTES + table.0.len();
+        let room = start + zstd::zstd_safe::compress_bound(raw_bytes);
+        if self.encoded.len() < room {
+            self.encoded.resize(room, 0);
+        }
+        let io = |error| Error::io(Subject::Argument("level"), "compress", error);
+        let payload = self.encoded.get_mut(start..).unwrap_or_default();
+        let packed_bytes = compressor.compress_to_buffer(&self.raw, payload).map_err(io)?;
+        let worthwhile = packed_bytes + raw_bytes / WORTHWHILE_PART < raw_bytes;
+        let (codec, payload_bytes) = if worthwhile { (ZSTD, packed_bytes) } else { (RAW, raw_bytes) };
+        if let (false, Some(payload)) = (worthwhile, payload.get_mut(..raw_bytes)) {
+            payload.copy_from_slice(&self.raw);
+        }
+        if let Some(place) = self.encoded.get_mut(FRAME_HEAD_BYTES..start) {
+            place.copy_from_slice(&table.0);
+        }
+        let encoded = self.encoded.get_mut(..start + payload_bytes).unwrap_or_default();
+        Ok(SealedFrame { codec, raw_bytes, table_bytes: table.0.len(), slots: &self.slots, encoded })
+    }
+
+    /// Begins the next frame.
+    pub(crate) fn clear(&mut self) {
+        self.raw.clear();
+        self.slots.clear();
     }
 }
 
 /// A frame that only lacks its place.
-pub(crate) struct Frame {
+pub(crate) struct SealedFrame<'b> {
     codec: u8,
     raw_bytes: usize,
-    table: Vec<u8>,
-    payload: Vec<u8>,
-    pub(crate) slots: Vec<Slot>,
+    table_bytes: usize,
+    slots: &'b [Slot],
+    /// Room for the head, the table and the payload.
+    encoded: &'b mut [u8],
 }
 
-impl Frame {
+impl SealedFrame<'_> {
+    /// Its objects.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ObjectId> {
+        self.slots.iter().map(|slot| slot.id)
+    }
+
     /// The frame's bytes for this place.
-    pub(crate) fn encode(&self, pack: PackId, offset: u64) -> Result<Vec<u8>> {
+    pub(crate) fn place(&mut self, pack: PackId, offset: u64) -> Result<&[u8]> {
         let too_big = |_| Error::invalid(Subject::Pack(pack), "cannot hold a frame this large");
         let size = |len: usize| u32::try_from(len).map(u32::to_le_bytes).map_err(too_big);
         let objects = u16::try_from(self.slots.len()).map_err(too_big)?;
-        let mut bytes = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES + self.table.len() + self.payload.len()));
-        bytes.raw(FRAME_MAGIC).u8(self.codec).u8(0).raw(&objects.to_le_bytes());
-        bytes.raw(&size(self.raw_bytes)?).raw(&size(self.payload.len())?).raw(&size(self.table.len())?);
-        bytes.raw(&[0; 4]);
-        let check = frame_check(pack, offset, &bytes.0, &self.table);
-        bytes.raw(&check).raw(&self.table).raw(&self.payload);
-        Ok(bytes.0)
+        let (head, rest) = self.encoded.split_at_mut(FRAME_HEAD_BYTES);
+        let (table, payload) = rest.split_at(self.table_bytes);
+        let mut fields = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES));
+        fields.raw(FRAME_MAGIC).u8(self.codec).u8(0).raw(&objects.to_le_bytes());
+        fields.raw(&size(self.raw_bytes)?).raw(&size(payload.len())?).raw(&size(table.len())?);
+        fields.raw(&[0; 4]);
+        let check = frame_check(pack, offset, &fields.0, table);
+        head.copy_from_slice(&fields.raw(&check).0);
+        Ok(self.encoded)
     }
 }
 
@@ -219,19 +252,24 @@ mod tests {
 
     use super::*;
 
-    fn frame_of(objects: &[Vec<u8>]) -> Frame {
+    /// The bytes of a frame of these chunks at the beginning of a pack, made in memory that had another frame before.
+    fn frame_of(pack: PackId, objects: &[Vec<u8>]) -> Vec<u8> {
+        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
         let mut builder = FrameBuilder::default();
+        builder.push(ObjectKind::Node.id_of(&[7; 900]), ObjectKind::Node, &[7; 900]).unwrap();
+        builder.seal(&mut compressor).unwrap();
+        builder.clear();
         for bytes in objects {
             builder.push(ObjectKind::Chunk.id_of(bytes), ObjectKind::Chunk, bytes).unwrap();
         }
-        builder.seal(&mut zstd::bulk::Compressor::new(3).unwrap()).unwrap()
+        builder.seal(&mut compressor).unwrap().place(pack, 24).unwrap().to_vec()
     }
 
     proptest! {
         #[test]
         fn objects_come_back(objects in prop::collection::vec(prop::collection::vec(0_u8..4, 0..900), 0..20)) {
             let pack = PackId::new(7);
-            let decoded = decode(pack, 24, &frame_of(&objects).encode(pack, 24).unwrap()).unwrap();
+            let decoded = decode(pack, 24, &frame_of(pack, &objects)).unwrap();
             prop_assert_eq!(decoded.raw, objects.concat());
             let ids: Vec<_> = decoded.slots.iter().map(|slot| slot.id).collect();
             prop_assert_eq!(ids, objects.iter().map(|bytes| ObjectKind::Chunk.id_of(bytes)).collect::<Vec<_>>());
@@ -240,9 +278,9 @@ mod tests {
         #[test]
         fn damage_to_head_or_table_is_found(position in 0_usize..1000, bit in 0_u8..8) {
             let pack = PackId::new(7);
-            let frame = frame_of(&[vec![1; 500], vec![2; 70]]);
-            let mut bytes = frame.encode(pack, 24).unwrap();
-            let covered = FRAME_HEAD_BYTES + frame.table.len();
+            let mut bytes = frame_of(pack, &[vec![1; 500], vec![2; 70]]);
+            let table_bytes = (32 + 1 + 2) + (32 + 1 + 1);
+            let covered = FRAME_HEAD_BYTES + table_bytes;
             bytes[position % covered] ^= 1 << bit;
             prop_assert!(decode(pack, 24, &bytes).unwrap_err().is_corrupt());
         }
@@ -255,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_frame_in_another_place_is_found_out() {
-        let bytes = frame_of(&[vec![1; 10]]).encode(PackId::new(1), 24).unwrap();
+        let bytes = frame_of(PackId::new(1), &[vec![1; 10]]);
         assert!(decode(PackId::new(1), 24, &bytes).is_ok());
         assert!(decode(PackId::new(2), 24, &bytes).unwrap_err().is_corrupt());
         assert!(decode(PackId::new(1), 25, &bytes).unwrap_err().is_corrupt());
@@ -263,7 +301,7 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        let bytes = frame_of(&[b"layerstone".to_vec()]).encode(PackId::new(1), 24).unwrap();
+        let bytes = frame_of(PackId::new(1), &[b"layerstone".to_vec()]);
         let hex = crate::format::hex(&bytes);
         assert_eq!(
             hex,

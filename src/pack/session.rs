@@ -15,14 +15,69 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
+use zstd::zstd_safe::CParameter;
+
 use super::Locator;
-use super::frame::{Frame, FrameBuilder};
+use super::frame::{FrameBuilder, SealedFrame};
 use super::reader::ObjectReader;
 
-/// Raw bytes at which a frame is closed, by what it holds. Nodes: a cold path look-up decodes several, so they
-/// are small. Small files: a cold read decodes one. Pieces of large files: read in a row anyway.
-const FRAME_TARGETS_BYTES: [usize; 3] = [32 << 10, 256 << 10, 1 << 20];
-const SMALL_CHUNK_BYTES: usize = 64 << 10;
+/// What a frame holds.
+#[derive(Clone, Copy)]
+enum FrameClass {
+    /// Nodes, lists and records.
+    Structure,
+    /// Small files.
+    Files,
+    /// Pieces of larger files.
+    Pieces,
+    /// Pieces of very large files.
+    LargePieces,
+}
+
+impl FrameClass {
+    const ALL: [Self; 4] = [Self::Structure, Self::Files, Self::Pieces, Self::LargePieces];
+
+    /// Raw bytes at which a frame is closed. A cold path look-up decodes several nodes, and a cold read of a small file
+    /// one frame; pieces are read in a row anyway.
+    fn target_bytes(self) -> usize {
+        match self {
+            Self::Structure => 32 << 10,
+            Self::Files => 256 << 10,
+            Self::Pieces | Self::LargePieces => 2 << 20,
+        }
+    }
+}
+
+/// A thread's compressors. Pieces are most of what there is to compress, and a quicker search costs them little; in the
+/// largest files it would cost the most (measured: DESIGN.md, *Frames*).
+struct Compressors {
+    thorough: zstd::bulk::Compressor<'static>,
+    quick: zstd::bulk::Compressor<'static>,
+}
+
+impl Compressors {
+    fn new(level: i32) -> std::io::Result<Self> {
+        let thorough = zstd::bulk::Compressor::new(level)?;
+        // Level 0 would mean the default.
+        let mut quick = zstd::bulk::Compressor::new(if level > 1 { level - 1 } else { level })?;
+        if level == DEFAULT_LEVEL {
+            quick.set_parameter(CParameter::MinMatch(QUICK_MATCH_BYTES))?;
+        }
+        Ok(Self { thorough, quick })
+    }
+
+    fn of(&mut self, class: FrameClass) -> &mut zstd::bulk::Compressor<'static> {
+        if matches!(class, FrameClass::Pieces) { &mut self.quick } else { &mut self.thorough }
+    }
+}
+
+/// The zstd level where nothing else is said.
+pub(crate) const DEFAULT_LEVEL: i32 = 3;
+/// A byte less than level 2 takes.
+const QUICK_MATCH_BYTES: u32 = 5;
+/// Files from this size are very large.
+const LARGE_FILE_BYTES: u64 = 16 << 20;
+
 const CLAIM_SHARDS: usize = 64;
 
 /// A pack that a session may append to.
@@ -137,9 +192,10 @@ impl<H: PackHost> Session<H> {
 
     /// A writer for one thread.
     pub(crate) fn writer(&self) -> Result<ObjectWriter<'_, H>> {
-        let compressor = zstd::bulk::Compressor::new(self.options.level)
+        let frames = FrameClass::ALL.map(|_| FrameBuilder::default());
+        let compressors = Compressors::new(self.options.level)
             .map_err(|error| Error::io(Subject::Argument("level"), "set up compression", error))?;
-        Ok(ObjectWriter { session: self, frames: Default::default(), compressor, places: None })
+        Ok(ObjectWriter { session: self, frames, compressors, places: None })
     }
 
     /// A writer whose objects can be [read back](ObjectWriter::read_back) before they are published: for a tree that is
@@ -158,20 +214,20 @@ impl<H: PackHost> Session<H> {
     }
 
     /// Appends a frame, and gives the place of its first object.
-    fn append(&self, frame: &Frame) -> Result<Locator> {
+    fn append(&self, mut frame: SealedFrame<'_>) -> Result<Locator> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match &mut *current {
             Some(written) => written,
             none => none.insert(WrittenPack::new(self.host.open_pack()?)),
         };
         let (pack, offset) = (written.pack.id, written.pack.end);
-        let bytes = frame.encode(pack, offset)?;
+        let bytes = frame.place(pack, offset)?;
         let io = |error| Error::io(Subject::Pack(pack), "append to it", error);
-        self.write(&written.pack.file, offset, &bytes).map_err(io)?;
+        self.write(&written.pack.file, offset, bytes).map_err(io)?;
         written.pack.end += bytes.len() as u64;
         self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let objects = frame.slots.iter().map(|slot| slot.id).collect();
+        let objects = frame.ids().collect();
         written.frames.push(WrittenFrame { offset, frame_bytes, objects });
         if written.pack.end >= self.options.pack_bytes
             && let Some(full) = current.take()
@@ -239,8 +295,8 @@ fn sync(host: &impl PackHost, written: &WrittenPack) -> Result<()> {
 /// One thread's way into a session. What it holds is written by [`flush`](Self::flush).
 pub(crate) struct ObjectWriter<'s, H: PackHost> {
     session: &'s Session<H>,
-    frames: [FrameBuilder; 3],
-    compressor: zstd::bulk::Compressor<'static>,
+    frames: [FrameBuilder; FrameClass::ALL.len()],
+    compressors: Compressors,
     /// Where what was appended is, if it is to be read back.
     places: Option<HashMap<ObjectId, Locator>>,
 }
@@ -248,17 +304,20 @@ pub(crate) struct ObjectWriter<'s, H: PackHost> {
 impl<H: PackHost> ObjectWriter<'_, H> {
     /// Appends every frame that was begun.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        (0..self.frames.len()).try_for_each(|class| self.append(class))
+        FrameClass::ALL.into_iter().try_for_each(|class| self.append(class))
     }
 
-    fn append(&mut self, class: usize) -> Result<()> {
-        let Some(frame) = self.frames.get_mut(class).filter(|frame| !frame.is_empty()) else { return Ok(()) };
-        let frame = frame.seal(&mut self.compressor)?;
-        let first = self.session.append(&frame)?;
+    fn append(&mut self, class: FrameClass) -> Result<()> {
+        let frame = self.frames.get_mut(class as usize).filter(|frame| !frame.is_empty());
+        let Some(frame) = frame else { return Ok(()) };
+        let sealed = frame.seal(self.compressors.of(class))?;
         if let Some(places) = &mut self.places {
-            let ids = frame.slots.iter().map(|slot| slot.id);
-            places.extend(ids.zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
+            let first = self.session.append(sealed)?;
+            places.extend(frame.ids().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
+        } else {
+            self.session.append(sealed)?;
         }
+        frame.clear();
         Ok(())
     }
 
@@ -284,25 +343,36 @@ impl ObjectSource for ReadBack {
     }
 }
 
-impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
-    fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
+impl<H: PackHost> ObjectWriter<'_, H> {
+    fn put_as(&mut self, class: FrameClass, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
         let id = kind.id_of(bytes);
         if !self.session.claim(&id)? {
             return Ok(id);
         }
         self.session.new_raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let class = match kind {
-            ObjectKind::Chunk if bytes.len() < SMALL_CHUNK_BYTES => 1,
-            ObjectKind::Chunk => 2,
-            ObjectKind::Node | ObjectKind::ChunkList | ObjectKind::Layer | ObjectKind::Image => 0,
-        };
-        let (Some(frame), Some(target)) = (self.frames.get_mut(class), FRAME_TARGETS_BYTES.get(class)) else {
-            return Ok(id);
-        };
+        let Some(frame) = self.frames.get_mut(class as usize) else { return Ok(id) };
         frame.push(id, kind, bytes)?;
-        if frame.is_full(*target) {
+        if frame.is_full(class.target_bytes()) {
             self.append(class)?;
         }
         Ok(id)
+    }
+}
+
+impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
+    fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
+        let class = match kind {
+            ObjectKind::Chunk => FrameClass::Files,
+            ObjectKind::Node | ObjectKind::ChunkList | ObjectKind::Layer | ObjectKind::Image => {
+                FrameClass::Structure
+            }
+        };
+        self.put_as(class, kind, bytes)
+    }
+
+    fn put_piece(&mut self, bytes: &[u8], content_bytes: u64) -> Result<ObjectId> {
+        let is_large = content_bytes >= LARGE_FILE_BYTES;
+        let class = if is_large { FrameClass::LargePieces } else { FrameClass::Pieces };
+        self.put_as(class, ObjectKind::Chunk, bytes)
     }
 }

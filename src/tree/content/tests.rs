@@ -38,7 +38,7 @@ proptest! {
         prop_assert_eq!(content.size, bytes.len() as u64);
         prop_assert!(read_back(&objects, &content) == bytes);
 
-        let mut writer = ContentWriter::new();
+        let mut writer = ContentWriter::new(u64::MAX);
         for part in bytes.chunks(step) {
             if part.iter().all(|byte| *byte == 0) {
                 writer.push_hole(&mut &objects, part.len() as u64).unwrap();
@@ -178,7 +178,7 @@ fn random_access_reads_one_list_a_level() {
 #[test]
 fn huge_holes_cost_nothing() {
     let objects = MemoryObjects::default();
-    let mut writer = ContentWriter::new();
+    let mut writer = ContentWriter::new(u64::MAX);
     writer.push_bytes(&mut &objects, b"x").unwrap();
     writer.push_hole(&mut &objects, MAX_CONTENT_BYTES - 2).unwrap();
     writer.push_bytes(&mut &objects, b"y").unwrap();
@@ -189,7 +189,7 @@ fn huge_holes_cost_nothing() {
     assert_eq!(&last, b"\0y");
 
     for over in [MAX_CONTENT_BYTES, u64::MAX] {
-        let mut writer = ContentWriter::new();
+        let mut writer = ContentWriter::new(u64::MAX);
         writer.push_bytes(&mut &objects, b"x").unwrap();
         writer.push_hole(&mut &objects, over).unwrap();
         writer.push_hole(&mut &objects, over).unwrap();
@@ -201,7 +201,7 @@ fn huge_holes_cost_nothing() {
 fn a_short_last_chunk_is_not_taken_for_a_small_file() {
     let objects = MemoryObjects::default();
     let bytes = [vec![0; 3 * crate::chunk::BLOCK_BYTES], noise(4, 10)].concat();
-    let mut writer = ContentWriter::new();
+    let mut writer = ContentWriter::new(u64::MAX);
     writer.push_bytes(&mut &objects, &bytes).unwrap();
     let content = writer.finish(&mut &objects).unwrap();
     assert_eq!(content, write(&mut &objects, &bytes).unwrap());
