@@ -31,7 +31,8 @@ pub type FrameObject = (ObjectId, ObjectKind, Vec<u8>);
 
 /// The objects of the frame with these bytes, at [`FRAME_OFFSET`] of [`FRAME_PACK`].
 pub fn decode_frame(bytes: &[u8]) -> Result<Vec<FrameObject>> {
-    let decoded = frame::decode(PackId::new(FRAME_PACK), FRAME_OFFSET, bytes)?;
+    let mut decompressor = zstd::bulk::Decompressor::new().map_err(set_up)?;
+    let decoded = frame::decode(PackId::new(FRAME_PACK), FRAME_OFFSET, bytes, &mut decompressor)?;
     let mut rest = decoded.raw.as_slice();
     let mut objects = Vec::new();
     for slot in decoded.slots {
@@ -43,13 +44,16 @@ pub fn decode_frame(bytes: &[u8]) -> Result<Vec<FrameObject>> {
     Ok(objects)
 }
 
+fn set_up(error: std::io::Error) -> Error {
+    Error::io(Subject::Pack(PackId::new(FRAME_PACK)), "set up compression", error)
+}
+
 /// A frame of these objects, to be decoded at the same place.
 pub fn encode_frame(objects: &[FrameObject]) -> Result<Vec<u8>> {
     let mut builder = FrameBuilder::default();
     for (id, kind, bytes) in objects {
         builder.push(*id, *kind, bytes)?;
     }
-    let set_up = |error| Error::io(Subject::Pack(PackId::new(FRAME_PACK)), "compress", error);
     let mut compressor = zstd::bulk::Compressor::new(1).map_err(set_up)?;
     builder.seal(&mut compressor)?.place(PackId::new(FRAME_PACK), FRAME_OFFSET).map(<[u8]>::to_vec)
 }

@@ -174,12 +174,17 @@ pub(crate) struct DecodedFrame {
 }
 
 /// Reads a whole frame as it was found at this place.
-pub(crate) fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<DecodedFrame> {
+pub(crate) fn decode(
+    pack: PackId,
+    offset: u64,
+    bytes: &[u8],
+    decompressor: &mut zstd::bulk::Decompressor<'_>,
+) -> Result<DecodedFrame> {
     let corrupt =
         |what: &str| Error::corrupt(Subject::Pack(pack), format!("the frame at byte {offset} {what}"));
     parse(pack, offset, bytes)
         .map_err(|error| corrupt(&error.to_string()))
-        .and_then(|head| head.unpack().map_err(corrupt))
+        .and_then(|head| head.unpack(decompressor).map_err(corrupt))
 }
 
 struct ParsedFrame<'a> {
@@ -231,11 +236,11 @@ fn decode_table(table: &[u8], objects: u16) -> Result<Vec<Slot>, DecodeError> {
 }
 
 impl ParsedFrame<'_> {
-    fn unpack(self) -> Result<DecodedFrame, &'static str> {
+    fn unpack(self, decompressor: &mut zstd::bulk::Decompressor<'_>) -> Result<DecodedFrame, &'static str> {
         let raw = match self.codec {
             RAW => self.payload.to_vec(),
             ZSTD => {
-                zstd::bulk::decompress(self.payload, self.raw_bytes).map_err(|_| "does not decompress")?
+                decompressor.decompress(self.payload, self.raw_bytes).map_err(|_| "does not decompress")?
             }
             _ => return Err("has an unknown codec"),
         };
@@ -263,6 +268,10 @@ mod tests {
             builder.push(ObjectKind::Chunk.id_of(bytes), ObjectKind::Chunk, bytes).unwrap();
         }
         builder.seal(&mut compressor).unwrap().place(pack, 24).unwrap().to_vec()
+    }
+
+    fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<DecodedFrame> {
+        super::decode(pack, offset, bytes, &mut zstd::bulk::Decompressor::new().unwrap())
     }
 
     proptest! {

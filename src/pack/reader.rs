@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
@@ -57,6 +57,22 @@ pub(crate) struct PackReader {
     disk: Arc<dyn Disk>,
     files: RwLock<HashMap<PackId, Arc<dyn DiskFile>>>,
     frames: Cache<(PackId, u64), Arc<CachedFrame>, RawBytes>,
+    /// What threads unpack with, while none does.
+    unpackers: Mutex<Vec<Unpacker>>,
+}
+
+/// Memory that unpacking a frame takes, besides the frame.
+struct Unpacker {
+    packed: Vec<u8>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+impl Unpacker {
+    fn new() -> Result<Self> {
+        let decompressor = zstd::bulk::Decompressor::new()
+            .map_err(|error| Error::io(Subject::Argument("frame"), "set up decompression", error))?;
+        Ok(Self { packed: Vec::new(), decompressor })
+    }
 }
 
 impl std::fmt::Debug for PackReader {
@@ -69,7 +85,22 @@ impl PackReader {
     /// A reader whose cache holds at most `cache_bytes` of decoded frames.
     pub(crate) fn new(disk: Arc<dyn Disk>, cache_bytes: u64) -> Self {
         let frames = usize::try_from(cache_bytes / (64 << 10)).unwrap_or(usize::MAX).max(16);
-        Self { disk, files: RwLock::default(), frames: Cache::with_weighter(frames, cache_bytes, RawBytes) }
+        // Undivided: a part of it would hold only a few of the largest frames.
+        let options = OptionsBuilder::new()
+            .shards(1)
+            .estimated_items_capacity(frames)
+            .weight_capacity(cache_bytes)
+            .build();
+        let frames = match options {
+            Ok(options) => Cache::with_options(
+                options,
+                RawBytes,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            Err(_) => Cache::with_weighter(frames, cache_bytes, RawBytes),
+        };
+        Self { disk, files: RwLock::default(), frames, unpackers: Mutex::default() }
     }
 
     fn file(&self, pack: PackId) -> Result<Arc<dyn DiskFile>> {
@@ -98,15 +129,21 @@ impl PackReader {
                 "the index gives a frame an impossible length",
             ));
         }
-        let mut buf = vec![0; bytes];
-        self.file(place.pack)?.read_at(&mut buf, place.offset).map_err(|error| match error.kind() {
+        let spare = self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut unpacker = spare.map_or_else(Unpacker::new, Ok)?;
+        if unpacker.packed.len() < bytes {
+            unpacker.packed.resize(bytes, 0);
+        }
+        let packed = unpacker.packed.get_mut(..bytes).unwrap_or_default();
+        self.file(place.pack)?.read_at(packed, place.offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => Error::corrupt(
                 Subject::Pack(place.pack),
                 format!("it ends before the frame at byte {}", place.offset),
             ),
             _ => Error::io(Subject::Pack(place.pack), "read it", error),
         })?;
-        let decoded = frame::decode(place.pack, place.offset, &buf)?;
+        let decoded = frame::decode(place.pack, place.offset, packed, &mut unpacker.decompressor)?;
+        self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
         let starts = decoded
             .slots
             .iter()
