@@ -24,7 +24,7 @@ pub(crate) const CHUNK_BYTES_AVERAGE: usize = 64 << 10;
 pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// What was cut off is kept up to this size.
-const CUT_BYTES_MAX: usize = 1 << 20;
+const CUT_BYTES_MAX: usize = 512 << 10;
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
@@ -90,7 +90,7 @@ fn is_zero(block: &[u8]) -> bool {
     ZEROS.get(..block.len()).is_some_and(|zeros| zeros == block)
 }
 
-/// Cuts a stream of any length, in at most about 1.3 MiB of memory.
+/// Cuts a stream of any length, in at most 1 MiB of memory.
 ///
 /// Pieces go to the `emit` that each call takes; its error ends the call and leaves the splitter unusable.
 pub(crate) struct Splitter {

@@ -23,7 +23,7 @@ pub(super) fn write_within(sink: &mut impl ObjectSink, bytes: &[u8], inline_byte
     builder.finish(sink)
 }
 
-/// Stores a file of any size from a stream, in at most about 1.3 MiB of memory. However the bytes are divided
+/// Stores a file of any size from a stream, in at most 1 MiB of memory. However the bytes are divided
 /// into calls, the content is the one that [`write()`] gives. An error leaves the writer unusable.
 pub struct ContentWriter {
     splitter: Splitter,
