@@ -140,8 +140,7 @@ impl State {
         }
         let segment = |observed, is_wanted: bool| {
             let rows = all.iter().filter(|(_, (_, is_settled))| *is_settled == is_wanted);
-            let rows: Vec<_> = rows.map(|(path, (row, _))| (*path, *row)).collect();
-            encode_segment(observed, rows.into_iter(), &[])
+            encode_segment(observed, rows.map(|(path, (row, _))| (*path, *row)), &[])
         };
         // What could not be trusted must not become trusted by being looked at later.
         [segment(observed, true), segment(NEVER, false)].concat()
@@ -177,30 +176,50 @@ const NEVER: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
 /// After how long a file's change is settled on a file system with fractions of seconds.
 const SETTLE_NS: i128 = 20_000_000;
 
-/// A segment of rows and of paths that are gone, both ascending.
+/// Collects the rows of a segment, encoded: neighbours one after the other take the least room.
+#[derive(Default)]
+pub(crate) struct SegmentRows {
+    encoded: Encoder,
+    count: u64,
+    last: Vec<u8>,
+}
+
+impl SegmentRows {
+    pub(crate) fn push(&mut self, path: &TreePath, row: &StateRow) {
+        encode_path(&mut self.encoded, &self.last, path);
+        encode_row(&mut self.encoded, row);
+        self.count += 1;
+        self.last.clear();
+        self.last.extend_from_slice(path.as_key());
+    }
+
+    /// The segment of these rows, true at `observed`, and of paths that are gone.
+    pub(crate) fn finish(self, observed: Timestamp, gone: &[TreePath]) -> Vec<u8> {
+        let mut body = Encoder::default();
+        encode_time(&mut body, observed);
+        body.varint(self.count).raw(&self.encoded.0).varint(gone.len() as u64);
+        let mut last: &[u8] = &[];
+        for path in gone {
+            encode_path(&mut body, last, path);
+            last = path.as_key();
+        }
+        let mut segment = Encoder::default();
+        let check = blake3::hash(&body.0);
+        segment.raw(MAGIC).u8(VERSION).raw(&(body.0.len() as u64).to_le_bytes());
+        segment.raw(check.as_bytes().split_at(16).0).raw(&body.0);
+        segment.0
+    }
+}
+
+/// A segment of rows and of paths that are gone.
 pub(crate) fn encode_segment<'a>(
     observed: Timestamp,
-    rows: impl ExactSizeIterator<Item = (&'a TreePath, &'a StateRow)>,
+    rows: impl Iterator<Item = (&'a TreePath, &'a StateRow)>,
     gone: &[TreePath],
 ) -> Vec<u8> {
-    let mut body = Encoder::default();
-    encode_time(&mut body, observed);
-    body.varint(rows.len() as u64);
-    let mut last: &[u8] = &[];
-    for (path, row) in rows {
-        last = encode_path(&mut body, last, path);
-        encode_row(&mut body, row);
-    }
-    body.varint(gone.len() as u64);
-    last = &[];
-    for path in gone {
-        last = encode_path(&mut body, last, path);
-    }
-    let mut segment = Encoder::default();
-    let check = blake3::hash(&body.0);
-    segment.raw(MAGIC).u8(VERSION).raw(&(body.0.len() as u64).to_le_bytes());
-    segment.raw(check.as_bytes().split_at(16).0).raw(&body.0);
-    segment.0
+    let mut segment = SegmentRows::default();
+    rows.for_each(|(path, row)| segment.push(path, row));
+    segment.finish(observed, gone)
 }
 
 fn encode_time(encoder: &mut Encoder, time: Timestamp) {
@@ -212,11 +231,10 @@ fn decode_time(decoder: &mut Decoder<'_>) -> Result<Timestamp, DecodeError> {
     if time.nanos < 1_000_000_000 { Ok(time) } else { Err(DecodeError::BadNumber) }
 }
 
-fn encode_path<'a>(encoder: &mut Encoder, last: &[u8], path: &'a TreePath) -> &'a [u8] {
+fn encode_path(encoder: &mut Encoder, last: &[u8], path: &TreePath) {
     let key = path.as_key();
     let shared = last.iter().zip(key).take_while(|(a, b)| a == b).count();
     encoder.varint(shared as u64).bytes(key.get(shared..).unwrap_or_default());
-    key
 }
 
 fn decode_path(decoder: &mut Decoder<'_>, last: &mut Vec<u8>) -> Result<TreePath, DecodeError> {

@@ -85,9 +85,11 @@ impl PackReader {
     /// A reader whose cache holds at most `cache_bytes` of decoded frames.
     pub(crate) fn new(disk: Arc<dyn Disk>, cache_bytes: u64) -> Self {
         let frames = usize::try_from(cache_bytes / (64 << 10)).unwrap_or(usize::MAX).max(16);
-        // Undivided: a part of it would hold only a few of the largest frames.
+        // Undivided: a part of it would hold only a few of the largest frames. And half of it is for frames that were
+        // used once: readers go over frames in a row, and come back to one soon or not at all.
         let options = OptionsBuilder::new()
             .shards(1)
+            .hot_allocation(0.5)
             .estimated_items_capacity(frames)
             .weight_capacity(cache_bytes)
             .build();
@@ -181,6 +183,11 @@ impl ObjectReader {
     /// The object at a place that the index does not have yet.
     pub(super) fn get_at(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
         self.packs.read(id, place)
+    }
+
+    /// Where the object is stored: pack, offset and slot.
+    pub(crate) fn place_of(&self, id: &ObjectId) -> Option<(PackId, u64, u16)> {
+        self.index.find(id).map(|place| (place.pack, place.offset, place.slot))
     }
 
     /// Whether the object exists. Fails with *corrupt* if it should and the pack that has it is gone: nothing may be

@@ -7,6 +7,7 @@ use rustix::fs::{
     setxattr, utimensat,
 };
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use crate::host::source::Xattr;
 use crate::host::stat::{FileKind, Stat};
@@ -70,6 +71,28 @@ fn at(action: &'static str) -> impl Fn(Errno) -> SetError {
     move |errno| SetError { action, errno }
 }
 
+/// The mode to make a file with, if it will then have its owner and mode without further ado, as most files do: the
+/// process's own, without set-id bits and attributes. What the process's umask takes away is found out at the end.
+pub(super) fn mode_to_make(inode: &Inode, xattrs: &[Xattr]) -> Option<Mode> {
+    let own = (geteuid().as_raw(), getegid().as_raw());
+    let is_plain = xattrs.is_empty() && inode.mode <= 0o777 && (inode.uid, inode.gid) == own;
+    is_plain.then(|| Mode::from_raw_mode(inode.mode.into()))
+}
+
+/// Gives a file that was made with its [mode](mode_to_make) the rest. None if it has not become what it should.
+pub(super) fn finish_made(file: BorrowedFd<'_>, inode: &Inode) -> Result<Option<Stat>, SetError> {
+    set_time(file, inode.mtime)?;
+    let stat = Stat::of(file, b"").map_err(at("read its metadata"))?;
+    let is_right = (stat.uid, stat.gid, stat.mode) == (inode.uid, inode.gid, inode.mode);
+    Ok(is_right.then_some(stat))
+}
+
+fn set_time(file: BorrowedFd<'_>, time: Timestamp) -> Result<(), SetError> {
+    let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(file, "", &times, AtFlags::EMPTY_PATH).map_err(at("set its time"))
+}
+
 /// Gives a file its owner, extended attributes, mode and time, and says what is on the disk and what is missing. In this
 /// order none undoes another: a new owner takes capabilities and setuid away, a mode can forbid to set attributes, an
 /// ACL changes the mode.
@@ -103,9 +126,7 @@ pub(super) fn set(
         let mode = if owner_is_right { inode.mode } else { inode.mode & 0o1777 };
         file.set_mode(Mode::from_raw_mode(mode.into())).map_err(at("set its mode"))?;
     }
-    let time = timespec(inode.mtime);
-    let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(descriptor, "", &times, AtFlags::EMPTY_PATH).map_err(at("set its time"))?;
+    set_time(descriptor, inode.mtime)?;
 
     let stat = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
     if (stat.uid, stat.gid) != (inode.uid, inode.gid) {
@@ -116,8 +137,4 @@ pub(super) fn set(
         unset.mode = Some(stat.mode);
     }
     Ok((stat, unset))
-}
-
-fn timespec(time: Timestamp) -> Timespec {
-    Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() }
 }

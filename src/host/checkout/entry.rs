@@ -8,13 +8,16 @@ use rustix::io::Errno;
 use crate::error::Result;
 use crate::host::source::{FilePiece, Xattr};
 use crate::host::stat::FileKind;
-use crate::host::state::StateRow;
+use crate::host::state::{StateRow, Unset};
 use crate::path::TreePath;
 use crate::tree::{Content, Inode, InodeKind};
 
 use super::attributes::{self, Handle, SetError};
 
 use super::{Checkout, ContentSource, WriteOptions};
+
+/// What is made while its attributes are still to come is nobody else's.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// Writes entries; neighbours share the descriptor of their directory.
 pub(super) struct EntryWriter<'c> {
@@ -66,7 +69,14 @@ impl<'c> EntryWriter<'c> {
         let checkout = self.checkout;
         if let InodeKind::File(bytes) = &inode.kind {
             let parent = self.parent_of(path)?;
-            let file = write_file(checkout, parent, path, bytes, content)?;
+            let mode = attributes::mode_to_make(inode, xattrs);
+            let file = write_file(checkout, parent, path, mode.unwrap_or(PRIVATE), bytes, content)?;
+            if mode.is_some()
+                && let Some(stat) = attributes::finish_made(file.as_fd(), inode)
+                    .map_err(|SetError { action, errno }| checkout.failed(path, action, errno))?
+            {
+                return Ok(StateRow::new(&stat, Unset::default()));
+            }
             return self.set_attributes(path, Handle::Open(file.as_fd()), inode, xattrs);
         }
         let devices = self.options.devices;
@@ -103,17 +113,16 @@ fn make_special(
     kind: &InodeKind,
     devices: bool,
 ) -> rustix::io::Result<()> {
-    let private = Mode::from_raw_mode(0o600);
     match kind {
         InodeKind::Symlink(target) => symlinkat(&**target, parent, name),
-        InodeKind::Fifo => mknodat(parent, name, FileType::Fifo, private, 0),
-        InodeKind::Socket => mknodat(parent, name, FileType::Socket, private, 0),
+        InodeKind::Fifo => mknodat(parent, name, FileType::Fifo, PRIVATE, 0),
+        InodeKind::Socket => mknodat(parent, name, FileType::Socket, PRIVATE, 0),
         InodeKind::CharDevice { .. } | InodeKind::BlockDevice { .. } if !devices => Err(Errno::PERM),
         InodeKind::CharDevice { major, minor } => {
-            mknodat(parent, name, FileType::CharacterDevice, private, makedev(*major, *minor))
+            mknodat(parent, name, FileType::CharacterDevice, PRIVATE, makedev(*major, *minor))
         }
         InodeKind::BlockDevice { major, minor } => {
-            mknodat(parent, name, FileType::BlockDevice, private, makedev(*major, *minor))
+            mknodat(parent, name, FileType::BlockDevice, PRIVATE, makedev(*major, *minor))
         }
         InodeKind::Directory | InodeKind::File(_) => Err(Errno::INVAL),
     }
@@ -123,13 +132,14 @@ fn write_file(
     checkout: &Checkout,
     parent: BorrowedFd<'_>,
     path: &TreePath,
+    mode: Mode,
     bytes: &Content,
     content: &impl ContentSource,
 ) -> Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let name = path.file_name().unwrap_or_default();
-    let file = openat(parent, name, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| checkout.failed(path, "make the file", error))?;
+    let file =
+        openat(parent, name, flags, mode).map_err(|error| checkout.failed(path, "make the file", error))?;
     let mut position = 0_u64;
     let mut ends_in_hole = false;
     content.read(bytes, &mut |piece| {

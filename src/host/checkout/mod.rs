@@ -42,6 +42,12 @@ pub(crate) struct WriteOptions {
 
 /// Hands out a file's content in order.
 pub(crate) trait ContentSource: Sync {
+    /// Where a content is stored.
+    type Place: Ord + Default;
+
+    /// Where a content is stored: read in the order of places, nothing is unpacked twice.
+    fn place(&self, content: &Content) -> Result<Self::Place>;
+
     fn read(&self, content: &Content, take: &mut dyn FnMut(FilePiece<'_>) -> Result<()>) -> Result<()>;
 }
 

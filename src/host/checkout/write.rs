@@ -1,23 +1,32 @@
 //! Writing the tree into the private directory.
+//!
+//! Entries come in the order of paths. Directories are made at once; files are collected, put into the order in which
+//! their content is stored, and written by several threads, so that each frame is unpacked once and read in a row. What is
+//! held in memory is what was collected, the directories, and the names of hard links.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, linkat};
 
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::Xattr;
 use crate::host::stat::Stat;
-use crate::host::state::StateRow;
+use crate::host::state::{SegmentRows, StateRow};
 use crate::path::TreePath;
-use crate::tree::{Inode, InodeKind};
+use crate::tree::{Inode, InodeKind, Timestamp};
 
 use super::entry::EntryWriter;
 use super::{Checkout, ContentSource, WriteOptions};
 
-/// Entries that a thread takes at once: neighbours, so that they share a directory and frames.
-const BATCH_ENTRIES: usize = 64;
+/// Files that are put into order together.
+const WINDOW_FILES: usize = 16 << 10;
+/// Files and bytes that a thread takes at once: neighbours, so that they share a directory and frames.
+const BATCH_FILES: usize = 128;
+const BATCH_BYTES: u64 = 2 << 20;
+/// Batches that may wait for each thread.
+const WAITING_BATCHES: usize = 4;
 
 /// One path to write.
 #[derive(Clone, Debug)]
@@ -28,78 +37,163 @@ pub(crate) enum Item {
     HardLink(TreePath),
 }
 
+/// An inode that is no directory, or one that is, and its path.
+struct Named {
+    path: TreePath,
+    inode: Inode,
+    xattrs: Vec<Xattr>,
+}
+
+type Batch = Vec<Named>;
+/// Each further name of an inode, and the first.
+type Links = Vec<(TreePath, TreePath)>;
+
 /// What was written.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Written {
     /// A row for every path.
-    pub(crate) rows: BTreeMap<TreePath, StateRow>,
+    pub(crate) rows: SegmentRows,
+    /// The latest change of anything that was written.
+    pub(crate) newest_change: Timestamp,
+    /// Paths.
+    pub(crate) entries: u64,
+    /// Paths whose owner could not be set.
+    pub(crate) owners_unset: u64,
+    /// Paths whose mode could not be set.
+    pub(crate) modes_unset: u64,
+    /// Paths that lack extended attributes.
+    pub(crate) xattrs_unset: u64,
+    /// Paths that were not made.
+    pub(crate) omitted: u64,
+    /// The first names of hard link groups: their rows are true only once all links are made.
+    linked: BTreeMap<TreePath, StateRow>,
+}
+
+impl Written {
+    fn push(&mut self, path: &TreePath, row: &StateRow) {
+        self.newest_change = self.newest_change.max(row.ctime);
+        self.entries += 1;
+        self.owners_unset += u64::from(row.unset.owner.is_some());
+        self.modes_unset += u64::from(row.unset.mode.is_some());
+        self.xattrs_unset += u64::from(!row.unset.xattrs.is_empty());
+        self.omitted += u64::from(row.unset.omitted);
+        self.rows.push(path, row);
+    }
 }
 
 impl Checkout {
     /// Writes `items`, ascending by path, the root first.
     pub(crate) fn write(
         &self,
-        items: &[(TreePath, Item)],
+        items: impl Iterator<Item = Result<(TreePath, Item)>>,
         content: &impl ContentSource,
         options: WriteOptions,
     ) -> Result<Written> {
-        let is_directory =
-            |item: &Item| matches!(item, Item::Inode(inode, _) if inode.kind == InodeKind::Directory);
-        let (directories, others): (Vec<_>, Vec<_>) = items.iter().partition(|(_, item)| is_directory(item));
-        let mut writer = EntryWriter::new(self, options);
-        for (path, _) in directories.iter().filter(|(path, _)| !path.is_root()) {
-            writer.make_directory(path)?;
-        }
-        let (links, files): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|(_, item)| matches!(item, Item::HardLink(_)));
-        let mut rows = self.write_in_parallel(&files, content, options)?;
-        for (path, item) in &links {
-            if let Item::HardLink(first) = item {
-                self.link(first, path, &mut rows)?;
+        let written = Mutex::new(Written::default());
+        let writer = EntryWriter::new(self, options);
+        let (directories, links) = std::thread::scope(|scope| {
+            let threads = options.threads.max(1);
+            let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
+            let receiver = Arc::new(Mutex::new(receiver));
+            let workers: Vec<_> = (0..threads)
+                .map(|_| {
+                    let (receiver, written) = (Arc::clone(&receiver), &written);
+                    scope.spawn(move || self.write_batches(&receiver, content, options, written))
+                })
+                .collect();
+            // The workers have the only receivers: if they all fail, sending does too.
+            drop(receiver);
+            let handed_out = self.hand_out(items, content, options, &sender);
+            // No more batches: the workers end once they have written what waits.
+            drop(sender);
+            let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
+            for worker in workers {
+                worker.join().unwrap_or_else(|_| Err(died()))?;
             }
+            handed_out
+        })?;
+        let mut written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (path, first) in &links {
+            self.link(first, path, &mut written.linked)?;
         }
         // Every link changed the inode's ctime, so only the row made after a group's last link is true of its names.
-        for (path, item) in &links {
-            if let Item::HardLink(first) = item
-                && let Some(row) = rows.get(first).cloned()
-            {
-                rows.insert(path.clone(), row);
+        let linked = std::mem::take(&mut written.linked);
+        for (path, first) in &links {
+            if let Some(row) = linked.get(first) {
+                written.push(path, row);
             }
         }
-        for (path, item) in directories.iter().rev() {
-            if let Item::Inode(inode, xattrs) = item {
-                rows.insert(path.clone(), writer.finish_directory(path, inode, xattrs)?);
-            }
+        for (path, row) in &linked {
+            written.push(path, row);
         }
-        Ok(Written { rows })
+        for Named { path, inode, xattrs } in directories.iter().rev() {
+            written.push(path, &writer.finish_directory(path, inode, xattrs)?);
+        }
+        Ok(written)
     }
 
-    fn write_in_parallel(
+    /// Makes the directories and hands out the files; gives the directories, and each further name of an inode with the
+    /// first.
+    fn hand_out<C: ContentSource>(
         &self,
-        files: &[&(TreePath, Item)],
-        content: &impl ContentSource,
+        items: impl Iterator<Item = Result<(TreePath, Item)>>,
+        content: &C,
         options: WriteOptions,
-    ) -> Result<BTreeMap<TreePath, StateRow>> {
-        let batches: Vec<_> = files.chunks(BATCH_ENTRIES).collect();
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let rows = Mutex::new(BTreeMap::new());
-        let work = || -> Result<()> {
-            let mut writer = EntryWriter::new(self, options);
-            while !stop.load(Ordering::Relaxed) {
-                let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                let mut made = Vec::with_capacity(batch.len());
-                for (path, item) in *batch {
-                    if let Item::Inode(inode, xattrs) = item {
-                        made.push((path.clone(), writer.make(path, inode, xattrs, content)?));
+        sender: &SyncSender<Batch>,
+    ) -> Result<(Vec<Named>, Links)> {
+        let mut writer = EntryWriter::new(self, options);
+        let (mut directories, mut links, mut window) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            match item? {
+                (path, Item::HardLink(first)) => links.push((path, first)),
+                (path, Item::Inode(inode, xattrs)) if inode.kind == InodeKind::Directory => {
+                    if !path.is_root() {
+                        writer.make_directory(&path)?;
+                    }
+                    directories.push(Named { path, inode, xattrs });
+                }
+                (path, Item::Inode(inode, xattrs)) => {
+                    let place = match &inode.kind {
+                        InodeKind::File(bytes) => content.place(bytes)?,
+                        _ => C::Place::default(),
+                    };
+                    window.push((place, Named { path, inode, xattrs }));
+                    if window.len() >= WINDOW_FILES {
+                        send_in_order(std::mem::take(&mut window), sender)?;
                     }
                 }
-                rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(made);
             }
-            Ok(())
-        };
-        crate::threads::run_all(options.threads, &stop, work)?;
-        Ok(rows.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+        }
+        send_in_order(window, sender)?;
+        Ok((directories, links))
+    }
+
+    fn write_batches(
+        &self,
+        receiver: &Mutex<Receiver<Batch>>,
+        content: &impl ContentSource,
+        options: WriteOptions,
+        written: &Mutex<Written>,
+    ) -> Result<()> {
+        let mut writer = EntryWriter::new(self, options);
+        loop {
+            let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(batch) = batch else { return Ok(()) };
+            let mut rows = Vec::with_capacity(batch.len());
+            for Named { path, inode, xattrs } in batch {
+                let row = writer.make(&path, &inode, &xattrs, content)?;
+                rows.push((path, row, !inode.links.is_empty()));
+            }
+            rows.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
+            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            for (path, row, is_linked) in rows {
+                if is_linked {
+                    written.linked.insert(path, row);
+                } else {
+                    written.push(&path, &row);
+                }
+            }
+        }
     }
 
     /// Makes a further name of an inode that was made, and makes the row of its first name anew.
@@ -117,4 +211,22 @@ impl Checkout {
         *row = StateRow::new(&stat, std::mem::take(&mut row.unset));
         Ok(())
     }
+}
+
+/// Sends files in the order of their places, in batches.
+fn send_in_order<P: Ord>(mut window: Vec<(P, Named)>, sender: &SyncSender<Batch>) -> Result<()> {
+    let stopped =
+        |_| Error::new(ErrorKind::Cancelled, Subject::Argument("checkout"), "its files could not be written");
+    // Stable: files of the same content, and those without any, stay in the order of paths.
+    window.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let (mut batch, mut bytes) = (Batch::new(), 0);
+    for (_, named) in window {
+        bytes += if let InodeKind::File(content) = &named.inode.kind { content.size } else { 0 };
+        batch.push(named);
+        if batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES {
+            sender.send(std::mem::take(&mut batch)).map_err(stopped)?;
+            bytes = 0;
+        }
+    }
+    if batch.is_empty() { Ok(()) } else { sender.send(batch).map_err(stopped) }
 }

@@ -13,7 +13,8 @@ use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, Item, WriteOptions, Written};
 use crate::host::source::FilePiece;
 use crate::host::stat::Stat;
-use crate::host::state::{encode_segment, is_settled};
+use crate::host::state::is_settled;
+use crate::id::PackId;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::content::{ContentReader, Piece};
@@ -69,26 +70,24 @@ impl Image {
         self.project.store.check_is_outside(&directory)?;
         let checkout = Checkout::begin(&directory)?;
         let root = self.root()?;
-        let items = tree::iter(&self.reader, &root)?
-            .map(|entry| item(&self.reader, entry?))
-            .collect::<Result<Vec<_>>>()?;
+        let items = tree::iter(&self.reader, &root)?.map(|entry| item(&self.reader, entry?));
         let write = WriteOptions {
             devices: options.devices,
             all_xattrs: options.all_xattrs,
             threads: self.project.store.options.threads,
         };
-        let written = checkout.write(&items, &self.reader, write)?;
+        let written = checkout.write(items, &self.reader, write)?;
         let observed = settle(&written);
         let stat = checkout.root_stat()?;
-        self.remember(&directory, &stat, &written, observed)?;
+        let report = report(&written, root.bytes());
+        self.remember(&directory, &stat, &written.rows.finish(observed, &[]))?;
         checkout.publish(options.fsync)?;
-        Ok(report(&written, root.bytes()))
+        Ok(report)
     }
 
     /// Records the checkout before it appears: a directory that is there is always known.
-    fn remember(&self, directory: &Path, stat: &Stat, written: &Written, observed: Timestamp) -> Result<()> {
+    fn remember(&self, directory: &Path, stat: &Stat, state: &[u8]) -> Result<()> {
         let store = &self.project.store;
-        let state = encode_segment(observed, written.rows.iter(), &[]);
         let record = CheckoutRecord {
             project: self.project.id,
             base: self.record.id,
@@ -105,7 +104,7 @@ impl Image {
         let abandoned = store.abandoned_checkouts()?;
         let gone = store.catalog()?.write(|tx| {
             let mut gone = Inner::forget_checkouts(tx, &abandoned)?;
-            gone.extend(store.add_checkout(tx, &record, &state)?);
+            gone.extend(store.add_checkout(tx, &record, state)?);
             Ok(gone)
         })?;
         store.remove_states(gone);
@@ -128,12 +127,11 @@ fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(Tree
 /// Waits until a change made now would get a later time than every file that was written, and gives that moment.
 /// Nobody else can reach the files yet, so their rows are true then.
 fn settle(written: &Written) -> Timestamp {
-    let newest = written.rows.values().map(|row| row.ctime).max().unwrap_or_default();
     let deadline = Instant::now() + LONGEST_SETTLE;
     loop {
         let now = file_time();
         // A file system that keeps no fractions would take seconds: then the newest files are read by the next commit.
-        if is_settled(newest, now) || Instant::now() >= deadline {
+        if is_settled(written.newest_change, now) || Instant::now() >= deadline {
             return now;
         }
         std::thread::sleep(Duration::from_millis(1));
@@ -147,18 +145,18 @@ pub(super) fn file_time() -> Timestamp {
 }
 
 fn report(written: &Written, bytes: u64) -> CheckoutReport {
-    let mut report =
-        CheckoutReport { entries: written.rows.len() as u64, bytes, ..CheckoutReport::default() };
-    for row in written.rows.values() {
-        report.owners_unset += u64::from(row.unset.owner.is_some());
-        report.modes_unset += u64::from(row.unset.mode.is_some());
-        report.xattrs_unset += u64::from(!row.unset.xattrs.is_empty());
-        report.omitted += u64::from(row.unset.omitted);
-    }
-    report
+    let Written { entries, owners_unset, modes_unset, xattrs_unset, omitted, .. } = *written;
+    CheckoutReport { entries, bytes, owners_unset, modes_unset, xattrs_unset, omitted }
 }
 
 impl ContentSource for ObjectReader {
+    type Place = Option<(PackId, u64, u16)>;
+
+    fn place(&self, content: &Content) -> Result<Self::Place> {
+        let first = ContentReader::new(self, content).first_chunk()?;
+        Ok(first.and_then(|first| self.place_of(&first)))
+    }
+
     fn read(&self, content: &Content, take: &mut dyn FnMut(FilePiece<'_>) -> Result<()>) -> Result<()> {
         ContentReader::new(self, content).pieces().try_for_each(|piece| match piece? {
             Piece::Data(bytes) => take(FilePiece::Data(&bytes)),

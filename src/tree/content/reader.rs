@@ -75,6 +75,17 @@ impl<S: ObjectSource> ContentReader<S> {
         ContentStream { pieces, piece: Piece::Hole(0), position: 0 }
     }
 
+    /// The first chunk, if the content has any. Reads lists, but no chunks.
+    pub fn first_chunk(&self) -> Result<Option<ObjectId>> {
+        let mut pieces = self.pieces();
+        while let Some(extent) = pieces.next_extent()? {
+            if let Extent::Chunk(id, _) = extent {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the content has data, in bytes, ascending; the rest are holes. Reads lists, but no chunks.
     pub fn data_ranges(&self) -> Result<Vec<Range<u64>>> {
         let mut pieces = self.pieces();
