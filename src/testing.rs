@@ -19,7 +19,7 @@ use crate::tree::{self, Timestamp};
 pub use crate::archive::{
     Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, Writer,
 };
-pub use crate::disk::recording::{DiskLog, DiskOperation};
+pub use crate::disk::recording::{DiskLog, DiskOperation, DiskRead};
 
 /// The pack that frames are [decoded](decode_frame) of.
 pub const FRAME_PACK: u32 = 1;

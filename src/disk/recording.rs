@@ -1,4 +1,4 @@
-//! A disk that records, in order, what changes another: for tests that count or order operations.
+//! A disk that records, in order, what is done to another: for tests that count or order operations.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,19 +53,39 @@ pub enum DiskOperation {
     },
 }
 
-/// The operations recorded so far; clones share them.
+/// Bytes that were read of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DiskRead {
+    /// The file.
+    pub name: String,
+    /// Where.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What was recorded so far; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct DiskLog(Arc<Mutex<Vec<DiskOperation>>>);
+pub struct DiskLog {
+    operations: Arc<Mutex<Vec<DiskOperation>>>,
+    reads: Arc<Mutex<Vec<DiskRead>>>,
+}
 
 impl DiskLog {
-    /// Takes what was recorded since the last call.
+    /// Takes the operations recorded since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<DiskOperation> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.operations.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the reads recorded since the last call.
+    #[must_use]
+    pub fn take_reads(&self) -> Vec<DiskRead> {
+        std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn push(&self, operation: DiskOperation) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
 }
 
@@ -135,7 +155,10 @@ struct RecordingFile {
 
 impl DiskFile for RecordingFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.inner.read_at(buf, offset)
+        self.inner.read_at(buf, offset)?;
+        let read = DiskRead { name: self.name.clone(), offset, bytes: buf.len() as u64 };
+        self.log.reads.lock().unwrap_or_else(PoisonError::into_inner).push(read);
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

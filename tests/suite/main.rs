@@ -20,6 +20,7 @@ mod checkouts;
 mod cli;
 mod compare;
 mod concurrency;
+mod costs;
 mod damage;
 mod edits;
 mod fuzz;

@@ -1,0 +1,111 @@
+//! What things cost, in counts that no machine changes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use layerstone::testing::{DiskLog, DiskOperation};
+use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Store, StoreOptions};
+
+use crate::given::Place;
+use crate::roundtrip::noise;
+use crate::system;
+
+fn is_pack(name: &str) -> bool {
+    name.starts_with("packs/")
+}
+
+/// Files of every kind of frame: small ones, and some of several pieces.
+fn write_files(root: &Path) {
+    for number in 0..300_u64 {
+        let folder = root.join(format!("{:02}", number % 17));
+        fs::create_dir_all(&folder).unwrap();
+        let len = if number % 10 == 0 { 400_000 } else { 9_000 };
+        fs::write(folder.join(format!("{number:03}")), noise(len, number)).unwrap();
+    }
+}
+
+#[test]
+fn a_checkout_reads_each_frame_once() {
+    let place = Place::new();
+    let log = DiskLog::default();
+    // A cache that holds two of the largest frames: it is the order that makes it enough. One thread, so that no two
+    // need the same frame at the same time.
+    let options = || StoreOptions::default().cache_bytes(5 << 20).threads(1);
+    let store = Store::open_recorded(place.path("store"), options(), &log).unwrap();
+    let project = store.default_project().unwrap();
+    let source = place.directory("source", &[]);
+    write_files(&source);
+    let base = project.import_directory(&source, &ImportOptions::default()).unwrap();
+    let copy = place.path("copy");
+    project.find(&base.image.into()).unwrap().check_out(&copy, CheckoutOptions::default()).unwrap();
+    // What is changed lies behind all else in the pack, and among it in the tree.
+    for number in (0..300_u64).step_by(7) {
+        let changed = noise(9_000, 1_000 + number);
+        fs::write(copy.join(format!("{:02}/{number:03}", number % 17)), changed).unwrap();
+    }
+    let commit = project.commit(&copy, &CommitOptions::default()).unwrap();
+    let frames = log.take();
+    let frames = frames.iter().filter(|operation| {
+        matches!(operation, DiskOperation::Write { name, offset, .. } if is_pack(name) && *offset > 0)
+    });
+    let frames = frames.count();
+    drop(project);
+    drop(store);
+
+    let store = Store::open_recorded(place.path("store"), options(), &log).unwrap();
+    let image = store.default_project().unwrap().find(&commit.image.into()).unwrap();
+    let _ = log.take_reads();
+    image.check_out(place.path("again"), CheckoutOptions::default()).unwrap();
+    let reads: Vec<_> = log.take_reads().into_iter().filter(|read| is_pack(&read.name)).collect();
+    let distinct: BTreeSet<_> = reads.iter().collect();
+    assert!(distinct.len() > 15, "there is something to read: {}", distinct.len());
+    assert!(distinct.len() <= frames, "{} of {frames}", distinct.len());
+    // Nodes are read beside contents, and may push a frame out.
+    assert!(reads.len() <= distinct.len() + 3, "{} reads of {} frames", reads.len(), distinct.len());
+}
+
+/// Files that are imported and checked out to count calls.
+const FILES: usize = 2_000;
+
+/// How often the program made each of these system calls.
+fn count_calls(calls: &str, arguments: &[&std::ffi::OsStr]) -> usize {
+    let output = Command::new("strace")
+        .args(["-f", "-qq", "-e", "signal=none", "-e"])
+        .arg(format!("trace={calls}"))
+        .arg(env!("CARGO_BIN_EXE_layerstone"))
+        .args(arguments)
+        .output()
+        .expect("strace is installed");
+    let trace = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{trace}");
+    // A call that another thread's interrupted in the trace has two lines.
+    trace.lines().filter(|line| line.contains('(') && !line.contains("resumed>")).count()
+}
+
+#[test]
+fn a_file_costs_six_system_calls_to_import_and_five_to_check_out() {
+    if !system::is_on() {
+        return;
+    }
+    let place = Place::new();
+    let source = place.directory("source", &[]);
+    for number in 0..FILES {
+        fs::write(source.join(format!("{number:04}")), noise(500, number as u64)).unwrap();
+    }
+    let words = |words: &[&str]| words.iter().map(std::ffi::OsString::from).collect::<Vec<_>>();
+    let store = place.path("store");
+    let store = store.to_str().unwrap();
+    let (from, to) = (source.to_str().unwrap(), place.path("copy"));
+    let calls = "statx,openat,pread64,read,flistxattr,llistxattr,fgetxattr,close,newfstatat,fstat,lseek";
+    let import = words(&["--store", store, "import", from, "--tag", "t"]);
+    let import = count_calls(calls, &import.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    // What the rest of the program calls, whatever the number of files.
+    let rest = 600;
+    assert!((6 * FILES..6 * FILES + rest).contains(&import), "{import} calls to import {FILES} files");
+    let calls = "openat,openat2,pwrite64,write,utimensat,statx,close,fchmod,fchownat,fchmodat,fsetxattr,newfstatat,fstat";
+    let checkout = words(&["--store", store, "checkout", "t", to.to_str().unwrap()]);
+    let checkout = count_calls(calls, &checkout.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    assert!((5 * FILES..5 * FILES + rest).contains(&checkout), "{checkout} calls to check out {FILES} files");
+}
