@@ -15,8 +15,6 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
-use zstd::zstd_safe::CParameter;
-
 use super::Locator;
 use super::frame::{FrameBuilder, SealedFrame};
 use super::reader::ObjectReader;
@@ -38,43 +36,17 @@ impl FrameClass {
     const ALL: [Self; 4] = [Self::Structure, Self::Files, Self::Pieces, Self::LargePieces];
 
     /// Raw bytes at which a frame is closed. A cold path look-up decodes several nodes, and a cold read of a small file
-    /// one frame; pieces are read in a row anyway.
+    /// one frame; pieces are read in a row anyway, and those of the largest files by far the most often.
     fn target_bytes(self) -> usize {
         match self {
             Self::Structure => 32 << 10,
             Self::Files => 256 << 10,
-            Self::Pieces | Self::LargePieces => 2 << 20,
+            Self::Pieces => 2 << 20,
+            Self::LargePieces => 4 << 20,
         }
     }
 }
 
-/// A thread's compressors. Pieces are most of what there is to compress, and a quicker search costs them little; in the
-/// largest files it would cost the most (measured: DESIGN.md, *Frames*).
-struct Compressors {
-    thorough: zstd::bulk::Compressor<'static>,
-    quick: zstd::bulk::Compressor<'static>,
-}
-
-impl Compressors {
-    fn new(level: i32) -> std::io::Result<Self> {
-        let thorough = zstd::bulk::Compressor::new(level)?;
-        // Level 0 would mean the default.
-        let mut quick = zstd::bulk::Compressor::new(if level > 1 { level - 1 } else { level })?;
-        if level == DEFAULT_LEVEL {
-            quick.set_parameter(CParameter::MinMatch(QUICK_MATCH_BYTES))?;
-        }
-        Ok(Self { thorough, quick })
-    }
-
-    fn of(&mut self, class: FrameClass) -> &mut zstd::bulk::Compressor<'static> {
-        if matches!(class, FrameClass::Pieces) { &mut self.quick } else { &mut self.thorough }
-    }
-}
-
-/// The zstd level where nothing else is said.
-pub(crate) const DEFAULT_LEVEL: i32 = 3;
-/// A byte less than level 2 takes.
-const QUICK_MATCH_BYTES: u32 = 5;
 /// Files from this size are very large.
 const LARGE_FILE_BYTES: u64 = 16 << 20;
 
@@ -193,9 +165,9 @@ impl<H: PackHost> Session<H> {
     /// A writer for one thread.
     pub(crate) fn writer(&self) -> Result<ObjectWriter<'_, H>> {
         let frames = FrameClass::ALL.map(|_| FrameBuilder::default());
-        let compressors = Compressors::new(self.options.level)
+        let compressor = zstd::bulk::Compressor::new(self.options.level)
             .map_err(|error| Error::io(Subject::Argument("level"), "set up compression", error))?;
-        Ok(ObjectWriter { session: self, frames, compressors, places: None })
+        Ok(ObjectWriter { session: self, frames, compressor, places: None })
     }
 
     /// A writer whose objects can be [read back](ObjectWriter::read_back) before they are published: for a tree that is
@@ -296,7 +268,7 @@ fn sync(host: &impl PackHost, written: &WrittenPack) -> Result<()> {
 pub(crate) struct ObjectWriter<'s, H: PackHost> {
     session: &'s Session<H>,
     frames: [FrameBuilder; FrameClass::ALL.len()],
-    compressors: Compressors,
+    compressor: zstd::bulk::Compressor<'static>,
     /// Where what was appended is, if it is to be read back.
     places: Option<HashMap<ObjectId, Locator>>,
 }
@@ -310,7 +282,7 @@ impl<H: PackHost> ObjectWriter<'_, H> {
     fn append(&mut self, class: FrameClass) -> Result<()> {
         let frame = self.frames.get_mut(class as usize).filter(|frame| !frame.is_empty());
         let Some(frame) = frame else { return Ok(()) };
-        let sealed = frame.seal(self.compressors.of(class))?;
+        let sealed = frame.seal(&mut self.compressor)?;
         if let Some(places) = &mut self.places {
             let first = self.session.append(sealed)?;
             places.extend(frame.ids().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));

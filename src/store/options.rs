@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use crate::pack::session::DEFAULT_LEVEL;
-
 /// How a store is opened and what it may use. [`StoreOptions::open`] opens one.
 ///
 /// ```no_run
@@ -31,7 +29,7 @@ impl Default for StoreOptions {
         Self {
             lock_timeout: Duration::from_secs(30),
             exclusive: false,
-            level: DEFAULT_LEVEL,
+            level: 3,
             pack_bytes: 128 << 20,
             pack_objects: 16 << 10,
             cache_bytes: 32 << 20,
