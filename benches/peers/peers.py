@@ -77,6 +77,7 @@ PEERS = [
     Peer(
         "ostree bare",
         "ostree",
+        # It keeps no devices: a tree that has some fails, and its cells stay empty.
         "ostree init --repo={repo} --mode=bare",
         "ostree commit --repo={repo} -b t --tree=dir={tree}",
         "ostree checkout --repo={repo} -C t {out}/x",
@@ -148,24 +149,27 @@ def run_once(peer, tree, work, tmpfs, results):
     places = {"tree": tree, "repo": repo, "out": out}
 
     def measure(what, command):
+        """Whether there was something to measure, and it worked."""
         if command is None:
-            return
+            return False
         try:
             seconds, memory = step(peer, command, places)
         except Failed as error:
             print(error, file=sys.stderr)
-            return
+            return False
         results.setdefault((peer.name, what), []).append(seconds)
         results.setdefault((peer.name, f"{what} MB"), []).append(memory)
+        return True
 
     step(peer, peer.init, places)
-    measure("first", peer.save)
-    if peer.save:
+    is_saved = measure("first", peer.save)
+    if is_saved:
         results.setdefault((peer.name, "stored"), []).append(size_mb(repo))
         if not peer.name.startswith("tar"):
             measure("again", peer.save)
-    measure("restore", peer.restore)
-    measure("check", peer.check)
+    if is_saved or peer.save is None:
+        measure("restore", peer.restore)
+        measure("check", peer.check)
     remove(repo, f"{repo}.cache", f"{repo}.base", out)
 
 
