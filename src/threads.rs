@@ -1,6 +1,7 @@
 //! Work spread over threads that start and end with one call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 
@@ -13,7 +14,16 @@ pub(crate) fn run_all(threads: usize, stop: &AtomicBool, work: impl Fn() -> Resu
     }
     std::thread::scope(|scope| {
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(guarded)).collect();
-        let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-        handles.into_iter().try_for_each(|handle| handle.join().unwrap_or_else(|_| Err(died())))
+        handles.into_iter().try_for_each(join)
     })
+}
+
+/// What a thread came to; one that panicked is an error.
+pub(crate) fn join<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(died()))
+}
+
+/// The error for a thread that panicked.
+pub(crate) fn died() -> Error {
+    Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died")
 }

@@ -28,3 +28,12 @@ pub const TARGETS: [(&str, Check); 8] = [
     ("state", state::check),
     ("tar", tar::check),
 ];
+
+/// Checks the bytes as they are, and then with the checks that they should have, which no mutation finds.
+fn check_corrected(bytes: &[u8], correct: impl FnOnce(&mut [u8]), check: Check) -> bool {
+    let is_taken = check(bytes);
+    let mut corrected = bytes.to_vec();
+    correct(&mut corrected);
+    let is_taken_then = corrected != bytes && check(&corrected);
+    is_taken || is_taken_then
+}

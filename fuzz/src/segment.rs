@@ -13,11 +13,7 @@ const ROWS_AT: usize = 16;
 const CHECK_AT: usize = 56;
 
 pub fn check(bytes: &[u8]) -> bool {
-    let is_taken = check_segment(bytes);
-    let mut checked = bytes.to_vec();
-    correct(&mut checked);
-    let is_taken_then = checked != bytes && check_segment(&checked);
-    is_taken || is_taken_then
+    super::check_corrected(bytes, correct, check_segment)
 }
 
 /// Makes the head say what a head of these rows should.

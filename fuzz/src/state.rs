@@ -8,11 +8,7 @@ const CHECK_AT: usize = 13;
 const BODY_AT: usize = 29;
 
 pub fn check(bytes: &[u8]) -> bool {
-    let is_taken = check_state(bytes);
-    let mut checked = bytes.to_vec();
-    correct(&mut checked);
-    let is_taken_then = checked != bytes && check_state(&checked);
-    is_taken || is_taken_then
+    super::check_corrected(bytes, correct, check_state)
 }
 
 /// Puts in each segment's length, if it is beyond the end, and the check that its body should have.

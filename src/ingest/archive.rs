@@ -62,9 +62,8 @@ pub(crate) fn read_archive<H: PackHost>(
         // No more batches: the workers end once they have stored what waits.
         drop(sender);
         let mut contents = Vec::new();
-        let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
         for worker in workers {
-            contents.extend(worker.join().unwrap_or_else(|_| Err(died()))?);
+            contents.extend(crate::threads::join(worker)?);
         }
         contents.extend(read?);
         Ok::<_, Error>(contents)

@@ -92,6 +92,13 @@ impl<J, T> Queue<J, T> {
         std::mem::forget(guard);
     }
 
+    /// Ends all with an error, unless it has ended: for a thread that can't even begin to work.
+    pub(super) fn fail(&self, error: Error) {
+        let mut state = self.lock();
+        state.finish(Err(error));
+        self.wake(&state);
+    }
+
     /// Wakes those for whom a job that ended changes something. Waking costs more than a small job.
     fn wake(&self, state: &State<J, T>) {
         let is_over = state.is_over();
@@ -150,10 +157,7 @@ struct DiedGuard<'q, J, T>(&'q Queue<J, T>);
 
 impl<J, T> Drop for DiedGuard<'_, J, T> {
     fn drop(&mut self) {
-        let error = Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-        let mut state = self.0.lock();
-        state.finish(Err(error));
-        self.0.wake(&state);
+        self.0.fail(crate::threads::died());
     }
 }
 

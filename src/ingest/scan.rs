@@ -70,7 +70,15 @@ impl<W: Wanted> Scan<'_, W> {
     ) -> Result<R> {
         let queue = Queue::new(TreePath::root(), Job::Directory(TreePath::root()));
         let work = || -> Result<()> {
-            let mut capturer = Capturer::new(self.wanted, session.writer()?);
+            let writer = match session.writer() {
+                Ok(writer) => writer,
+                // The consumer waits for what this thread would have done.
+                Err(error) => {
+                    queue.fail(error);
+                    return Ok(());
+                }
+            };
+            let mut capturer = Capturer::new(self.wanted, writer);
             queue.work(|job, steps| self.do_job(job, &mut capturer, steps));
             capturer.into_sink().flush()
         };
@@ -80,13 +88,9 @@ impl<W: Wanted> Scan<'_, W> {
             let workers: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
             let consumed = consume(&mut results);
             drop(results);
-            let died =
-                || Error::new(crate::ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-            let joined: Vec<Result<()>> =
-                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(died()))).collect();
-            let consumed = consumed?;
-            joined.into_iter().collect::<Result<()>>()?;
-            Ok(consumed)
+            let joined = workers.into_iter().try_for_each(crate::threads::join);
+            // A worker's error is the consumer's too, unless it came after the last result.
+            consumed.and_then(|consumed| joined.map(|()| consumed))
         })
     }
 

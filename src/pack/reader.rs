@@ -16,6 +16,9 @@ use super::frame::{self, MAX_FRAME_RAW_BYTES, Slot};
 use super::index::ObjectIndex;
 use super::{Locator, pack_file};
 
+/// What a reader of a session's own frames keeps of them.
+const UNSHARED_CACHE_BYTES: u64 = 1 << 20;
+
 /// A decoded frame; its objects are checked against their ids when they are first asked for.
 #[derive(Debug)]
 struct CachedFrame {
@@ -105,6 +108,12 @@ impl PackReader {
         Self { disk, files: RwLock::default(), frames, unpackers: Mutex::default() }
     }
 
+    /// A reader of the same packs that shares no memory with this one: for frames that may be cut off again, whose places
+    /// other frames then take.
+    pub(super) fn unshared(&self) -> Self {
+        Self::new(Arc::clone(&self.disk), UNSHARED_CACHE_BYTES)
+    }
+
     fn file(&self, pack: PackId) -> Result<Arc<dyn DiskFile>> {
         if let Some(file) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(&pack) {
             return Ok(Arc::clone(file));
@@ -160,7 +169,7 @@ impl PackReader {
     }
 
     /// The object at this place, checked.
-    fn read(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
+    pub(super) fn read(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
         self.frame(place)?.object(place.slot.into(), id).ok_or_else(|| {
             let pack = place.pack;
             Error::corrupt(Subject::Object(*id), format!("its bytes in pack {pack} are not what was written"))
@@ -180,9 +189,8 @@ impl ObjectReader {
         Self { index, packs }
     }
 
-    /// The object at a place that the index does not have yet.
-    pub(super) fn get_at(&self, id: &ObjectId, place: Locator) -> Result<ObjectBytes> {
-        self.packs.read(id, place)
+    pub(super) fn packs(&self) -> &PackReader {
+        &self.packs
     }
 
     /// Where the object is stored: pack, offset and slot.

@@ -17,7 +17,7 @@ use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
 use super::Locator;
 use super::frame::{FrameBuilder, SealedFrame};
-use super::reader::ObjectReader;
+use super::reader::{ObjectReader, PackReader};
 
 /// What a frame holds.
 #[derive(Clone, Copy)]
@@ -282,12 +282,9 @@ impl<H: PackHost> ObjectWriter<'_, H> {
     fn append(&mut self, class: FrameClass) -> Result<()> {
         let frame = self.frames.get_mut(class as usize).filter(|frame| !frame.is_empty());
         let Some(frame) = frame else { return Ok(()) };
-        let sealed = frame.seal(&mut self.compressor)?;
+        let first = self.session.append(frame.seal(&mut self.compressor)?)?;
         if let Some(places) = &mut self.places {
-            let first = self.session.append(sealed)?;
             places.extend(frame.ids().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
-        } else {
-            self.session.append(sealed)?;
         }
         frame.clear();
         Ok(())
@@ -296,26 +293,10 @@ impl<H: PackHost> ObjectWriter<'_, H> {
     /// Reads what this writer appended, and what existed when the session began.
     pub(crate) fn read_back(&mut self) -> ReadBack {
         let places = self.places.replace(HashMap::new()).unwrap_or_default();
-        ReadBack { places, existing: self.session.existing.clone() }
+        let existing = self.session.existing.clone();
+        ReadBack { places, unpublished: existing.packs().unshared(), existing }
     }
-}
 
-/// Objects of a session that is not published yet.
-pub(crate) struct ReadBack {
-    places: HashMap<ObjectId, Locator>,
-    existing: ObjectReader,
-}
-
-impl ObjectSource for ReadBack {
-    fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
-        match self.places.get(id) {
-            Some(place) => self.existing.get_at(id, *place),
-            None => self.existing.get(id),
-        }
-    }
-}
-
-impl<H: PackHost> ObjectWriter<'_, H> {
     fn put_as(&mut self, class: FrameClass, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
         let id = kind.id_of(bytes);
         if !self.session.claim(&id)? {
@@ -328,6 +309,22 @@ impl<H: PackHost> ObjectWriter<'_, H> {
             self.append(class)?;
         }
         Ok(id)
+    }
+}
+
+/// Objects of a session that is not published yet.
+pub(crate) struct ReadBack {
+    places: HashMap<ObjectId, Locator>,
+    unpublished: PackReader,
+    existing: ObjectReader,
+}
+
+impl ObjectSource for ReadBack {
+    fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
+        match self.places.get(id) {
+            Some(place) => self.unpublished.read(id, *place),
+            None => self.existing.get(id),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::catalog::record::{HolderRecord, LeaseRecord, PackRecord};
 use crate::catalog::table::{Identities, ImageTags, Images, Leases, Packs, Tags, key_bytes};
 use crate::error::ErrorKind;
 use crate::id::PackId;
-use crate::object::{ObjectKind, ObjectSink};
+use crate::object::{ObjectKind, ObjectSink, ObjectSource};
 
 struct Given {
     folder: TempDir,
@@ -86,6 +86,31 @@ fn a_finished_session_holds_nothing() {
     assert_eq!(fs::metadata(given.pack_path(packs[0].0)).unwrap().len(), packs[0].1.committed_bytes);
     given.import("one");
     assert_eq!((given.packs(), given.leases()), (packs, vec![]), "an import of nothing new leaves no trace");
+}
+
+#[test]
+fn what_was_read_back_and_cut_off_is_not_remembered() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StoreOptions::default().exclusive(true).open(folder.path()).unwrap();
+    // The second session gets the place in the pack that the first had.
+    let mut given_up = None;
+    for bytes in [b"one", b"two"] {
+        let (session, _) = store.0.begin_session().unwrap();
+        let mut writer = session.tree_writer().unwrap();
+        let id = writer.put(ObjectKind::Chunk, bytes).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(*writer.read_back().get(&id).unwrap(), *bytes);
+        drop(writer);
+        if given_up.is_none() {
+            given_up = Some(id);
+            store.0.abandon(session);
+            continue;
+        }
+        store.0.publish(session, |_| Ok(())).unwrap();
+        let reader = store.0.reader(&store.0.catalog().unwrap()).unwrap();
+        assert_eq!(*reader.get(&id).unwrap(), *bytes);
+        assert!(reader.get(&given_up.unwrap()).unwrap_err().is_corrupt());
+    }
 }
 
 #[test]

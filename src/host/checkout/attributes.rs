@@ -7,7 +7,6 @@ use rustix::fs::{
     setxattr, utimensat,
 };
 use rustix::io::Errno;
-use rustix::process::{getegid, geteuid};
 
 use crate::host::source::Xattr;
 use crate::host::stat::{FileKind, Stat};
@@ -71,10 +70,9 @@ fn at(action: &'static str) -> impl Fn(Errno) -> SetError {
     move |errno| SetError { action, errno }
 }
 
-/// The mode to make a file with, if it will then have its owner and mode without further ado, as most files do: the
-/// process's own, without set-id bits and attributes. What the process's umask takes away is found out at the end.
-pub(super) fn mode_to_make(inode: &Inode, xattrs: &[Xattr]) -> Option<Mode> {
-    let own = (geteuid().as_raw(), getegid().as_raw());
+/// The mode to make a file with, if it will then have its owner and mode without further ado, as most files do: of the
+/// `own` user and group of the process, without set-id bits and attributes. What the process's umask takes away is found out at the end.
+pub(super) fn mode_to_make(inode: &Inode, xattrs: &[Xattr], own: (u32, u32)) -> Option<Mode> {
     let is_plain = xattrs.is_empty() && inode.mode <= 0o777 && (inode.uid, inode.gid) == own;
     is_plain.then(|| Mode::from_raw_mode(inode.mode.into()))
 }

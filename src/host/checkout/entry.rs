@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, ftruncate, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
 
 use crate::error::Result;
 use crate::host::source::{FilePiece, Xattr};
@@ -23,12 +24,15 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 pub(super) struct EntryWriter<'c> {
     checkout: &'c Checkout,
     options: WriteOptions,
+    /// The user and the group that what is made belongs to.
+    own: (u32, u32),
     parent: Option<(TreePath, OwnedFd)>,
 }
 
 impl<'c> EntryWriter<'c> {
     pub(super) fn new(checkout: &'c Checkout, options: WriteOptions) -> Self {
-        Self { checkout, options, parent: None }
+        let own = (geteuid().as_raw(), getegid().as_raw());
+        Self { checkout, options, own, parent: None }
     }
 
     fn parent_of(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>> {
@@ -68,8 +72,8 @@ impl<'c> EntryWriter<'c> {
     ) -> Result<StateRow> {
         let checkout = self.checkout;
         if let InodeKind::File(bytes) = &inode.kind {
+            let mode = attributes::mode_to_make(inode, xattrs, self.own);
             let parent = self.parent_of(path)?;
-            let mode = attributes::mode_to_make(inode, xattrs);
             let file = write_file(checkout, parent, path, mode.unwrap_or(PRIVATE), bytes, content)?;
             if mode.is_some()
                 && let Some(stat) = attributes::finish_made(file.as_fd(), inode)

@@ -37,7 +37,7 @@ pub(crate) enum Item {
     HardLink(TreePath),
 }
 
-/// An inode that is no directory, or one that is, and its path.
+/// An inode, its path and its extended attributes.
 struct Named {
     path: TreePath,
     inode: Inode,
@@ -106,10 +106,7 @@ impl Checkout {
             let handed_out = self.hand_out(items, content, options, &sender);
             // No more batches: the workers end once they have written what waits.
             drop(sender);
-            let died = || Error::new(ErrorKind::Io, Subject::Argument("thread"), "a worker thread died");
-            for worker in workers {
-                worker.join().unwrap_or_else(|_| Err(died()))?;
-            }
+            workers.into_iter().try_for_each(crate::threads::join)?;
             handed_out
         })?;
         let mut written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
