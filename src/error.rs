@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::id::{ImageId, ObjectId, PackId, SegmentId};
 use crate::path::TreePath;
@@ -126,16 +127,18 @@ impl fmt::Display for Subject {
     }
 }
 
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+type Source = dyn std::error::Error + Send + Sync + 'static;
 
 /// Any failure of this crate: a [kind](ErrorKind), a [subject](Subject), a message and perhaps a source.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     subject: Subject,
     message: String,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 }
 
 impl Error {
@@ -189,8 +192,8 @@ impl Error {
         }
     }
 
-    pub(crate) fn with_source(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+    pub(crate) fn with_source(mut self, source: impl Into<Box<Source>>) -> Self {
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -120,11 +120,12 @@ pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, Decode
         0 => again::<catalog::ProjectRecord>(bytes),
         1 => again::<catalog::ImageRecord>(bytes),
         2 => again::<catalog::TagRecord>(bytes),
-        3 => again::<catalog::PackRecord>(bytes),
+        3 => again::<catalog::OpenPackRecord>(bytes),
         4 => again::<catalog::FrameRecord>(bytes),
         5 => again::<catalog::SegmentRecord>(bytes),
         6 => again::<catalog::LeaseRecord>(bytes),
         7 => again::<catalog::CheckoutRecord>(bytes),
+        8 => again::<catalog::SealedPackRecord>(bytes),
         _ => Err(DecodeError::UnknownTag),
     }
 }

@@ -123,23 +123,30 @@ impl Catalog {
         builder
     }
 
-    /// Whether [`Catalog::write`] can succeed here at all.
+    /// Whether the file may be written.
     pub(crate) fn is_writable(&self) -> bool {
         self.is_writable
     }
 
+    /// Fails where [`Catalog::write`] can't succeed at all.
+    pub(crate) fn check_is_writable(&self) -> Result<()> {
+        self.poison.check()?;
+        if !self.is_writable {
+            let denied = std::io::Error::from(PermissionDenied);
+            return Err(Error::io(Subject::Catalog, "open it for writing", denied));
+        }
+        Ok(())
+    }
+
     /// Runs `closure` on a snapshot.
     pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        contain(|| closure(&transaction::Tx(self.database.begin_read().map_err(transaction::failure)?)))
+        contain(|| closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?)))
     }
 
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
     pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
-        self.poison.check()?;
+        self.check_is_writable()?;
         let io = |error| Error::io(Subject::Catalog, "open it for writing", error);
-        if !self.is_writable {
-            return Err(io(PermissionDenied.into()));
-        }
         self.file.begin_writing().map_err(io).inspect_err(|_| self.poison.set())?;
         contain(|| {
             let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
@@ -147,12 +154,9 @@ impl Catalog {
             // walks the whole database.
             transaction.set_quick_repair(true);
             transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
-            let mut tx = transaction::Tx(transaction);
+            let mut tx = WriteTx::new(transaction);
             let value = closure(&mut tx)?;
-            tx.0.commit().map_err(|error| {
-                self.poison.set();
-                transaction::failure(error)
-            })?;
+            tx.commit().inspect_err(|_| self.poison.set())?;
             Ok(value)
         })
     }

@@ -46,25 +46,23 @@ pub(crate) struct TagRecord {
     pub(crate) set_ms: u64,
 }
 
-/// Where a pack is in its life.
+/// A pack that frames are added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum PackState {
-    /// Frames may be added by the owner.
-    Open,
-    /// Complete; its objects are in a segment.
-    Sealed,
-}
-
-/// A pack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct PackRecord {
-    pub(crate) state: PackState,
+pub(crate) struct OpenPackRecord {
     /// Bytes that count; what the file has beyond them was never published.
     pub(crate) committed_bytes: u64,
     pub(crate) objects: u64,
-    /// The lease that may append.
+    /// The lease that alone may append.
     pub(crate) owner: Option<LeaseId>,
     /// Which objects may be shared with which: 0 is shared by all.
+    pub(crate) domain: u32,
+}
+
+/// A pack that is complete; its objects are in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SealedPackRecord {
+    pub(crate) bytes: u64,
+    pub(crate) objects: u64,
     pub(crate) domain: u32,
 }
 

@@ -10,8 +10,8 @@ use crate::id::{CheckoutId, ImageId, LeaseId, ObjectId, PackId, ProjectId, Segme
 use crate::name::{ProjectName, TagName};
 
 use super::record::{
-    CheckoutRecord, FrameRecord, ImageRecord, LeaseRecord, PackRecord, ProjectRecord, SegmentRecord,
-    TagRecord,
+    CheckoutRecord, FrameRecord, ImageRecord, LeaseRecord, OpenPackRecord, ProjectRecord, SealedPackRecord,
+    SegmentRecord, TagRecord,
 };
 
 /// A table of the catalog.
@@ -178,8 +178,10 @@ tables! {
     Tags = "tags": (ProjectId, TagName) => TagRecord;
     /// The tags of each image, by the scope of the tag.
     ImageTags = "image_tags": ((ProjectId, ImageId), TagName) => ();
-    /// Packs.
-    Packs = "packs": PackId => PackRecord;
+    /// Packs that frames are added to: few, and looked through by every session.
+    OpenPacks = "open_packs": PackId => OpenPackRecord;
+    /// Packs that are complete.
+    SealedPacks = "sealed_packs": PackId => SealedPackRecord;
     /// The frames of open packs, by pack and offset: their objects' index rows.
     Frames = "frames": (PackId, u64) => FrameRecord;
     /// Segments of the object index.

@@ -2,7 +2,7 @@ use super::record::{OriginRecord, TagRecord};
 use super::table::{Sequence, Tags, key_bytes};
 use super::*;
 use crate::disk::MemoryDisk;
-use crate::id::{ImageId, ProjectId};
+use crate::id::{CheckoutId, ImageId, ProjectId};
 
 fn open(disk: &MemoryDisk) -> Catalog {
     Catalog::create(disk).unwrap();
@@ -36,6 +36,85 @@ fn a_transaction_that_fails_leaves_nothing() {
     });
     assert!(result.is_err());
     assert_eq!(catalog.read(|tx| tx.last(Sequence::Pack)).unwrap(), 0);
+}
+
+#[test]
+fn of_several_attempts_only_the_failed_one_leaves_nothing() {
+    let disk = MemoryDisk::default();
+    let catalog = open(&disk);
+    let outcomes = catalog.write(|tx| {
+        let mut attempt = |is_good: bool| {
+            tx.attempt(|tx| {
+                let number = tx.next(Sequence::Pack)?;
+                tx.put::<Tags>(&tag(&number.to_string()), &TagRecord { image: image(1), set_ms: 0 })?;
+                if is_good { Ok(number) } else { Err(Error::invalid(Subject::Catalog, "no")) }
+            })
+        };
+        Ok([true, false, true].map(|is_good| attempt(is_good).ok()))
+    });
+    assert_eq!(outcomes.unwrap(), [Some(1), None, Some(2)]);
+    assert_eq!(open(&disk).read(|tx| Ok(tx.collect::<Tags>(&[])?.len())).unwrap(), 2);
+}
+
+proptest::proptest! {
+    /// An attempt sees what it changed over what was there, whatever it looks at and from which side.
+    #[test]
+    fn an_attempt_sees_its_own_changes(
+        before in proptest::collection::btree_set(0_u64..20, 0..20),
+        changes in proptest::collection::vec((0_u64..20, proptest::bool::ANY), 0..20),
+        after in proptest::option::of(0_u64..20),
+        limit in 1_usize..30,
+    ) {
+        let disk = MemoryDisk::default();
+        let key = |number: u64| (CheckoutId::new(number / 10), number % 10);
+        open(&disk).write(|tx| {
+            before.iter().try_for_each(|number| tx.put::<Numbers>(&key(*number), number))?;
+            let mut model: std::collections::BTreeMap<_, _> = before.iter().map(|number| (key(*number), *number)).collect();
+            tx.attempt(|tx| {
+                for (number, is_put) in &changes {
+                    if *is_put {
+                        tx.put::<Numbers>(&key(*number), &(number + 100))?;
+                        model.insert(key(*number), number + 100);
+                    } else {
+                        assert_eq!(tx.remove::<Numbers>(&key(*number))?, model.remove(&key(*number)).is_some());
+                    }
+                }
+                let after = after.map(key);
+                for number in 0..20 {
+                    assert_eq!(tx.get::<Numbers>(&key(number))?, model.get(&key(number)).copied());
+                }
+                for (prefix, direction) in [(None, Direction::Ascending), (Some(1), Direction::Descending), (Some(0), Direction::Ascending)] {
+                    let mut expected: Vec<_> = model.iter().map(|(key, value)| (*key, *value)).collect();
+                    expected.retain(|(key, _)| prefix.is_none_or(|prefix| key.0.get() == prefix));
+                    if direction == Direction::Descending {
+                        expected.reverse();
+                        expected.retain(|(key, _)| after.is_none_or(|after| *key < after));
+                    } else {
+                        expected.retain(|(key, _)| after.is_none_or(|after| *key > after));
+                    }
+                    expected.truncate(limit);
+                    let mut found = Vec::new();
+                    let prefix = prefix.map(|prefix| key_bytes(&CheckoutId::new(prefix))).unwrap_or_default();
+                    tx.scan::<Numbers>(&prefix, after.as_ref(), direction, |key, value| {
+                        found.push((key, value));
+                        let is_enough = found.len() >= limit;
+                        Ok(if is_enough { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) })
+                    })?;
+                    assert_eq!(found, expected);
+                }
+                Ok(())
+            })
+        }).unwrap();
+    }
+}
+
+/// A table for a model: it has the place of one that the store has.
+struct Numbers;
+
+impl super::table::Table for Numbers {
+    const NAME: &'static str = "checkouts";
+    type Key = (CheckoutId, u64);
+    type Value = u64;
 }
 
 #[test]

@@ -1,16 +1,23 @@
 //! Transactions over typed tables.
 
+mod attempt;
+
 use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::ops::{Bound, ControlFlow};
 
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::{Decoder, record};
 
 use super::table::{KeyPart, Sequence, Sequences, TABLES, Table, key_bytes};
 
+use attempt::Attempt;
+
 type RawTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
+type Bytes = (Vec<u8>, Vec<u8>);
+type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+type Visitor<'v> = dyn FnMut(Bytes) -> Result<ControlFlow<()>> + 'v;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +47,7 @@ pub(super) fn failure(error: impl Into<redb::Error>) -> Error {
 }
 
 /// The bounds of the keys that begin with `prefix`.
-fn prefix_bounds(prefix: Vec<u8>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+fn prefix_bounds(prefix: Vec<u8>) -> KeyRange {
     let mut end = prefix.clone();
     while let Some(last) = end.pop() {
         if let Some(next) = last.checked_add(1) {
@@ -51,27 +58,23 @@ fn prefix_bounds(prefix: Vec<u8>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     (Bound::Included(prefix), Bound::Unbounded)
 }
 
-type Bytes = (Vec<u8>, Vec<u8>);
-
 fn raw_scan(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    bounds: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    bounds: &KeyRange,
     direction: Direction,
-    mut visit: impl FnMut(Bytes) -> Result<ControlFlow<()>>,
-) -> Result<()> {
-    let slice = |bound: &Bound<Vec<u8>>| bound.clone();
-    let (low, high) = (slice(&bounds.0), slice(&bounds.1));
-    let borrowed = (low.as_ref().map(Vec::as_slice), high.as_ref().map(Vec::as_slice));
+    visit: &mut Visitor<'_>,
+) -> Result<ControlFlow<()>> {
+    let borrowed = (bounds.0.as_ref().map(Vec::as_slice), bounds.1.as_ref().map(Vec::as_slice));
     let mut range = table.range::<&[u8]>(borrowed).map_err(failure)?;
     loop {
         let next = match direction {
             Direction::Ascending => range.next(),
             Direction::Descending => range.next_back(),
         };
-        let Some(row) = next else { return Ok(()) };
+        let Some(row) = next else { return Ok(ControlFlow::Continue(())) };
         let (key, value) = row.map_err(failure)?;
         if visit((key.value().to_vec(), value.value().to_vec()))?.is_break() {
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
     }
 }
@@ -90,19 +93,19 @@ fn decode_value<T: Table>(key: &[u8], bytes: &[u8]) -> Result<T::Value> {
 
 /// What both kinds of transaction can do.
 pub(crate) trait ReadTables {
-    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>>;
+    fn raw_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>>;
     fn raw_range(
         &self,
-        table: RawTable,
-        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        table: &'static str,
+        bounds: &KeyRange,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
+        visit: &mut Visitor<'_>,
     ) -> Result<()>;
 
     /// The record under `key`.
     fn get<T: Table>(&self, key: &T::Key) -> Result<Option<T::Value>> {
         let key = key_bytes(key);
-        let bytes = self.raw_get(TableDefinition::new(T::NAME), &key)?;
+        let bytes = self.raw_get(T::NAME, &key)?;
         bytes.map(|bytes| decode_value::<T>(&key, &bytes)).transpose()
     }
 
@@ -122,7 +125,7 @@ pub(crate) trait ReadTables {
                 Direction::Descending => bounds.1 = Bound::Excluded(key_bytes(after)),
             }
         }
-        self.raw_range(TableDefinition::new(T::NAME), bounds, direction, &mut |(key, value)| {
+        self.raw_range(T::NAME, &bounds, direction, &mut |(key, value)| {
             visit(decode_key::<T>(&key)?, decode_value::<T>(&key, &value)?)
         })
     }
@@ -143,53 +146,58 @@ pub(crate) trait ReadTables {
     }
 }
 
-/// A transaction of redb that opens tables.
-pub(crate) trait OpenTables {
-    type Opened<'t>: ReadableTable<&'static [u8], &'static [u8]>
-    where
-        Self: 't;
-    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError>;
-}
-
-impl OpenTables for ReadTransaction {
-    type Opened<'t> = ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError> {
-        self.open_table(table)
-    }
-}
-
-impl OpenTables for WriteTransaction {
-    type Opened<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
-
-    fn open(&self, table: RawTable) -> std::result::Result<Self::Opened<'_>, TableError> {
-        self.open_table(table)
-    }
-}
-
-/// A transaction over typed tables.
-pub(crate) struct Tx<T>(pub(super) T);
-
 /// A snapshot of the catalog.
-pub(crate) type ReadTx = Tx<ReadTransaction>;
+pub(crate) struct ReadTx(pub(super) ReadTransaction);
 
 /// A transaction that changes the catalog.
-pub(crate) type WriteTx = Tx<WriteTransaction>;
+pub(crate) struct WriteTx {
+    transaction: WriteTransaction,
+    /// What is being [attempted](Self::attempt), and not in the transaction yet.
+    attempt: Option<Attempt>,
+}
 
-impl<T: OpenTables> ReadTables for Tx<T> {
-    fn raw_get(&self, table: RawTable, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let table = self.0.open(table).map_err(failure)?;
+impl ReadTables for ReadTx {
+    fn raw_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let table = self.0.open_table(RawTable::new(table)).map_err(failure)?;
         Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
     }
 
     fn raw_range(
         &self,
-        table: RawTable,
-        bounds: (Bound<Vec<u8>>, Bound<Vec<u8>>),
+        table: &'static str,
+        bounds: &KeyRange,
         direction: Direction,
-        visit: &mut dyn FnMut(Bytes) -> Result<ControlFlow<()>>,
+        visit: &mut Visitor<'_>,
     ) -> Result<()> {
-        raw_scan(&self.0.open(table).map_err(failure)?, &bounds, direction, visit)
+        let table = self.0.open_table(RawTable::new(table)).map_err(failure)?;
+        raw_scan(&table, bounds, direction, visit).map(drop)
+    }
+}
+
+impl ReadTables for WriteTx {
+    fn raw_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(attempted) = self.attempt.as_ref().and_then(|attempt| attempt.get(table, key)) {
+            return Ok(attempted.clone());
+        }
+        let table = self.transaction.open_table(RawTable::new(table)).map_err(failure)?;
+        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+    }
+
+    fn raw_range(
+        &self,
+        table: &'static str,
+        bounds: &KeyRange,
+        direction: Direction,
+        visit: &mut Visitor<'_>,
+    ) -> Result<()> {
+        let opened = self.transaction.open_table(RawTable::new(table)).map_err(failure)?;
+        match &self.attempt {
+            None => raw_scan(&opened, bounds, direction, visit).map(drop),
+            Some(attempt) => {
+                let scan = |visit: &mut Visitor<'_>| raw_scan(&opened, bounds, direction, visit);
+                attempt.scan_over(table, bounds, direction, scan, visit)
+            }
+        }
     }
 }
 
@@ -200,7 +208,7 @@ impl ReadTx {
         let mut bytes = 0;
         for name in TABLES {
             let bounds = (Bound::Unbounded, Bound::Unbounded);
-            self.raw_range(TableDefinition::new(name), bounds, Direction::Ascending, &mut |(key, value)| {
+            self.raw_range(name, &bounds, Direction::Ascending, &mut |(key, value)| {
                 bytes += (key.len() + value.len()) as u64;
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -210,12 +218,43 @@ impl ReadTx {
 }
 
 impl WriteTx {
+    pub(super) fn new(transaction: WriteTransaction) -> Self {
+        Self { transaction, attempt: None }
+    }
+
+    pub(super) fn commit(self) -> Result<()> {
+        self.transaction.commit().map_err(failure)
+    }
+
     /// Makes every table, so that a reader never meets one that is missing.
     pub(super) fn create_tables(&mut self) -> Result<()> {
         for name in TABLES {
-            let opened = self.0.open_table(RawTable::new(name)).map(drop);
+            let opened = self.transaction.open_table(RawTable::new(name)).map(drop);
             opened.map_err(|error: TableError| failure(error))?;
         }
+        Ok(())
+    }
+
+    /// Runs one of several closures that share this transaction: unless it returns `Ok`, nothing of what it did remains.
+    pub(crate) fn attempt<T>(&mut self, closure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.attempt = Some(Attempt::default());
+        let outcome = closure(self);
+        let attempt = self.attempt.take().unwrap_or_default();
+        let value = outcome?;
+        attempt.changes().try_for_each(|(table, key, value)| self.raw_change(table, &key, value))?;
+        Ok(value)
+    }
+
+    fn raw_change(&mut self, table: &'static str, key: &[u8], value: Option<Vec<u8>>) -> Result<()> {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.change(table, key.to_vec(), value);
+            return Ok(());
+        }
+        let mut table = self.transaction.open_table(RawTable::new(table)).map_err(failure)?;
+        match value {
+            Some(value) => table.insert(key, value.as_slice()).map_err(failure)?,
+            None => table.remove(key).map_err(failure)?,
+        };
         Ok(())
     }
 
@@ -224,16 +263,17 @@ impl WriteTx {
         let key = key_bytes(key);
         let bytes = record::encode(T::NAME, &key, value)
             .map_err(|error| Error::invalid(Subject::Record(T::NAME), format!("the record {error}")))?;
-        let mut table = self.0.open_table(RawTable::new(T::NAME)).map_err(failure)?;
-        table.insert(key.as_slice(), bytes.as_slice()).map_err(failure)?;
-        Ok(())
+        self.raw_change(T::NAME, &key, Some(bytes))
     }
 
     /// Removes the record under `key` and says whether there was one.
     pub(crate) fn remove<T: Table>(&mut self, key: &T::Key) -> Result<bool> {
-        let mut table = self.0.open_table(RawTable::new(T::NAME)).map_err(failure)?;
-        let removed = table.remove(key_bytes(key).as_slice()).map_err(failure)?.is_some();
-        Ok(removed)
+        let key = key_bytes(key);
+        let existed = self.raw_get(T::NAME, &key)?.is_some();
+        if existed {
+            self.raw_change(T::NAME, &key, None)?;
+        }
+        Ok(existed)
     }
 
     /// The next number of a sequence, from 1.

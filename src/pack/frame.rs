@@ -92,8 +92,12 @@ impl FrameBuilder {
     }
 
     /// Compresses what was collected. It stays until it is [cleared](Self::clear).
-    pub(crate) fn seal(&mut self, compressor: &mut zstd::bulk::Compressor<'_>) -> Result<SealedFrame<'_>> {
+    pub(crate) fn seal(
+        &mut self,
+        compressor: &mut zstd::bulk::Compressor<'_>,
+    ) -> Result<SealedFrame<&mut [u8]>> {
         let raw_bytes = self.raw.len();
+        let objects = self.ids().collect();
         let mut table = Encoder::default();
         for slot in &self.slots {
             table.id(&slot.id).u8(slot.kind as u8).varint(slot.bytes.into());
@@ -115,7 +119,7 @@ impl FrameBuilder {
             place.copy_from_slice(&table.0);
         }
         let encoded = self.encoded.get_mut(..start + payload_bytes).unwrap_or_default();
-        Ok(SealedFrame { codec, raw_bytes, table_bytes: table.0.len(), slots: &self.slots, encoded })
+        Ok(SealedFrame { codec, raw_bytes, table_bytes: table.0.len(), objects, encoded })
     }
 
     /// Begins the next frame.
@@ -126,27 +130,46 @@ impl FrameBuilder {
 }
 
 /// A frame that only lacks its place.
-pub(crate) struct SealedFrame<'b> {
+#[derive(Debug)]
+pub(crate) struct SealedFrame<B> {
     codec: u8,
     raw_bytes: usize,
     table_bytes: usize,
-    slots: &'b [Slot],
+    objects: Vec<ObjectId>,
     /// Room for the head, the table and the payload.
-    encoded: &'b mut [u8],
+    encoded: B,
 }
 
-impl SealedFrame<'_> {
+impl SealedFrame<&mut [u8]> {
+    /// The frame apart from the builder's memory.
+    pub(crate) fn into_owned(self) -> SealedFrame<Vec<u8>> {
+        let Self { codec, raw_bytes, table_bytes, objects, encoded } = self;
+        SealedFrame { codec, raw_bytes, table_bytes, objects, encoded: encoded.to_vec() }
+    }
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> SealedFrame<B> {
+    /// Bytes that it takes in a pack.
+    pub(crate) fn len(&self) -> usize {
+        self.encoded.as_ref().len()
+    }
+
     /// Its objects.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = ObjectId> {
-        self.slots.iter().map(|slot| slot.id)
+    pub(crate) fn objects(&self) -> &[ObjectId] {
+        &self.objects
+    }
+
+    /// Its objects.
+    pub(crate) fn into_objects(self) -> Vec<ObjectId> {
+        self.objects
     }
 
     /// The frame's bytes for this place.
     pub(crate) fn place(&mut self, pack: PackId, offset: u64) -> Result<&[u8]> {
         let too_big = |_| Error::invalid(Subject::Pack(pack), "cannot hold a frame this large");
         let size = |len: usize| u32::try_from(len).map(u32::to_le_bytes).map_err(too_big);
-        let objects = u16::try_from(self.slots.len()).map_err(too_big)?;
-        let (head, rest) = self.encoded.split_at_mut(FRAME_HEAD_BYTES);
+        let objects = u16::try_from(self.objects.len()).map_err(too_big)?;
+        let (head, rest) = self.encoded.as_mut().split_at_mut(FRAME_HEAD_BYTES);
         let (table, payload) = rest.split_at(self.table_bytes);
         let mut fields = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES));
         fields.raw(FRAME_MAGIC).u8(self.codec).u8(0).raw(&objects.to_le_bytes());
@@ -154,7 +177,7 @@ impl SealedFrame<'_> {
         fields.raw(&[0; 4]);
         let check = frame_check(pack, offset, &fields.0, table);
         head.copy_from_slice(&fields.raw(&check).0);
-        Ok(self.encoded)
+        Ok(self.encoded.as_ref())
     }
 }
 

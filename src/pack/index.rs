@@ -1,27 +1,73 @@
 //! One view of the object index: what exists, taken at one moment.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::id::ObjectId;
+use crate::id::{ObjectId, PackId};
 
 use super::Locator;
 use super::segment::Segment;
+use super::session::WrittenFrame;
 
-/// The objects that exist for one reader: those of open packs, from catalog rows, and those of segments.
+/// The objects of one open pack, shared by all views of it: it only grows, and each view sees what was committed when it
+/// was taken.
+#[derive(Debug)]
+pub(crate) struct OpenPackObjects {
+    pack: PackId,
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Up to where the pack's frames are in the map.
+    end: u64,
+    objects: HashMap<ObjectId, Locator>,
+}
+
+impl OpenPackObjects {
+    pub(crate) fn new(pack: PackId) -> Self {
+        Self { pack, known: RwLock::default() }
+    }
+
+    /// Up to where the pack's frames are known.
+    pub(crate) fn end(&self) -> u64 {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).end
+    }
+
+    /// Adds the frames from the known end up to `end`.
+    pub(crate) fn extend(&self, frames: impl IntoIterator<Item = WrittenFrame>, end: u64) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for frame in frames {
+            for (id, place) in frame.rows(self.pack) {
+                // Where two sessions wrote the same object, a view that is older than the second must find the first.
+                known.objects.entry(id).or_insert(place);
+            }
+        }
+        known.end = known.end.max(end);
+    }
+
+    fn find(&self, id: &ObjectId) -> Option<Locator> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).objects.get(id).copied()
+    }
+}
+
+/// The objects that exist for one reader: those of open packs, up to what was committed of each, and those of segments.
 #[derive(Debug, Default)]
 pub(crate) struct ObjectIndex {
-    open: HashMap<ObjectId, Locator>,
+    open: Vec<(Arc<OpenPackObjects>, u64)>,
     segments: Vec<Arc<Segment>>,
 }
 
 impl ObjectIndex {
-    pub(crate) fn new(open: HashMap<ObjectId, Locator>, segments: Vec<Arc<Segment>>) -> Self {
+    pub(crate) fn new(open: Vec<(Arc<OpenPackObjects>, u64)>, segments: Vec<Arc<Segment>>) -> Self {
         Self { open, segments }
     }
 
     /// Where the object is, if it exists.
     pub(crate) fn find(&self, id: &ObjectId) -> Option<Locator> {
-        self.open.get(id).copied().or_else(|| self.segments.iter().find_map(|segment| segment.find(id)))
+        let open = self.open.iter().find_map(|(objects, committed_bytes)| {
+            objects.find(id).filter(|place| place.offset < *committed_bytes)
+        });
+        open.or_else(|| self.segments.iter().find_map(|segment| segment.find(id)))
     }
 }

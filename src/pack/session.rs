@@ -3,12 +3,14 @@
 //! Any number of [`ObjectWriter`]s, one a thread, collect objects into frames of their own; compressing happens
 //! in the writer, and only the append is serial. An object that the session's view of the index has, or that any
 //! of its writers took already, is not written again; another session's unpublished objects are never counted on.
-//! Nothing that is written here exists before the store publishes it: [`Session::finish`] syncs what was written and
-//! says what to publish.
+//!
+//! The first frames are held in memory: a session that stays small needs no pack of its own, and is written and published
+//! together with others. Once it is larger, it appends to a pack that is its alone. Either way nothing of it exists before
+//! the store publishes it: [`Session::finish`] says what to publish.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result, Subject};
@@ -90,8 +92,28 @@ pub(crate) struct WrittenPack {
 }
 
 impl WrittenPack {
-    fn new(pack: OpenPack) -> Self {
+    pub(crate) fn new(pack: OpenPack) -> Self {
         Self { pack, frames: Vec::new() }
+    }
+
+    /// Appends a frame, and gives the place of its first object.
+    pub(crate) fn append<B: AsRef<[u8]> + AsMut<[u8]>>(
+        &mut self,
+        mut frame: SealedFrame<B>,
+    ) -> Result<Locator> {
+        let (pack, offset) = (self.pack.id, self.pack.end);
+        let bytes = frame.place(pack, offset)?;
+        let written = self.pack.file.write_at(bytes, offset);
+        written.map_err(|error| Error::io(Subject::Pack(pack), "append to it", error))?;
+        let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.pack.end += bytes.len() as u64;
+        self.frames.push(WrittenFrame { offset, frame_bytes, objects: frame.into_objects() });
+        Ok(Locator { pack, offset, frame_bytes, slot: 0 })
+    }
+
+    /// Makes what was appended durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.pack.file.sync().map_err(|error| Error::io(Subject::Pack(self.pack.id), "sync it", error))
     }
 
     /// The pack as it was before this session.
@@ -105,6 +127,9 @@ impl WrittenPack {
         self.pack.objects + self.frames.iter().map(|frame| frame.objects.len() as u64).sum::<u64>()
     }
 }
+
+/// A frame that is held in memory.
+pub(crate) type HeldFrame = SealedFrame<Vec<u8>>;
 
 /// What a session needs of the store while it runs.
 pub(crate) trait PackHost: Send + Sync {
@@ -123,15 +148,21 @@ pub(crate) struct SessionOptions {
     pub(crate) level: i32,
     /// Bytes at which a pack is full.
     pub(crate) pack_bytes: u64,
-    /// Breaks the write order on purpose, for a test that must notice: frames are written only after they were
-    /// published.
-    #[cfg(feature = "testing")]
-    pub(crate) publish_first: bool,
+    /// Bytes of frames that are held in memory.
+    pub(crate) held_bytes: usize,
 }
 
-/// Frames that were not written yet, because the write order is being broken on purpose.
-#[cfg(feature = "testing")]
-pub(crate) type HeldBack = Arc<Mutex<Vec<(Arc<dyn DiskFile>, u64, Vec<u8>)>>>;
+/// Where a session's frames go.
+#[derive(Default)]
+struct Output {
+    /// The first frames, until they are more than may be held.
+    held: Vec<HeldFrame>,
+    held_bytes: usize,
+    /// Whether frames are appended to packs from now on.
+    is_written: bool,
+    /// The pack that is appended to; none since the last one was sealed.
+    pack: Option<WrittenPack>,
+}
 
 /// New objects of one import or commit.
 pub(crate) struct Session<H: PackHost> {
@@ -139,12 +170,20 @@ pub(crate) struct Session<H: PackHost> {
     /// What existed when the session began.
     existing: ObjectReader,
     claimed: Vec<Mutex<HashSet<ObjectId>>>,
-    current: Mutex<Option<WrittenPack>>,
+    output: Mutex<Output>,
+    /// Where the frames are that were held once, after they were written.
+    once_held: OnceLock<HashMap<ObjectId, Locator>>,
     options: SessionOptions,
     written_bytes: AtomicU64,
     new_raw_bytes: AtomicU64,
-    #[cfg(feature = "testing")]
-    held_back: HeldBack,
+}
+
+/// What a session leaves to be published.
+pub(crate) enum Unpublished {
+    /// Frames that are not written yet.
+    Held(Vec<HeldFrame>),
+    /// The last pack, synced; none if nothing was appended since the last seal.
+    Pack(Option<WrittenPack>),
 }
 
 impl<H: PackHost> Session<H> {
@@ -153,12 +192,11 @@ impl<H: PackHost> Session<H> {
             host,
             existing,
             claimed: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
-            current: Mutex::new(None),
+            output: Mutex::default(),
+            once_held: OnceLock::new(),
             options,
             written_bytes: AtomicU64::new(0),
             new_raw_bytes: AtomicU64::new(0),
-            #[cfg(feature = "testing")]
-            held_back: HeldBack::default(),
         }
     }
 
@@ -185,54 +223,60 @@ impl<H: PackHost> Session<H> {
         Ok(shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)))
     }
 
-    /// Appends a frame, and gives the place of its first object.
-    fn append(&self, mut frame: SealedFrame<'_>) -> Result<Locator> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a frame, and gives the place of its first object if it was written.
+    fn append(&self, frame: SealedFrame<&mut [u8]>) -> Result<Option<Locator>> {
+        self.written_bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
+        let mut output = self.output();
+        let held_bytes = output.held_bytes + frame.len();
+        if !output.is_written && held_bytes <= self.options.held_bytes {
+            output.held_bytes = held_bytes;
+            output.held.push(frame.into_owned());
+            return Ok(None);
+        }
+        self.write_held(&mut output)?;
+        self.append_to_pack(&mut output.pack, frame).map(Some)
+    }
+
+    /// Writes the frames that are held, and from now on all others.
+    fn write_held(&self, output: &mut Output) -> Result<()> {
+        if output.is_written {
+            return Ok(());
+        }
+        output.is_written = true;
+        let mut places = HashMap::new();
+        for frame in std::mem::take(&mut output.held) {
+            let objects = frame.objects().to_vec();
+            let first = self.append_to_pack(&mut output.pack, frame)?;
+            places.extend(objects.into_iter().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
+        }
+        self.once_held.get_or_init(|| places);
+        Ok(())
+    }
+
+    fn append_to_pack<B: AsRef<[u8]> + AsMut<[u8]>>(
+        &self,
+        current: &mut Option<WrittenPack>,
+        frame: SealedFrame<B>,
+    ) -> Result<Locator> {
         let written = match &mut *current {
             Some(written) => written,
             none => none.insert(WrittenPack::new(self.host.open_pack()?)),
         };
-        let (pack, offset) = (written.pack.id, written.pack.end);
-        let bytes = frame.place(pack, offset)?;
-        let io = |error| Error::io(Subject::Pack(pack), "append to it", error);
-        self.write(&written.pack.file, offset, bytes).map_err(io)?;
-        written.pack.end += bytes.len() as u64;
-        self.written_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let frame_bytes = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let objects = frame.ids().collect();
-        written.frames.push(WrittenFrame { offset, frame_bytes, objects });
+        let place = written.append(frame)?;
         if written.pack.end >= self.options.pack_bytes
             && let Some(full) = current.take()
         {
-            sync(&self.host, &full)?;
+            full.sync().inspect_err(|_| self.host.poison())?;
             self.host.seal_pack(full)?;
         }
-        Ok(Locator { pack, offset, frame_bytes, slot: 0 })
+        Ok(place)
     }
 
-    #[cfg(not(feature = "testing"))]
-    #[expect(clippy::unused_self, reason = "tests hold frames back here")]
-    fn write(&self, file: &Arc<dyn DiskFile>, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        file.write_at(bytes, offset)
-    }
-
-    #[cfg(feature = "testing")]
-    fn write(&self, file: &Arc<dyn DiskFile>, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
-        if self.options.publish_first {
-            let mut held_back = self.held_back.lock().unwrap_or_else(PoisonError::into_inner);
-            held_back.push((Arc::clone(file), offset, bytes.to_vec()));
-            return Ok(());
-        }
-        file.write_at(bytes, offset)
-    }
-
-    /// The frames that are to be written after publication.
-    #[cfg(feature = "testing")]
-    pub(crate) fn held_back(&self) -> HeldBack {
-        Arc::clone(&self.held_back)
-    }
-
-    /// Bytes appended to packs so far.
+    /// Bytes of all frames so far.
     pub(crate) fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
     }
@@ -242,26 +286,24 @@ impl<H: PackHost> Session<H> {
         self.new_raw_bytes.load(Ordering::Relaxed)
     }
 
-    /// Syncs the last pack and hands it over for publication; none if nothing was appended since the last seal.
-    pub(crate) fn finish(self) -> Result<(H, Option<WrittenPack>)> {
-        let (host, last) = self.dismantle();
-        if let Some(written) = &last {
-            sync(&host, written)?;
+    /// Ends the session: what it wrote is durable, and the rest is to be published.
+    pub(crate) fn finish(self) -> Result<(H, Unpublished)> {
+        let (host, unpublished) = self.dismantle();
+        if let Unpublished::Pack(Some(written)) = &unpublished {
+            written.sync().inspect_err(|_| host.poison())?;
         }
-        Ok((host, last))
+        Ok((host, unpublished))
     }
 
     /// Ends the session with nothing synced: what was appended is to be cut off again.
-    pub(crate) fn dismantle(self) -> (H, Option<WrittenPack>) {
-        (self.host, self.current.into_inner().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn dismantle(self) -> (H, Unpublished) {
+        let output = self.output.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let unpublished = match output {
+            Output { is_written: true, pack, .. } => Unpublished::Pack(pack),
+            Output { held, .. } => Unpublished::Held(held),
+        };
+        (self.host, unpublished)
     }
-}
-
-fn sync(host: &impl PackHost, written: &WrittenPack) -> Result<()> {
-    written.pack.file.sync().map_err(|error| {
-        host.poison();
-        Error::io(Subject::Pack(written.pack.id), "sync it", error)
-    })
 }
 
 /// One thread's way into a session. What it holds is written by [`flush`](Self::flush).
@@ -273,7 +315,7 @@ pub(crate) struct ObjectWriter<'s, H: PackHost> {
     places: Option<HashMap<ObjectId, Locator>>,
 }
 
-impl<H: PackHost> ObjectWriter<'_, H> {
+impl<'s, H: PackHost> ObjectWriter<'s, H> {
     /// Appends every frame that was begun.
     pub(crate) fn flush(&mut self) -> Result<()> {
         FrameClass::ALL.into_iter().try_for_each(|class| self.append(class))
@@ -283,7 +325,7 @@ impl<H: PackHost> ObjectWriter<'_, H> {
         let frame = self.frames.get_mut(class as usize).filter(|frame| !frame.is_empty());
         let Some(frame) = frame else { return Ok(()) };
         let first = self.session.append(frame.seal(&mut self.compressor)?)?;
-        if let Some(places) = &mut self.places {
+        if let (Some(places), Some(first)) = (&mut self.places, first) {
             places.extend(frame.ids().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
         }
         frame.clear();
@@ -291,10 +333,12 @@ impl<H: PackHost> ObjectWriter<'_, H> {
     }
 
     /// Reads what this writer appended, and what existed when the session began.
-    pub(crate) fn read_back(&mut self) -> ReadBack {
+    pub(crate) fn read_back(&mut self) -> Result<ReadBack<'s>> {
+        self.session.write_held(&mut self.session.output())?;
         let places = self.places.replace(HashMap::new()).unwrap_or_default();
         let existing = self.session.existing.clone();
-        ReadBack { places, unpublished: existing.packs().unshared(), existing }
+        let once_held = self.session.once_held.get();
+        Ok(ReadBack { places, once_held, unpublished: existing.packs().unshared(), existing })
     }
 
     fn put_as(&mut self, class: FrameClass, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
@@ -313,15 +357,16 @@ impl<H: PackHost> ObjectWriter<'_, H> {
 }
 
 /// Objects of a session that is not published yet.
-pub(crate) struct ReadBack {
+pub(crate) struct ReadBack<'s> {
     places: HashMap<ObjectId, Locator>,
+    once_held: Option<&'s HashMap<ObjectId, Locator>>,
     unpublished: PackReader,
     existing: ObjectReader,
 }
 
-impl ObjectSource for ReadBack {
+impl ObjectSource for ReadBack<'_> {
     fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
-        match self.places.get(id) {
+        match self.places.get(id).or_else(|| self.once_held?.get(id)) {
             Some(place) => self.unpublished.read(id, *place),
             None => self.existing.get(id),
         }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::catalog::record::PackState;
-use crate::catalog::table::{Checkouts, Leases, Packs, Segments};
+use crate::catalog::record::OpenPackRecord;
+use crate::catalog::table::{Checkouts, Leases, OpenPacks, SealedPacks, Segments};
 use crate::catalog::{Catalog, Poison, ReadTables};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -113,7 +113,7 @@ impl Gate {
         if dead.is_empty() {
             return Ok(());
         }
-        let packs = catalog.read(|tx| tx.collect::<Packs>(&[]))?;
+        let packs = catalog.read(|tx| tx.collect::<OpenPacks>(&[]))?;
         let orphans: Vec<_> = packs
             .into_iter()
             .filter(|(_, record)| record.owner.is_some_and(|owner| dead.contains(&owner)))
@@ -123,7 +123,7 @@ impl Gate {
             // The row comes before the file, so the file may be missing; then nothing was ever committed in it.
             let exists = self.disk.exists(&pack_file(pack));
             let exists = exists.map_err(|error| Error::io(Subject::Pack(pack), "look for it", error))?;
-            if exists && record.state == PackState::Open {
+            if exists {
                 let cut = || {
                     let file = self.disk.open(&pack_file(pack), OpenMode::Write)?;
                     if file.len()? > record.committed_bytes {
@@ -141,9 +141,9 @@ impl Gate {
         catalog.write(|tx| {
             for (pack, record, is_kept) in usable {
                 if is_kept {
-                    tx.put::<Packs>(&pack, &crate::catalog::record::PackRecord { owner: None, ..record })?;
+                    tx.put::<OpenPacks>(&pack, &OpenPackRecord { owner: None, ..record })?;
                 } else {
-                    tx.remove::<Packs>(&pack)?;
+                    tx.remove::<OpenPacks>(&pack)?;
                 }
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
@@ -156,11 +156,14 @@ impl Gate {
     /// looked at only while nobody can be writing one.
     fn remove_strays(&self, catalog: &Catalog) -> Result<()> {
         let (packs, segments, leases) = catalog.read(|tx| {
-            Ok((tx.collect::<Packs>(&[])?, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
+            let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
+            let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
+            let packs = open.chain(sealed).collect::<HashSet<_>>();
+            Ok((packs, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
         })?;
         let checkouts = catalog.read(|tx| tx.collect::<Checkouts>(&[]))?;
         self.keep_only(CHECKOUTS, &checkouts.into_iter().map(|(id, _)| state_file(id)).collect())?;
-        self.keep_only(PACKS, &packs.into_iter().map(|(pack, _)| pack_file(pack)).collect())?;
+        self.keep_only(PACKS, &packs)?;
         if leases.is_empty() {
             self.keep_only(
                 SEGMENTS,

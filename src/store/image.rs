@@ -14,9 +14,9 @@ use crate::pack::reader::ObjectReader;
 use crate::time::Moment;
 use crate::tree::Root;
 
+use super::identity::created;
 use super::project::Project;
 use super::resolve::Scope;
-use super::session::created;
 use super::tags::tags_of;
 
 /// How an image came to be.

@@ -1,6 +1,7 @@
 //! Imports.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,9 +19,10 @@ use crate::object::{ObjectKind, ObjectSink};
 use crate::tree::{self, Entry, Root};
 
 use super::checkout::StateUpdate;
+use super::identity::{created, identity, identity_of, remember_image_id};
 use super::links;
 use super::project::Project;
-use super::session::{WriteSession, created, identity_of, remember_image_id};
+use super::session::WriteSession;
 use super::tags::set_tag;
 
 /// What goes with an import besides its content.
@@ -135,7 +137,7 @@ impl Project {
         let captured = capture_listed(source, &firsts, session, &Everything, threads)?;
         let entries = links::entries(&mut writer, firsts.into_iter().zip(captured), &members)?;
         let changes = entries.into_iter().map(|(path, entry)| (path, Some(entry)));
-        let root = tree::edit(&writer.read_back(), &mut writer, &root, changes)?;
+        let root = tree::edit(&writer.read_back()?, &mut writer, &root, changes)?;
         writer.flush()?;
         Ok(root)
     }
@@ -162,8 +164,10 @@ impl Project {
             }
             Ok((draft, Prepared::New(record))) => {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
-                let (record, is_new, gone) =
-                    self.store.publish(session, |tx| self.publish_image(tx, &draft, record))?;
+                let (project, draft) = (self.clone(), Arc::new(draft));
+                let published = Arc::clone(&draft);
+                let publish = move |tx: &mut WriteTx| project.publish_image(tx, &published, record);
+                let (record, is_new, gone) = self.store.publish(session, publish)?;
                 self.store.remove_states(gone);
                 Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
             }
@@ -225,7 +229,7 @@ impl Project {
             let parent = draft.parent.map(|parent| self.image_row(tx, parent)).transpose()?.flatten();
             return Ok(parent.filter(|parent| parent.root == draft.root.id));
         }
-        let identity = super::session::identity(draft.root.id, draft.origin);
+        let identity = identity(draft.root.id, draft.origin);
         match tx.get::<Identities>(&(self.id, identity))? {
             Some(id) => tx.get::<Images>(&(self.id, id)),
             None => Ok(None),

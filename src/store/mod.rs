@@ -9,28 +9,32 @@ mod checkout;
 mod commit;
 mod gate;
 mod holder;
+mod identity;
 mod image;
 mod import;
+mod index;
+#[cfg(feature = "testing")]
+mod late;
 mod links;
 mod list;
 mod look;
 mod options;
+mod packs;
 mod project;
+mod publish;
 mod resolve;
 mod session;
 mod tags;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use crate::catalog::table::{Frames, Segments, Sequence};
-use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTables, ReadTx};
+use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx};
 use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
-use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
-use crate::pack::session::WrittenFrame;
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
 
@@ -39,12 +43,15 @@ pub use commit::CommitOptions;
 use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
+use index::IndexCache;
 pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
 pub use options::StoreOptions;
 pub use project::{Project, ProjectInfo};
+use publish::Publications;
 pub use resolve::{Resolved, Scope};
 pub use tags::{Expected, RemoveReport};
+use upkeep::Upkeep;
 
 /// The folder of the checkouts' state files.
 pub(crate) const CHECKOUTS: &str = "checkouts";
@@ -81,22 +88,14 @@ pub(crate) struct Inner {
     location: PathBuf,
     disk: Arc<dyn Disk>,
     packs: Arc<PackReader>,
-    gate: Gate,
+    gate: Arc<Gate>,
     poison: Poison,
     options: StoreOptions,
-    index: Mutex<Option<CachedIndex>>,
+    index: Arc<IndexCache>,
+    publications: Publications,
+    upkeep: Upkeep,
     /// Time and counter of the last image id given out here.
     last_image: Mutex<u64>,
-    /// Leases and packs that an exclusive process keeps for its next session.
-    idle: Mutex<Vec<session::IdleSession>>,
-}
-
-/// The object index as of one state of the catalog.
-#[derive(Debug)]
-struct CachedIndex {
-    version: u64,
-    index: Arc<ObjectIndex>,
-    segments: Vec<(crate::id::SegmentId, Arc<crate::pack::segment::Segment>)>,
 }
 
 impl Store {
@@ -139,6 +138,9 @@ impl Store {
         let poison = Poison::default();
         let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));
         let gate = Gate::new(Arc::clone(&disk), location.clone(), poison.clone(), options.lock_timeout);
+        let gate = Arc::new(gate);
+        let index = Arc::new(IndexCache::new(Arc::clone(&disk)));
+        let upkeep = Upkeep::new(Arc::clone(&disk), Arc::clone(&gate), Arc::clone(&index), options.clone());
         let store = Self(Arc::new(Inner {
             location,
             disk,
@@ -146,15 +148,22 @@ impl Store {
             gate,
             poison,
             options,
-            index: Mutex::default(),
+            index,
+            publications: Publications::default(),
+            upkeep,
             last_image: Mutex::default(),
-            idle: Mutex::default(),
         }));
         store.0.prepare()?;
         if store.0.options.exclusive {
             store.0.gate.hold()?;
         }
         Ok(store)
+    }
+
+    /// Waits until what the store does in the background is done: sealing packs that are full, and merging the index.
+    /// Dropping the last handle waits too.
+    pub fn wait_for_upkeep(&self) {
+        self.0.upkeep.wait();
     }
 
     /// The directory of the store.
@@ -271,43 +280,9 @@ impl Inner {
         self.catalog()?.read(closure)
     }
 
-    /// The object index as the catalog has it now.
-    fn index(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
-        let mut cached = self.index.lock().unwrap_or_else(PoisonError::into_inner);
-        catalog.read(|tx| {
-            let version = tx.last(Sequence::Index)?;
-            if let Some(cached) = cached.as_ref().filter(|cached| cached.version == version) {
-                return Ok(Arc::clone(&cached.index));
-            }
-            let fresh = self.load_index(tx, version, cached.as_ref())?;
-            let index = Arc::clone(&fresh.index);
-            *cached = Some(fresh);
-            Ok(index)
-        })
-    }
-
-    fn load_index(&self, tx: &ReadTx, version: u64, known: Option<&CachedIndex>) -> Result<CachedIndex> {
-        let mut open = std::collections::HashMap::new();
-        for ((pack, offset), record) in tx.collect::<Frames>(&[])? {
-            let frame = WrittenFrame { offset, frame_bytes: record.frame_bytes, objects: record.objects };
-            open.extend(frame.rows(pack));
-        }
-        let mut segments = Vec::new();
-        for (id, _) in tx.collect::<Segments>(&[])? {
-            let known = known.and_then(|known| known.segments.iter().find(|(known, _)| *known == id));
-            let segment = match known {
-                Some((_, segment)) => Arc::clone(segment),
-                None => Arc::new(crate::pack::segment::Segment::open(&*self.disk, id)?),
-            };
-            segments.push((id, segment));
-        }
-        let views = segments.iter().map(|(_, segment)| Arc::clone(segment)).collect();
-        Ok(CachedIndex { version, index: Arc::new(ObjectIndex::new(open, views)), segments })
-    }
-
     /// Reads objects as the catalog has them now.
     fn reader(&self, catalog: &Catalog) -> Result<ObjectReader> {
-        Ok(ObjectReader::new(self.index(catalog)?, Arc::clone(&self.packs)))
+        Ok(ObjectReader::new(self.index.view(catalog)?, Arc::clone(&self.packs)))
     }
 }
 

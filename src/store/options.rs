@@ -17,6 +17,7 @@ pub struct StoreOptions {
     pub(crate) level: i32,
     pub(crate) pack_bytes: u64,
     pub(crate) pack_objects: u64,
+    pub(crate) held_bytes: usize,
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
     pub(crate) checkout_grace: Duration,
@@ -32,6 +33,7 @@ impl Default for StoreOptions {
             level: 3,
             pack_bytes: 128 << 20,
             pack_objects: 16 << 10,
+            held_bytes: 4 << 20,
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             checkout_grace: Duration::from_secs(60 * 60),
@@ -72,6 +74,13 @@ impl StoreOptions {
     /// the store reads. Default: 16,384.
     pub fn pack_objects(mut self, objects: u64) -> Self {
         self.pack_objects = objects.max(1);
+        self
+    }
+
+    /// Bytes of new frames that an import or commit holds in memory before it takes a pack of its own. One that stays
+    /// below is written and published together with all that end at the same time. Default: 4 MiB.
+    pub fn held_bytes(mut self, bytes: usize) -> Self {
+        self.held_bytes = bytes;
         self
     }
 

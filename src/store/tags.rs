@@ -186,7 +186,7 @@ pub(super) fn remove_tag(tx: &mut WriteTx, scope: ProjectId, name: &TagName) -> 
 /// Removes an image of its owner that has no tags left there, and what finds it.
 pub(super) fn delete_image(tx: &mut WriteTx, scope: ProjectId, image: ImageId) -> Result<()> {
     let Some(record) = tx.get::<Images>(&(scope, image))? else { return Ok(()) };
-    let identity = (scope, super::session::identity_of(&record));
+    let identity = (scope, super::identity::identity_of(&record));
     if tx.get::<Identities>(&identity)? == Some(image) {
         tx.remove::<Identities>(&identity)?;
     }

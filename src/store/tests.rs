@@ -3,10 +3,14 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::session::time_and_counter;
+use super::identity::time_and_counter;
 use super::*;
-use crate::catalog::record::{HolderRecord, LeaseRecord, PackRecord};
-use crate::catalog::table::{Identities, ImageTags, Images, Leases, Packs, Tags, key_bytes};
+use crate::catalog::ReadTables;
+use crate::catalog::record::{HolderRecord, LeaseRecord, OpenPackRecord};
+use crate::catalog::table::Sequence;
+use crate::catalog::table::{
+    Identities, ImageTags, Images, Leases, OpenPacks, SealedPacks, Segments, Tags, key_bytes,
+};
 use crate::error::ErrorKind;
 use crate::id::PackId;
 use crate::object::{ObjectKind, ObjectSink, ObjectSource};
@@ -19,8 +23,17 @@ struct Given {
 
 impl Given {
     fn new() -> Self {
+        Self::with(StoreOptions::default())
+    }
+
+    /// A store whose sessions all have packs of their own.
+    fn with_large_sessions() -> Self {
+        Self::with(StoreOptions::default().held_bytes(0))
+    }
+
+    fn with(options: StoreOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path().join("store")).unwrap();
+        let store = options.open(folder.path().join("store")).unwrap();
         let project = store.default_project().unwrap();
         Self { folder, store, project }
     }
@@ -44,8 +57,17 @@ impl Given {
         self.store.0.read(|tx| tx.collect::<Leases>(&[])).unwrap()
     }
 
-    fn packs(&self) -> Vec<(PackId, PackRecord)> {
-        self.store.0.read(|tx| tx.collect::<Packs>(&[])).unwrap()
+    fn packs(&self) -> Vec<(PackId, OpenPackRecord)> {
+        self.store.0.read(|tx| tx.collect::<OpenPacks>(&[])).unwrap()
+    }
+
+    /// How many open packs, sealed packs and segments there are.
+    fn counts(&self) -> [usize; 3] {
+        let count = |tx: &ReadTx| {
+            let open = tx.collect::<OpenPacks>(&[])?.len();
+            Ok([open, tx.collect::<SealedPacks>(&[])?.len(), tx.collect::<Segments>(&[])?.len()])
+        };
+        self.store.0.read(count).unwrap()
     }
 
     fn pack_path(&self, pack: PackId) -> PathBuf {
@@ -99,7 +121,7 @@ fn what_was_read_back_and_cut_off_is_not_remembered() {
         let mut writer = session.tree_writer().unwrap();
         let id = writer.put(ObjectKind::Chunk, bytes).unwrap();
         writer.flush().unwrap();
-        assert_eq!(*writer.read_back().get(&id).unwrap(), *bytes);
+        assert_eq!(*writer.read_back().unwrap().get(&id).unwrap(), *bytes);
         drop(writer);
         if given_up.is_none() {
             given_up = Some(id);
@@ -115,7 +137,7 @@ fn what_was_read_back_and_cut_off_is_not_remembered() {
 
 #[test]
 fn what_a_dead_process_held_is_taken_back() {
-    let given = Given::new();
+    let given = Given::with_large_sessions();
     given.import("one");
     let before = given.packs();
     let (session, _) = given.store.0.begin_session().unwrap();
@@ -138,7 +160,7 @@ fn what_a_dead_process_held_is_taken_back() {
 
 #[test]
 fn a_dead_process_leaves_no_pack_that_was_never_published() {
-    let given = Given::new();
+    let given = Given::with_large_sessions();
     let (session, _) = given.store.0.begin_session().unwrap();
     append(&session, &[1; 10_000]);
     let path = given.pack_path(given.packs()[0].0);
@@ -156,8 +178,8 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
 }
 
 #[test]
-fn two_sessions_have_a_pack_each() {
-    let given = Given::new();
+fn two_large_sessions_have_a_pack_each() {
+    let given = Given::with_large_sessions();
     given.import("one");
     let (first, _) = given.store.0.begin_session().unwrap();
     let (second, _) = given.store.0.begin_session().unwrap();
@@ -175,24 +197,93 @@ fn two_sessions_have_a_pack_each() {
 
 #[test]
 fn a_failed_publication_leaves_nothing() {
-    let given = Given::new();
-    given.import("one");
-    let before = given.packs();
-    let (session, _) = given.store.0.begin_session().unwrap();
-    append(&session, &[5; 1000]);
-    let refuse = |_: &mut crate::catalog::WriteTx| -> Result<()> {
-        Err(Error::conflict(Subject::Catalog, "refused by the test"))
-    };
-    assert!(given.store.0.publish(session, refuse).unwrap_err().is_conflict());
-    assert_eq!((given.packs(), given.leases()), (before, vec![]));
+    for given in [Given::new(), Given::with_large_sessions()] {
+        given.import("one");
+        let before = given.packs();
+        let (session, _) = given.store.0.begin_session().unwrap();
+        append(&session, &[5; 1000]);
+        assert!(given.store.0.publish(session, refuse).unwrap_err().is_conflict());
+        assert_eq!((given.packs(), given.leases()), (before.clone(), vec![]));
+        for (id, pack) in before {
+            assert_eq!(fs::metadata(given.pack_path(id)).unwrap().len(), pack.committed_bytes);
+        }
+    }
+}
+
+fn refuse(_: &mut crate::catalog::WriteTx) -> Result<()> {
+    Err(Error::conflict(Subject::Catalog, "refused by the test"))
+}
+
+#[test]
+fn sessions_that_end_together_are_published_together() {
+    for given in [Given::new(), Given::with_large_sessions()] {
+        let before = given.store.0.read(|tx| tx.last(Sequence::Index)).unwrap();
+        let publishers: u8 = 8;
+        let kinds = std::thread::scope(|scope| {
+            // As if a publication were under way: all others wait for its end.
+            let turn = given.store.0.publications.take_turn();
+            let publish = |number: u8| {
+                let given = &given;
+                scope.spawn(move || {
+                    let (session, _) = given.store.0.begin_session().unwrap();
+                    append(&session, &[number; 1000]);
+                    let closure =
+                        if number % 4 == 3 { refuse } else { |_: &mut crate::catalog::WriteTx| Ok(()) };
+                    given.store.0.publish(session, closure).map_err(|error| error.kind())
+                })
+            };
+            let threads: Vec<_> = (0..publishers).map(publish).collect();
+            while given.store.0.publications.waiting() < publishers.into() {
+                std::thread::yield_now();
+            }
+            drop(turn);
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        for (number, kind) in kinds.into_iter().enumerate() {
+            let is_refused = number % 4 == 3;
+            assert_eq!(kind, if is_refused { Err(ErrorKind::Conflict) } else { Ok(()) });
+            let id = ObjectKind::Chunk.id_of(&[number as u8; 1000]);
+            let reader = given.store.0.reader(&given.store.0.catalog().unwrap()).unwrap();
+            assert_eq!(reader.has(&id).unwrap(), !is_refused);
+            assert!(is_refused || *reader.get(&id).unwrap() == [number as u8; 1000]);
+        }
+        assert_eq!(given.leases(), []);
+        let transactions = given.store.0.read(|tx| tx.last(Sequence::Index)).unwrap() - before;
+        let own_packs = if given.store.0.options.held_bytes == 0 { 6 } else { 1 };
+        assert_eq!(transactions, own_packs, "each pack's row is written once");
+    }
+}
+
+#[test]
+fn full_packs_are_sealed_and_segments_merged_while_a_reader_keeps_its_view() {
+    let given = Given::with(StoreOptions::default().pack_objects(10));
+    let first = given.import("0").image;
+    let early = given.project.find(&first.into()).unwrap();
+    let images: Vec<_> = (1..200).map(|number| given.import(&number.to_string()).image).collect();
+    given.store.wait_for_upkeep();
+    // A publication that came while upkeep was about to end may have left something.
+    given.import("last");
+    given.store.wait_for_upkeep();
+    let [open, sealed, segments] = given.counts();
+    assert!(open <= 2 && sealed > 40 && segments <= 12, "{open} open, {sealed} sealed, {segments} segments");
+    let files = |folder: &str| fs::read_dir(given.store.location().join(folder)).unwrap().count();
+    assert_eq!((files("packs"), files("segments")), (open + sealed, segments));
+    assert_eq!(given.leases(), []);
+    let path = crate::TreePath::parse(b"content").unwrap();
+    let read = |image: &Image| std::io::read_to_string(image.read_file(&path).unwrap()).unwrap();
+    assert_eq!(read(&early), "0");
+    let later = Store::open(given.store.location()).unwrap().default_project().unwrap();
+    for (number, image) in images.iter().enumerate() {
+        assert_eq!(read(&later.find(&(*image).into()).unwrap()), (number + 1).to_string());
+    }
 }
 
 #[test]
 fn image_ids_ascend_though_the_clock_goes_back() {
     let given = Given::new();
     let first = given.import("one").image;
-    let ahead = session::image_id(time_and_counter(first) + (1 << 32));
-    given.store.0.catalog().unwrap().write(|tx| session::remember_image_id(tx, ahead)).unwrap();
+    let ahead = identity::image_id(time_and_counter(first) + (1 << 32));
+    given.store.0.catalog().unwrap().write(|tx| identity::remember_image_id(tx, ahead)).unwrap();
     let second = given.import("two").image;
     let other = Store::open(given.store.location()).unwrap().default_project().unwrap();
     let third = given.import_into(&other, "three").image;
@@ -262,7 +353,7 @@ fn assert_rows_agree(store: &Store) {
         }
         for ((scope, identity), image) in tx.collect::<Identities>(&[])? {
             let record = tx.get::<Images>(&(scope, image))?.unwrap();
-            assert_eq!(session::identity_of(&record), identity);
+            assert_eq!(identity::identity_of(&record), identity);
         }
         Ok(())
     };

@@ -1,0 +1,70 @@
+//! Ids of images, and what makes two images the same.
+
+use uuid::Uuid;
+
+use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::catalog::table::{Sequence, Sequences};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::Result;
+use crate::id::{ImageId, ObjectId};
+use crate::time::Moment;
+
+use super::Inner;
+
+impl Inner {
+    /// A new image's id: later than every id that was given out before, by whichever process.
+    pub(super) fn next_image_id(&self, tx: &impl ReadTables) -> Result<ImageId> {
+        let mut last = self.last_image.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let floor = tx.last(Sequence::Image)?.max(*last);
+        *last = (Moment::now().unix_ms() << COUNTER_BITS).max(floor + 1);
+        Ok(image_id(*last))
+    }
+}
+
+/// Bits of an image id's time that count within a millisecond.
+const COUNTER_BITS: u32 = 12;
+
+/// A version 7 UUID of this time and counter; the rest is random.
+pub(super) fn image_id(time_and_counter: u64) -> ImageId {
+    let ms = time_and_counter >> COUNTER_BITS;
+    let counter = time_and_counter & ((1 << COUNTER_BITS) - 1);
+    let random = u128::from(Uuid::now_v7().as_u64_pair().1);
+    let high = u128::from((ms << 16) | 0x7000 | counter);
+    ImageId::from_uuid(Uuid::from_u128((high << 64) | random))
+}
+
+/// The time and counter in an image id.
+pub(super) fn time_and_counter(id: ImageId) -> u64 {
+    let (high, _) = id.as_uuid().as_u64_pair();
+    ((high >> 16) << COUNTER_BITS) | (high & 0xfff)
+}
+
+/// When an image was made: its id says so.
+pub(super) fn created(id: ImageId) -> Moment {
+    Moment::from_unix_ms(time_and_counter(id) >> COUNTER_BITS)
+}
+
+/// Records that this image id was used.
+pub(super) fn remember_image_id(tx: &mut WriteTx, id: ImageId) -> Result<()> {
+    let newest = tx.last(Sequence::Image)?.max(time_and_counter(id));
+    tx.put::<Sequences>(&Sequence::Image, &newest)
+}
+
+/// What makes two imports the same: the tree and the archive it came from; not tags, time or comment.
+pub(super) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
+    let mut parts = root.as_bytes().to_vec();
+    match origin {
+        OriginRecord::Directory => parts.push(0),
+        OriginRecord::Tar(digest) => {
+            parts.push(1);
+            parts.extend_from_slice(&digest);
+        }
+        OriginRecord::Commit => parts.push(2),
+    }
+    ObjectId::from_bytes(blake3::derive_key("layerstone v1 image identity", &parts))
+}
+
+/// An image's identity.
+pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
+    identity(image.root, image.origin)
+}

@@ -1,0 +1,91 @@
+//! The object index as the catalog has it: loaded once, then brought up to date.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::catalog::table::{Frames, OpenPacks, Segments, Sequence, key_bytes};
+use crate::catalog::{Catalog, Direction, ReadTables, ReadTx};
+use crate::disk::Disk;
+use crate::error::Result;
+use crate::id::{PackId, SegmentId};
+use crate::pack::index::{ObjectIndex, OpenPackObjects};
+use crate::pack::segment::Segment;
+use crate::pack::session::WrittenFrame;
+
+/// The newest view of the index, and what the next one can be made of.
+#[derive(Debug)]
+pub(super) struct IndexCache {
+    disk: Arc<dyn Disk>,
+    newest: Mutex<Newest>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Newest {
+    /// The catalog's count of changes to the index.
+    version: u64,
+    view: Arc<ObjectIndex>,
+    open: HashMap<PackId, Arc<OpenPackObjects>>,
+    segments: HashMap<SegmentId, Arc<Segment>>,
+}
+
+impl IndexCache {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk, newest: Mutex::default() }
+    }
+
+    /// While this is held, nobody opens segments: their files may be taken away together with their rows.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The index as the catalog has it now.
+    pub(super) fn view(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
+        let mut newest = self.lock();
+        catalog.read(|tx| {
+            let version = tx.last(Sequence::Index)?;
+            if newest.version != version {
+                *newest = self.load(tx, version, &newest)?;
+            }
+            Ok(Arc::clone(&newest.view))
+        })
+    }
+
+    fn load(&self, tx: &ReadTx, version: u64, known: &Newest) -> Result<Newest> {
+        let mut open = HashMap::new();
+        let mut views = Vec::new();
+        for (pack, record) in tx.collect::<OpenPacks>(&[])? {
+            let objects =
+                known.open.get(&pack).cloned().unwrap_or_else(|| Arc::new(OpenPackObjects::new(pack)));
+            if objects.end() < record.committed_bytes {
+                objects.extend(frames_from(tx, pack, objects.end())?, record.committed_bytes);
+            }
+            views.push((Arc::clone(&objects), record.committed_bytes));
+            open.insert(pack, objects);
+        }
+        let mut segments = HashMap::new();
+        for (id, _) in tx.collect::<Segments>(&[])? {
+            let segment = match known.segments.get(&id) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(Segment::open(&*self.disk, id)?),
+            };
+            segments.insert(id, segment);
+        }
+        // The largest first: it is the likeliest to have an object.
+        let mut by_size: Vec<_> = segments.values().cloned().collect();
+        by_size.sort_unstable_by_key(|segment| std::cmp::Reverse((segment.len(), segment.id())));
+        let view = Arc::new(ObjectIndex::new(views, by_size));
+        Ok(Newest { version, view, open, segments })
+    }
+}
+
+/// The frames of an open pack from a place in it.
+fn frames_from(tx: &ReadTx, pack: PackId, start: u64) -> Result<Vec<WrittenFrame>> {
+    let mut frames = Vec::new();
+    let before = start.checked_sub(1).map(|before| (pack, before));
+    tx.scan::<Frames>(&key_bytes(&pack), before.as_ref(), Direction::Ascending, |(_, offset), record| {
+        frames.push(WrittenFrame { offset, frame_bytes: record.frame_bytes, objects: record.objects });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(frames)
+}

@@ -1,0 +1,153 @@
+//! Packs as the catalog knows them: who may append to which, and how a full one is sealed.
+
+use crate::catalog::record::{FrameRecord, OpenPackRecord, SealedPackRecord, SegmentRecord};
+use crate::catalog::table::{Frames, Leases, OpenPacks, SealedPacks, Segments, Sequence, key_bytes};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::disk::{Disk, OpenMode};
+use crate::error::{Error, Result, Subject};
+use crate::id::{LeaseId, PackId, SegmentId};
+use crate::pack::frame::{PACK_HEAD_BYTES, pack_head};
+use crate::pack::session::{OpenPack, WrittenFrame, WrittenPack};
+use crate::pack::{PACKS, pack_file, segment};
+
+use super::StoreOptions;
+
+/// The domain of packs whose objects all projects may share.
+pub(super) const SHARED_DOMAIN: u32 = 0;
+
+/// Whether a pack is complete: nothing more is to be appended.
+pub(super) fn is_full(options: &StoreOptions, record: &OpenPackRecord) -> bool {
+    record.committed_bytes >= options.pack_bytes || record.objects >= options.pack_objects
+}
+
+/// An open pack that nobody owns and that has room, the fullest of them; or the row of a new one.
+pub(super) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
+    let free = tx.collect::<OpenPacks>(&[])?.into_iter();
+    let free = free.filter(|(_, record)| record.owner.is_none() && !is_full(options, record));
+    if let Some(free) = free.max_by_key(|(_, record)| record.committed_bytes) {
+        return Ok(free);
+    }
+    let number = tx.next(Sequence::Pack)?;
+    let pack =
+        u32::try_from(number).map_err(|_| Error::unsupported(Subject::Catalog, "has too many packs"))?;
+    let record = OpenPackRecord { committed_bytes: 0, objects: 0, owner: None, domain: SHARED_DOMAIN };
+    Ok((PackId::new(pack), record))
+}
+
+/// Opens the file of a pack that only the caller appends to; a new one is made, and its name is durable.
+pub(super) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecord) -> Result<OpenPack> {
+    let io = |action| move |error| Error::io(Subject::Pack(id), action, error);
+    let name = pack_file(id);
+    let OpenPackRecord { committed_bytes, objects, domain, .. } = *record;
+    if committed_bytes > 0 {
+        let file = disk.open(&name, OpenMode::Write).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(Subject::Pack(id), "its file is missing"),
+            _ => io("open it")(error),
+        })?;
+        let found = file.len().map_err(io("measure it"))?;
+        if found < committed_bytes {
+            let message = format!("it has {found} of {committed_bytes} committed bytes");
+            return Err(Error::corrupt(Subject::Pack(id), message));
+        }
+        if found > committed_bytes {
+            // What a killed process appended and did not publish.
+            file.set_len(committed_bytes).map_err(io("cut it to its committed length"))?;
+        }
+        return Ok(OpenPack { id, file, end: committed_bytes, objects });
+    }
+    // A file of that name is what a killed process left, whose transaction never came to be.
+    disk.remove(&name).map_err(io("remove an unfinished one"))?;
+    let file = disk.open(&name, OpenMode::CreateNew).map_err(io("create it"))?;
+    file.write_at(&pack_head(id, domain), 0).map_err(io("write its head"))?;
+    disk.sync_dir(PACKS).map_err(io("sync its folder"))?;
+    Ok(OpenPack { id, file, end: PACK_HEAD_BYTES as u64, objects: 0 })
+}
+
+/// Publishes what was appended to a pack.
+pub(super) fn publish_frames(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
+    for frame in &written.frames {
+        let record = FrameRecord { frame_bytes: frame.frame_bytes, objects: frame.objects.clone() };
+        tx.put::<Frames>(&(written.pack.id, frame.offset), &record)?;
+    }
+    let record = OpenPackRecord {
+        committed_bytes: written.pack.end,
+        objects: written.objects(),
+        owner: None,
+        domain: SHARED_DOMAIN,
+    };
+    tx.put::<OpenPacks>(&written.pack.id, &record)?;
+    tx.next(Sequence::Index).map(drop)
+}
+
+/// The published frames of an open pack.
+pub(super) fn frames(tx: &impl ReadTables, pack: PackId) -> Result<Vec<WrittenFrame>> {
+    let rows = tx.collect::<Frames>(&key_bytes(&pack))?;
+    let frame = |((_, offset), record): (_, FrameRecord)| WrittenFrame {
+        offset,
+        frame_bytes: record.frame_bytes,
+        objects: record.objects,
+    };
+    Ok(rows.into_iter().map(frame).collect())
+}
+
+/// A number for a segment that is going to be written.
+pub(super) fn next_segment(tx: &mut WriteTx) -> Result<SegmentId> {
+    let number = u32::try_from(tx.next(Sequence::Segment)?);
+    let message = "has too many index segments";
+    number.map(SegmentId::new).map_err(|_| Error::unsupported(Subject::Catalog, message))
+}
+
+/// Writes the segment of a pack with these frames, all durable.
+pub(super) fn write_segment(
+    disk: &dyn Disk,
+    segment: SegmentId,
+    pack: PackId,
+    frames: &[WrittenFrame],
+) -> Result<()> {
+    segment::write(disk, segment, frames.iter().flat_map(|frame| frame.rows(pack)).collect())
+}
+
+/// Makes an open pack a sealed one: its objects are in `segment` from now on.
+pub(super) fn seal(
+    tx: &mut WriteTx,
+    pack: PackId,
+    bytes: u64,
+    segment: SegmentId,
+    objects: u64,
+) -> Result<()> {
+    for (key, _) in tx.collect::<Frames>(&key_bytes(&pack))? {
+        tx.remove::<Frames>(&key)?;
+    }
+    let domain = SHARED_DOMAIN;
+    tx.remove::<OpenPacks>(&pack)?;
+    tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain })?;
+    tx.put::<Segments>(&segment, &SegmentRecord { objects, domain })?;
+    tx.next(Sequence::Index).map(drop)
+}
+
+/// Fails unless the lease is still there: its holder was taken for dead otherwise, and what it owned is another's.
+pub(super) fn check_lease(tx: &impl ReadTables, lease: LeaseId) -> Result<()> {
+    if tx.get::<Leases>(&lease)?.is_some() {
+        return Ok(());
+    }
+    Err(Error::conflict(Subject::Catalog, "this session's lease was taken back; try again"))
+}
+
+/// Lets go of everything a lease holds, and gives the packs that were never published: their rows are gone, and
+/// their files may go once the transaction is durable.
+pub(super) fn release(tx: &mut WriteTx, lease: LeaseId) -> Result<Vec<PackId>> {
+    let mut unused = Vec::new();
+    for (pack, record) in tx.collect::<OpenPacks>(&[])? {
+        if record.owner != Some(lease) {
+            continue;
+        }
+        if record.committed_bytes == 0 {
+            tx.remove::<OpenPacks>(&pack)?;
+            unused.push(pack);
+        } else {
+            tx.put::<OpenPacks>(&pack, &OpenPackRecord { owner: None, ..record })?;
+        }
+    }
+    tx.remove::<Leases>(&lease)?;
+    Ok(unused)
+}
