@@ -20,6 +20,7 @@ pub use crate::archive::{
     Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, Writer,
 };
 pub use crate::disk::recording::{DiskLog, DiskOperation, DiskRead};
+pub use crate::store::simulate::{IndexView, SimulatedIndex};
 
 /// The pack that frames are [decoded](decode_frame) of.
 pub const FRAME_PACK: u32 = 1;

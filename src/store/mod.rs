@@ -24,6 +24,8 @@ mod project;
 mod publish;
 mod resolve;
 mod session;
+#[cfg(feature = "testing")]
+pub(crate) mod simulate;
 mod tags;
 mod upkeep;
 

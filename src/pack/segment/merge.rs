@@ -1,12 +1,14 @@
 //! Merging segments, so that a look-up meets few of them however large the store is.
 
+use std::iter::Peekable;
+
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::id::SegmentId;
+use crate::id::{ObjectId, SegmentId};
 use crate::pack::Locator;
 
-use super::writer::SegmentWriter;
-use super::{ObjectId, Segment};
+use super::Segment;
+use super::writer::write_sorted;
 
 /// How many segments of one size become one: each object is written again once for every fourfold growth of the store,
 /// and of each size there are at most three.
@@ -40,25 +42,44 @@ pub(crate) fn due_for_merge(segments: impl IntoIterator<Item = (SegmentId, u64)>
 pub(crate) fn merge(disk: &dyn Disk, segment: SegmentId, inputs: &[impl AsRef<Segment>]) -> Result<u64> {
     inputs.iter().try_for_each(|input| input.as_ref().check_body())?;
     let rows_max = inputs.iter().map(|input| input.as_ref().len()).sum();
-    let mut writer = SegmentWriter::create(disk, segment, rows_max)?;
-    let mut sources: Vec<_> = inputs.iter().map(|input| input.as_ref().rows().peekable()).collect();
-    let mut last = None;
-    loop {
-        let mut least: Option<(usize, ObjectId, Locator)> = None;
-        for (number, source) in sources.iter_mut().enumerate() {
+    let sources = inputs.iter().map(|input| input.as_ref().rows().peekable()).collect();
+    write_sorted(disk, segment, rows_max, Merged { sources, last: None })
+}
+
+/// The rows of several segments in order, each object once.
+struct Merged<I: Iterator> {
+    sources: Vec<Peekable<I>>,
+    last: Option<ObjectId>,
+}
+
+impl<I: Iterator<Item = Result<(ObjectId, Locator)>>> Merged<I> {
+    /// The row that comes next, of whichever source.
+    fn next_row(&mut self) -> Option<I::Item> {
+        let mut least: Option<(usize, ObjectId)> = None;
+        for (number, source) in self.sources.iter_mut().enumerate() {
             match source.peek() {
-                Some(Ok((id, place))) if least.as_ref().is_none_or(|(_, least, _)| id < least) => {
-                    least = Some((number, *id, *place));
+                Some(Ok((id, _))) if least.as_ref().is_none_or(|(_, least)| id < least) => {
+                    least = Some((number, *id));
                 }
                 None | Some(Ok(_)) => {}
-                Some(Err(_)) => return source.next().map_or(Ok(0), |row| row.map(|_| 0)),
+                Some(Err(_)) => return source.next(),
             }
         }
-        let Some((number, id, place)) = least else { return writer.finish() };
-        sources.get_mut(number).and_then(Iterator::next);
-        if last != Some(id) {
-            writer.push(&id, place)?;
-            last = Some(id);
+        self.sources.get_mut(least?.0)?.next()
+    }
+}
+
+impl<I: Iterator<Item = Result<(ObjectId, Locator)>>> Iterator for Merged<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
+        loop {
+            let row = self.next_row()?;
+            let id = row.as_ref().ok().map(|(id, _)| *id);
+            if id.is_none() || self.last != id {
+                self.last = id;
+                return Some(row);
+            }
         }
     }
 }

@@ -28,6 +28,8 @@ use super::{Locator, segment_file};
 
 pub(crate) use merge::{due_for_merge, merge};
 pub(crate) use writer::write;
+#[cfg(feature = "testing")]
+pub(crate) use writer::write_sorted;
 
 const MAGIC: &[u8; 6] = b"LSSEGM";
 const VERSION: u8 = 1;

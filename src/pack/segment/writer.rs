@@ -19,13 +19,27 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(crate) fn write(disk: &dyn Disk, segment: SegmentId, mut rows: Vec<(ObjectId, Locator)>) -> Result<()> {
     rows.sort_unstable();
     rows.dedup_by_key(|(id, _)| *id);
-    let mut writer = SegmentWriter::create(disk, segment, rows.len() as u64)?;
-    rows.iter().try_for_each(|(id, place)| writer.push(id, *place))?;
-    writer.finish().map(drop)
+    write_sorted(disk, segment, rows.len() as u64, rows.into_iter().map(Ok)).map(drop)
+}
+
+/// Writes a segment of at most `rows_max` rows, whose ids ascend and are unique, makes it and its name durable, and gives
+/// how many they were.
+pub(crate) fn write_sorted(
+    disk: &dyn Disk,
+    segment: SegmentId,
+    rows_max: u64,
+    rows: impl Iterator<Item = Result<(ObjectId, Locator)>>,
+) -> Result<u64> {
+    let mut writer = SegmentWriter::create(disk, segment, rows_max)?;
+    for row in rows {
+        let (id, place) = row?;
+        writer.push(&id, place)?;
+    }
+    writer.finish()
 }
 
 /// A segment that is being written, under another name.
-pub(super) struct SegmentWriter<'d> {
+struct SegmentWriter<'d> {
     disk: &'d dyn Disk,
     segment: SegmentId,
     file: Arc<dyn DiskFile>,
@@ -73,7 +87,7 @@ impl Stream {
 
 impl<'d> SegmentWriter<'d> {
     /// Begins a segment of at most `rows_max` rows.
-    pub(super) fn create(disk: &'d dyn Disk, segment: SegmentId, rows_max: u64) -> Result<Self> {
+    fn create(disk: &'d dyn Disk, segment: SegmentId, rows_max: u64) -> Result<Self> {
         let temporary = temporary(segment);
         // A file of that name is what a killed process left: no catalog row names it yet.
         disk.remove(&temporary).map_err(|error| failed(segment, "remove an unfinished copy", error))?;
@@ -95,7 +109,7 @@ impl<'d> SegmentWriter<'d> {
     }
 
     /// Adds a row; ids ascend and are unique.
-    pub(super) fn push(&mut self, id: &ObjectId, place: Locator) -> Result<()> {
+    fn push(&mut self, id: &ObjectId, place: Locator) -> Result<()> {
         self.advance_to(bucket_of(id, self.buckets))?;
         let (_, filter) = self.bucket.split_at_mut(FIRST_ROW_BYTES);
         for (byte, bit) in filter_bits(id) {
@@ -123,7 +137,7 @@ impl<'d> SegmentWriter<'d> {
     }
 
     /// Makes the segment durable under its own name, and gives the number of its rows.
-    pub(super) fn finish(mut self) -> Result<u64> {
+    fn finish(mut self) -> Result<u64> {
         self.advance_to(self.buckets)?;
         let Self { disk, segment, file, buckets, rows, written_buckets, written_rows, .. } = self;
         let io = |action| move |error| failed(segment, action, error);
