@@ -1,4 +1,10 @@
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a benchmark: a failure ends it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a benchmark: a failure ends it"
+)]
 //! Look-ups in the object index of a large store: one that has the object, one that has not, and opening the store.
 //!
 //! On 2 million generated ids by default; `LAYERSTONE_BENCH_OBJECTS=100000000` for as many, which take 5 GB on the disk,

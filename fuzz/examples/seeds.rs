@@ -213,7 +213,7 @@ fn store_files(work: &Path) -> Outcome {
 
     let folder = work.join("store");
     // So few objects that a pack is sealed, and gets a segment.
-    let store = StoreOptions::default().pack_objects(4).open(&folder)?;
+    let store = StoreOptions::default().row_objects(4).open(&folder)?;
     let project = store.create_project(&"seeds".parse()?)?;
     let image = project
         .import_directory(&source, &ImportOptions { tags: vec!["a".parse()?], ..Default::default() })?;

@@ -51,14 +51,17 @@ pub(crate) struct TagRecord {
 pub(crate) struct OpenPackRecord {
     /// Bytes that count; what the file has beyond them was never published.
     pub(crate) committed_bytes: u64,
+    /// Bytes whose frames are in segments; the frames behind them are rows.
+    pub(crate) indexed_bytes: u64,
     pub(crate) objects: u64,
+    pub(crate) indexed_objects: u64,
     /// The lease that alone may append.
     pub(crate) owner: Option<LeaseId>,
     /// Which objects may be shared with which: 0 is shared by all.
     pub(crate) domain: u32,
 }
 
-/// A pack that is complete; its objects are in a segment.
+/// A pack that is complete; its objects are in segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct SealedPackRecord {
     pub(crate) bytes: u64,

@@ -182,7 +182,7 @@ tables! {
     OpenPacks = "open_packs": PackId => OpenPackRecord;
     /// Packs that are complete.
     SealedPacks = "sealed_packs": PackId => SealedPackRecord;
-    /// The frames of open packs, by pack and offset: their objects' index rows.
+    /// The newest frames of open packs, by pack and offset: their objects' index rows.
     Frames = "frames": (PackId, u64) => FrameRecord;
     /// Segments of the object index.
     Segments = "segments": SegmentId => SegmentRecord;

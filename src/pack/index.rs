@@ -9,15 +9,17 @@ use super::Locator;
 use super::segment::Segment;
 use super::session::WrittenFrame;
 
-/// The objects of one open pack, shared by all views of it: it only grows, and each view sees what was committed when it
-/// was taken.
+/// The objects of one open pack that are in no segment, shared by all views of it: it only grows, and each view sees what
+/// was committed when it was taken.
 #[derive(Debug)]
 pub(crate) struct OpenPackObjects {
     pack: PackId,
+    /// From where in the pack they are.
+    start: u64,
     known: RwLock<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     /// Up to where the pack's frames are in the map.
     end: u64,
@@ -25,8 +27,13 @@ struct Known {
 }
 
 impl OpenPackObjects {
-    pub(crate) fn new(pack: PackId) -> Self {
-        Self { pack, known: RwLock::default() }
+    pub(crate) fn new(pack: PackId, start: u64) -> Self {
+        Self { pack, start, known: RwLock::new(Known { end: start, objects: HashMap::new() }) }
+    }
+
+    /// From where in the pack the frames are known.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
     }
 
     /// Up to where the pack's frames are known.

@@ -122,9 +122,14 @@ impl WrittenPack {
         OpenPack { end, ..self.pack }
     }
 
+    /// Objects that this session added.
+    pub(crate) fn new_objects(&self) -> u64 {
+        self.frames.iter().map(|frame| frame.objects.len() as u64).sum()
+    }
+
     /// Objects in the pack, those of this session included.
     pub(crate) fn objects(&self) -> u64 {
-        self.pack.objects + self.frames.iter().map(|frame| frame.objects.len() as u64).sum::<u64>()
+        self.pack.objects + self.new_objects()
     }
 }
 

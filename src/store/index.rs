@@ -55,8 +55,11 @@ impl IndexCache {
         let mut open = HashMap::new();
         let mut views = Vec::new();
         for (pack, record) in tx.collect::<OpenPacks>(&[])? {
+            // What went to segments since is in the old map too, which would only grow.
+            let known = known.open.get(&pack).filter(|known| known.start() == record.indexed_bytes);
+            let objects = known.cloned();
             let objects =
-                known.open.get(&pack).cloned().unwrap_or_else(|| Arc::new(OpenPackObjects::new(pack)));
+                objects.unwrap_or_else(|| Arc::new(OpenPackObjects::new(pack, record.indexed_bytes)));
             if objects.end() < record.committed_bytes {
                 objects.extend(frames_from(tx, pack, objects.end())?, record.committed_bytes);
             }

@@ -16,7 +16,7 @@ pub struct StoreOptions {
     pub(crate) exclusive: bool,
     pub(crate) level: i32,
     pub(crate) pack_bytes: u64,
-    pub(crate) pack_objects: u64,
+    pub(crate) row_objects: u64,
     pub(crate) held_bytes: usize,
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
@@ -32,7 +32,7 @@ impl Default for StoreOptions {
             exclusive: false,
             level: 3,
             pack_bytes: 128 << 20,
-            pack_objects: 16 << 10,
+            row_objects: 2 << 10,
             held_bytes: 4 << 20,
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -70,10 +70,10 @@ impl StoreOptions {
         self
     }
 
-    /// Objects at which a pack is sealed: those of open packs are catalog rows, which every process that opens
-    /// the store reads. Default: 16,384.
-    pub fn pack_objects(mut self, objects: u64) -> Self {
-        self.pack_objects = objects.max(1);
+    /// Objects of one pack that are found through rows of the catalog, which every process that opens the store reads,
+    /// before they are moved to a segment of the index. Default: 2,048.
+    pub fn row_objects(mut self, objects: u64) -> Self {
+        self.row_objects = objects.max(1);
         self
     }
 

@@ -15,23 +15,37 @@ use super::StoreOptions;
 /// The domain of packs whose objects all projects may share.
 pub(super) const SHARED_DOMAIN: u32 = 0;
 
-/// Whether a pack is complete: nothing more is to be appended.
-pub(super) fn is_full(options: &StoreOptions, record: &OpenPackRecord) -> bool {
-    record.committed_bytes >= options.pack_bytes || record.objects >= options.pack_objects
+/// A pack in which nothing was published.
+pub(super) const NEW_PACK: OpenPackRecord = OpenPackRecord {
+    committed_bytes: 0,
+    indexed_bytes: 0,
+    objects: 0,
+    indexed_objects: 0,
+    owner: None,
+    domain: SHARED_DOMAIN,
+};
+
+/// Rows of the index that are in a segment from now on: those of a pack's frames up to a place in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Indexed {
+    pub(super) pack: PackId,
+    pub(super) segment: SegmentId,
+    pub(super) bytes: u64,
+    pub(super) objects: u64,
 }
 
 /// An open pack that nobody owns and that has room, the fullest of them; or the row of a new one.
 pub(super) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
     let free = tx.collect::<OpenPacks>(&[])?.into_iter();
-    let free = free.filter(|(_, record)| record.owner.is_none() && !is_full(options, record));
+    let free =
+        free.filter(|(_, record)| record.owner.is_none() && record.committed_bytes < options.pack_bytes);
     if let Some(free) = free.max_by_key(|(_, record)| record.committed_bytes) {
         return Ok(free);
     }
     let number = tx.next(Sequence::Pack)?;
     let pack =
         u32::try_from(number).map_err(|_| Error::unsupported(Subject::Catalog, "has too many packs"))?;
-    let record = OpenPackRecord { committed_bytes: 0, objects: 0, owner: None, domain: SHARED_DOMAIN };
-    Ok((PackId::new(pack), record))
+    Ok((PackId::new(pack), NEW_PACK))
 }
 
 /// Opens the file of a pack that only the caller appends to; a new one is made, and its name is durable.
@@ -63,23 +77,61 @@ pub(super) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecor
     Ok(OpenPack { id, file, end: PACK_HEAD_BYTES as u64, objects: 0 })
 }
 
-/// Publishes what was appended to a pack.
+/// Publishes what was appended to a pack, and lets go of it.
 pub(super) fn publish_frames(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
+    let pack = written.pack.id;
     for frame in &written.frames {
         let record = FrameRecord { frame_bytes: frame.frame_bytes, objects: frame.objects.clone() };
-        tx.put::<Frames>(&(written.pack.id, frame.offset), &record)?;
+        tx.put::<Frames>(&(pack, frame.offset), &record)?;
     }
-    let record = OpenPackRecord {
-        committed_bytes: written.pack.end,
-        objects: written.objects(),
-        owner: None,
-        domain: SHARED_DOMAIN,
-    };
-    tx.put::<OpenPacks>(&written.pack.id, &record)?;
+    publish_length(tx, written)
+}
+
+/// Makes what was appended to a pack count, its frames being rows or in a segment.
+fn publish_length(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
+    // Others may have moved rows to a segment meanwhile.
+    let known = tx.get::<OpenPacks>(&written.pack.id)?.unwrap_or(NEW_PACK);
+    let (committed_bytes, objects) = (written.pack.end, written.objects());
+    tx.put::<OpenPacks>(
+        &written.pack.id,
+        &OpenPackRecord { committed_bytes, objects, owner: None, ..known },
+    )?;
     tx.next(Sequence::Index).map(drop)
 }
 
-/// The published frames of an open pack.
+/// Publishes what was appended to a pack, whose frames are all in a segment.
+pub(super) fn publish_indexed(tx: &mut WriteTx, written: &WrittenPack, indexed: Indexed) -> Result<()> {
+    publish_length(tx, written)?;
+    publish_segment(tx, indexed)
+}
+
+/// Makes the rows of a pack's frames give way to a segment.
+pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> {
+    let Indexed { pack, segment, bytes, objects } = indexed;
+    let known = tx.get::<OpenPacks>(&pack)?.unwrap_or(NEW_PACK);
+    let rows = tx.collect::<Frames>(&key_bytes(&pack))?.into_iter();
+    for (key, _) in rows.take_while(|((_, offset), _)| *offset < bytes) {
+        tx.remove::<Frames>(&key)?;
+    }
+    let indexed_objects = known.indexed_objects + objects;
+    let record = OpenPackRecord { indexed_bytes: bytes, indexed_objects, ..known };
+    tx.put::<OpenPacks>(&pack, &record)?;
+    tx.put::<Segments>(&segment, &SegmentRecord { objects, domain: known.domain })?;
+    tx.next(Sequence::Index).map(drop)
+}
+
+/// Makes an open pack that is complete a sealed one.
+pub(super) fn seal(tx: &mut WriteTx, pack: PackId) -> Result<()> {
+    let Some(OpenPackRecord { committed_bytes: bytes, objects, domain, .. }) = tx.get::<OpenPacks>(&pack)?
+    else {
+        return Ok(());
+    };
+    tx.remove::<OpenPacks>(&pack)?;
+    tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain })?;
+    tx.next(Sequence::Index).map(drop)
+}
+
+/// The published frames of an open pack that are no part of a segment.
 pub(super) fn frames(tx: &impl ReadTables, pack: PackId) -> Result<Vec<WrittenFrame>> {
     let rows = tx.collect::<Frames>(&key_bytes(&pack))?;
     let frame = |((_, offset), record): (_, FrameRecord)| WrittenFrame {
@@ -97,32 +149,17 @@ pub(super) fn next_segment(tx: &mut WriteTx) -> Result<SegmentId> {
     number.map(SegmentId::new).map_err(|_| Error::unsupported(Subject::Catalog, message))
 }
 
-/// Writes the segment of a pack with these frames, all durable.
+/// Writes a segment of these frames of a pack, all durable; it takes their rows' place up to `bytes` of the pack.
 pub(super) fn write_segment(
     disk: &dyn Disk,
     segment: SegmentId,
     pack: PackId,
     frames: &[WrittenFrame],
-) -> Result<()> {
-    segment::write(disk, segment, frames.iter().flat_map(|frame| frame.rows(pack)).collect())
-}
-
-/// Makes an open pack a sealed one: its objects are in `segment` from now on.
-pub(super) fn seal(
-    tx: &mut WriteTx,
-    pack: PackId,
     bytes: u64,
-    segment: SegmentId,
-    objects: u64,
-) -> Result<()> {
-    for (key, _) in tx.collect::<Frames>(&key_bytes(&pack))? {
-        tx.remove::<Frames>(&key)?;
-    }
-    let domain = SHARED_DOMAIN;
-    tx.remove::<OpenPacks>(&pack)?;
-    tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain })?;
-    tx.put::<Segments>(&segment, &SegmentRecord { objects, domain })?;
-    tx.next(Sequence::Index).map(drop)
+) -> Result<Indexed> {
+    let objects = frames.iter().map(|frame| frame.objects.len() as u64).sum();
+    segment::write(disk, segment, frames.iter().flat_map(|frame| frame.rows(pack)).collect())?;
+    Ok(Indexed { pack, segment, bytes, objects })
 }
 
 /// Fails unless the lease is still there: its holder was taken for dead otherwise, and what it owned is another's.

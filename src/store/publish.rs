@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::session::{HeldFrame, OpenPack, Unpublished, WrittenPack};
 
+use super::packs::Indexed;
 use super::session::WriteSession;
 use super::{Inner, packs};
 
@@ -76,13 +77,22 @@ impl Inner {
             Unpublished::Held(frames) => (frames, None),
             Unpublished::Pack(pack) => (Vec::new(), pack.map(Arc::new)),
         };
+        // So many rows would make a large transaction.
+        let is_many = |pack: &&Arc<WrittenPack>| pack.new_objects() >= self.options.row_objects;
+        let indexed = match pack.as_ref().filter(is_many).map(|pack| host.index(pack)).transpose() {
+            Ok(indexed) => indexed,
+            Err(error) => {
+                self.let_go(&host, pack.and_then(Arc::into_inner));
+                return Err(error);
+            }
+        };
         let (value, written) = (Arc::new(Mutex::new(None)), pack.clone());
         let publication = Publication {
             held,
             change: Box::new({
                 let value = Arc::clone(&value);
                 move |tx| {
-                    let unused = publish_own(tx, lease, written.as_deref())?;
+                    let unused = publish_own(tx, lease, written.as_deref(), indexed)?;
                     *lock(&value) = Some(closure(tx)?);
                     Ok(unused)
                 }
@@ -179,10 +189,16 @@ fn publish_own(
     tx: &mut WriteTx,
     lease: Option<LeaseId>,
     written: Option<&WrittenPack>,
+    indexed: Option<Indexed>,
 ) -> Result<Vec<PackId>> {
     let Some(lease) = lease else { return Ok(Vec::new()) };
     packs::check_lease(tx, lease)?;
-    written.map_or(Ok(()), |written| packs::publish_frames(tx, written))?;
+    if let Some(written) = written {
+        match indexed {
+            Some(indexed) => packs::publish_indexed(tx, written, indexed)?,
+            None => packs::publish_frames(tx, written)?,
+        }
+    }
     packs::release(tx, lease)
 }
 

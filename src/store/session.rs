@@ -17,6 +17,7 @@ use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
 use crate::time::Moment;
 
+use super::packs::Indexed;
 use super::{Inner, holder, packs};
 
 /// What a session's writers ask the store for.
@@ -82,6 +83,19 @@ pub(super) fn new_lease(tx: &mut WriteTx) -> Result<LeaseId> {
     Ok(lease)
 }
 
+impl Host {
+    /// Writes a segment for what a pack has that is in none, what is not published included.
+    pub(super) fn index(&self, written: &WrittenPack) -> Result<Indexed> {
+        let pack = written.pack.id;
+        let (segment, mut frames) =
+            self.store.catalog()?.write(|tx| Ok((packs::next_segment(tx)?, packs::frames(tx, pack)?)))?;
+        frames.extend(written.frames.iter().cloned());
+        let disk = &*self.store.disk;
+        packs::write_segment(disk, segment, pack, &frames, written.pack.end)
+            .inspect_err(|_| self.store.poison.set())
+    }
+}
+
 impl PackHost for Host {
     fn open_pack(&self) -> Result<OpenPack> {
         let known = self.lease.get().copied();
@@ -99,17 +113,12 @@ impl PackHost for Host {
     }
 
     fn seal_pack(&self, written: WrittenPack) -> Result<()> {
-        let pack = written.pack.id;
-        let (segment, mut frames) =
-            self.store.catalog()?.write(|tx| Ok((packs::next_segment(tx)?, packs::frames(tx, pack)?)))?;
-        let objects = written.objects();
-        frames.extend(written.frames);
-        let disk = &*self.store.disk;
-        packs::write_segment(disk, segment, pack, &frames).inspect_err(|_| self.poison())?;
+        let indexed = self.index(&written)?;
         let catalog = self.store.catalog()?;
         catalog.write(|tx| {
             self.lease.get().map_or(Ok(()), |lease| packs::check_lease(tx, *lease))?;
-            packs::seal(tx, pack, written.pack.end, segment, objects)
+            packs::publish_indexed(tx, &written, indexed)?;
+            packs::seal(tx, written.pack.id)
         })?;
         self.store.upkeep.begin(&catalog);
         Ok(())

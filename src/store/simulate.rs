@@ -12,6 +12,8 @@ use crate::pack::{Locator, segment};
 
 use super::{Store, packs};
 
+/// Objects of a sealed pack: of 4 kB on average.
+const OBJECTS_PER_PACK: u64 = 32 << 10;
 /// Objects of a frame of nodes in an open pack.
 const OBJECTS_PER_FRAME: usize = 32;
 
@@ -97,11 +99,11 @@ impl Store {
     /// Fills an empty store's index as if it had about so many objects: sealed packs, segments as merging leaves them, and
     /// an open pack that is nearly full. The objects themselves are nowhere.
     pub fn simulate_index(&self, objects: u64) -> Result<SimulatedIndex> {
-        let per_pack = self.0.options.pack_objects;
-        let sealed = u32::try_from(objects / per_pack).unwrap_or(u32::MAX);
+        let per_segment = self.0.options.row_objects;
+        let indexed = u32::try_from(objects / per_segment).unwrap_or(u32::MAX);
         let mut sizes = Vec::new();
-        for number in 0..sealed {
-            sizes.push((SegmentId::new(number), per_pack));
+        for number in 0..indexed {
+            sizes.push((SegmentId::new(number), per_segment));
             while let Some(due) = segment::due_for_merge(sizes.iter().copied()) {
                 let merged = sizes.iter().filter(|(id, _)| due.contains(id)).map(|(_, rows)| rows).sum();
                 sizes.retain(|(id, _)| !due.contains(id));
@@ -114,17 +116,19 @@ impl Store {
             let row = |object| Ok((id(number.into(), object, *rows), place));
             segment::write_sorted(&*self.0.disk, SegmentId::new(1 + number), *rows, (0..*rows).map(row))?;
         }
-        let open = objects % per_pack;
+        let open = objects % per_segment;
         self.0.catalog()?.write(|tx| {
             for (number, rows) in (0_u32..).zip(&parts) {
                 let record = SegmentRecord { objects: *rows, domain: packs::SHARED_DOMAIN };
                 tx.put::<Segments>(&SegmentId::new(1 + number), &record)?;
             }
-            let record = SealedPackRecord { bytes: 1 << 27, objects: per_pack, domain: packs::SHARED_DOMAIN };
+            let sealed = u32::try_from(objects / OBJECTS_PER_PACK).unwrap_or(u32::MAX);
+            let domain = packs::SHARED_DOMAIN;
+            let record = SealedPackRecord { bytes: 1 << 27, objects: OBJECTS_PER_PACK, domain };
             (1..=sealed).try_for_each(|pack| tx.put::<SealedPacks>(&PackId::new(pack), &record))?;
             add_open_pack(tx, PackId::new(1 + sealed), parts.len() as u64, open)?;
             tx.put::<Sequences>(&Sequence::Pack, &(1 + u64::from(sealed)))?;
-            tx.put::<Sequences>(&Sequence::Segment, &(1 + u64::from(sealed)))?;
+            tx.put::<Sequences>(&Sequence::Segment, &(1 + parts.len() as u64))?;
             tx.next(Sequence::Index)
         })?;
         parts.push(open);
@@ -141,6 +145,6 @@ fn add_open_pack(tx: &mut WriteTx, pack: PackId, part: u64, objects: u64) -> Res
         tx.put::<Frames>(&(pack, 24 + first * u64::from(frame_bytes)), &record)?;
     }
     let committed_bytes = 24 + objects * u64::from(frame_bytes);
-    let record = OpenPackRecord { committed_bytes, objects, owner: None, domain: packs::SHARED_DOMAIN };
+    let record = OpenPackRecord { committed_bytes, objects, ..packs::NEW_PACK };
     tx.put::<OpenPacks>(&pack, &record)
 }

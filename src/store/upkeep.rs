@@ -1,4 +1,5 @@
-//! What the store does in the background: it seals packs that are full, and merges segments of the index.
+//! What the store does in the background: it moves rows of the index to segments, seals packs that are full, and merges
+//! segments.
 //!
 //! Neither changes what exists, so neither is anybody's to wait for: commits only add rows. Each step holds a lease, so
 //! that nobody takes its unfinished file for a stray, and ends in one transaction; a kill before it leaves everything as it
@@ -76,39 +77,54 @@ impl Drop for Upkeep {
 
 impl Work {
     fn run(&self) {
-        while matches!(self.seal_full_pack(), Ok(true)) {}
+        while matches!(self.index_rows(), Ok(true)) {}
         while matches!(self.merge_segments(), Ok(true)) {}
     }
 
     fn is_due(&self, tx: &impl ReadTables) -> Result<bool> {
-        Ok(self.full_pack(tx)?.is_some() || due_segments(tx)?.is_some())
+        Ok(self.pack_to_index(tx)?.is_some() || due_segments(tx)?.is_some())
     }
 
-    fn full_pack(&self, tx: &impl ReadTables) -> Result<Option<(PackId, OpenPackRecord)>> {
-        let open = tx.collect::<OpenPacks>(&[])?.into_iter();
-        Ok(open
-            .filter(|(_, record)| record.owner.is_none())
-            .find(|(_, record)| packs::is_full(&self.options, record)))
+    /// A pack is full and free, so that nothing will be added to it.
+    fn is_complete(&self, record: &OpenPackRecord) -> bool {
+        record.owner.is_none() && record.committed_bytes >= self.options.pack_bytes
     }
 
-    /// Seals a full pack that nobody owns; says whether there was one.
-    fn seal_full_pack(&self) -> Result<bool> {
+    /// A pack that has many rows, or is complete.
+    fn pack_to_index(&self, tx: &impl ReadTables) -> Result<Option<(PackId, OpenPackRecord)>> {
+        let mut open = tx.collect::<OpenPacks>(&[])?.into_iter();
+        Ok(open.find(|(_, record)| {
+            record.objects - record.indexed_objects >= self.options.row_objects || self.is_complete(record)
+        }))
+    }
+
+    /// Moves a pack's rows to a segment, and seals it if it is complete; says whether there was one.
+    fn index_rows(&self) -> Result<bool> {
         let taken = self.gate.open()?.write(|tx| {
-            let Some((pack, record)) = self.full_pack(tx)? else { return Ok(None) };
-            let lease = new_lease(tx)?;
-            tx.put::<OpenPacks>(&pack, &OpenPackRecord { owner: Some(lease), ..record })?;
-            Ok(Some((lease, pack, record, packs::next_segment(tx)?, packs::frames(tx, pack)?)))
+            let Some((pack, record)) = self.pack_to_index(tx)? else { return Ok(None) };
+            Ok(Some((new_lease(tx)?, pack, record, packs::next_segment(tx)?, packs::frames(tx, pack)?)))
         })?;
-        let Some((lease, pack, record, segment, frames)) = taken else { return Ok(false) };
-        let written = packs::write_segment(&*self.disk, segment, pack, &frames);
-        self.gate.open()?.write(|tx| {
+        let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
+        let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
+        let is_published = self.gate.open()?.write(|tx| {
             packs::check_lease(tx, lease)?;
-            if written.is_ok() {
-                packs::seal(tx, pack, record.committed_bytes, segment, record.objects)?;
+            packs::release(tx, lease)?;
+            // Another process may have moved the same rows, or the pack's owner.
+            let now = tx.get::<OpenPacks>(&pack)?;
+            let now = now.filter(|now| now.indexed_bytes == before.indexed_bytes);
+            let (Ok(indexed), Some(now)) = (&written, now) else { return Ok(false) };
+            packs::publish_segment(tx, *indexed)?;
+            if self.is_complete(&now) && now.committed_bytes == indexed.bytes {
+                packs::seal(tx, pack)?;
             }
-            packs::release(tx, lease).map(drop)
-        })?;
-        written.map(|()| true)
+            Ok(true)
+        });
+        if !matches!(is_published, Ok(true)) {
+            // A file that stays is a stray, which recovery removes.
+            let _ = self.disk.remove(&segment_file(segment));
+        }
+        written?;
+        is_published
     }
 
     /// Merges segments of which there are too many of a size; says whether there were any.

@@ -71,6 +71,39 @@ fn a_checkout_reads_each_frame_once() {
     assert!(times <= 2 * frames, "{times} reads of {frames} frames of nodes and lists");
 }
 
+/// Bytes that a store reads to be opened and to commit one changed file.
+fn read_by_a_commit(place: &Place, log: &DiskLog, turn: u64) -> u64 {
+    let options = StoreOptions::default().row_objects(100);
+    let store = Store::open_recorded(place.path("store"), options, log).unwrap();
+    let project = store.default_project().unwrap();
+    fs::write(place.path("copy/changed"), noise(2_000, turn)).unwrap();
+    let _ = log.take_reads();
+    project.commit(place.path("copy"), &CommitOptions::default()).unwrap();
+    let read = log.take_reads().iter().map(|read| read.bytes).sum();
+    store.wait_for_upkeep();
+    read
+}
+
+#[test]
+fn the_last_of_many_short_lived_commits_reads_as_little_as_the_first() {
+    let place = Place::new();
+    let log = DiskLog::default();
+    let source = place.directory("source", &[("changed", b"at first")]);
+    let store = Store::open(place.path("store")).unwrap();
+    let project = store.default_project().unwrap();
+    let image = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    let image = project.find(&image.into()).unwrap();
+    image.check_out(place.path("copy"), CheckoutOptions::default()).unwrap();
+    drop((image, project, store));
+    let read: Vec<_> = (0..300).map(|turn| read_by_a_commit(&place, &log, turn)).collect();
+    let largest = |reads: &[u64]| *reads.iter().max().unwrap();
+    let (first, last) = (largest(&read[..100]), largest(&read[200..]));
+    assert!(last <= first * 3 / 2, "{first} bytes at most by the first hundred, {last} by the last");
+    let count = |folder: &str| fs::read_dir(place.path("store").join(folder)).unwrap().count();
+    assert_eq!(count("packs"), 1);
+    assert!(count("segments") <= 6, "{} segments", count("segments"));
+}
+
 /// Files that are imported and checked out to count calls.
 const FILES: usize = 2_000;
 

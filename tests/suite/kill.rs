@@ -33,8 +33,8 @@ fn child() {
     let Some(folder) = std::env::var_os(CHILD_STORE) else { return };
     let folder = Path::new(&folder);
     let broken = std::env::var_os(CHILD_BROKEN).is_some();
-    // Packs fill after a few commits, so that kills also meet new packs and those being sealed.
-    let options = StoreOptions::default().pack_objects(60).publish_first(broken);
+    // Packs fill after a few commits, so that kills also meet new packs, those being sealed, and the index being merged.
+    let options = StoreOptions::default().row_objects(30).pack_bytes(100_000).publish_first(broken);
     let store = options.open(folder.join("store")).unwrap();
     let project = store.default_project().unwrap();
     let pages = project.images(&layerstone::ListOptions { limit: None, ..Default::default() }).unwrap();

@@ -140,7 +140,7 @@ fn packs_are_durable_before_the_catalog_names_them() {
 
 #[test]
 fn a_sealed_pack_has_its_segment_before_the_catalog_names_it() {
-    let recorded = Recorded::new(StoreOptions::default().pack_objects(1));
+    let recorded = Recorded::new(StoreOptions::default().row_objects(1).pack_bytes(1));
     let operations = recorded.import();
     check_packs_before_catalog(&operations);
     let temporary = |name: &str| name.ends_with(".segment.new");

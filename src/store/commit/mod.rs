@@ -62,9 +62,11 @@ impl Project {
     pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
         let directory = directory.as_ref();
         let source = SourceTree::open(directory)?;
+        let catalog = self.store.catalog()?;
         let base = self.base_of(directory, &source.root_stat()?, options)?;
         let started = file_time();
         let (session, reader) = self.store.begin_session()?;
+        drop(catalog);
         let made = self
             .changes(&source, &base, &session, &reader)
             .and_then(|changes| draft(base, changes, started, &session, &reader, options));
