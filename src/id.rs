@@ -127,7 +127,7 @@ number_id!(
 );
 number_id!(
     /// A checkout's number in its store.
-    CheckoutId(u64)
+    DirectoryId(u64)
 );
 
 impl ProjectId {

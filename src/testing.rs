@@ -125,7 +125,7 @@ pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, Decode
         4 => again::<catalog::FrameRecord>(bytes),
         5 => again::<catalog::SegmentRecord>(bytes),
         6 => again::<catalog::LeaseRecord>(bytes),
-        7 => again::<catalog::CheckoutRecord>(bytes),
+        7 => again::<catalog::DirectoryRecord>(bytes),
         8 => again::<catalog::SealedPackRecord>(bytes),
         _ => Err(DecodeError::UnknownTag),
     }

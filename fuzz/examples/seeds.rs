@@ -220,11 +220,11 @@ fn store_files(work: &Path) -> Outcome {
     let reference: ImageRef = image.image.to_string().parse()?;
     let copy = work.join("copy");
     project.find(&reference)?.check_out(&copy, CheckoutOptions::default())?;
-    seed("state", "whole", &only_file(&folder.join("checkouts"))?)?;
+    seed("state", "whole", &only_file(&folder.join("directories"))?)?;
     fs::write(copy.join("new"), "new")?;
     fs::remove_file(copy.join("file-3"))?;
     project.commit(&copy, &CommitOptions::default())?;
-    seed("state", "appended", &only_file(&folder.join("checkouts"))?)?;
+    seed("state", "appended", &only_file(&folder.join("directories"))?)?;
     // More objects, for the pack to be sealed by the next that is written.
     fs::write(source.join("more"), "more")?;
     project.import_directory(&source, &ImportOptions::default())?;

@@ -49,7 +49,8 @@ impl Poison {
 
 /// An open catalog. Whoever opens it holds the store's lock.
 pub(crate) struct Catalog {
-    database: Database,
+    /// None only while this is dropped.
+    database: Option<Database>,
     file: CatalogFile,
     poison: Poison,
     /// False where the file may only be read.
@@ -95,7 +96,7 @@ impl Catalog {
         let backend = file.clone();
         let database =
             contain(|| Self::builder().create_with_backend(backend).map_err(transaction::failure))?;
-        Ok(Self { database, file, poison, is_writable })
+        Ok(Self { database: Some(database), file, poison, is_writable })
     }
 
     /// Makes the catalog of a new store, unless a creation that was killed got as far.
@@ -123,6 +124,10 @@ impl Catalog {
         builder
     }
 
+    fn database(&self) -> Result<&Database> {
+        self.database.as_ref().ok_or_else(|| Error::invalid(Subject::Catalog, "is closed"))
+    }
+
     /// Whether the file may be written.
     pub(crate) fn is_writable(&self) -> bool {
         self.is_writable
@@ -140,7 +145,7 @@ impl Catalog {
 
     /// Runs `closure` on a snapshot.
     pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        contain(|| closure(&ReadTx(self.database.begin_read().map_err(transaction::failure)?)))
+        contain(|| closure(&ReadTx(self.database()?.begin_read().map_err(transaction::failure)?)))
     }
 
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
@@ -149,7 +154,7 @@ impl Catalog {
         let io = |error| Error::io(Subject::Catalog, "open it for writing", error);
         self.file.begin_writing().map_err(io).inspect_err(|_| self.poison.set())?;
         contain(|| {
-            let mut transaction = self.database.begin_write().map_err(transaction::failure)?;
+            let mut transaction = self.database()?.begin_write().map_err(transaction::failure)?;
             // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
             // walks the whole database.
             transaction.set_quick_repair(true);
@@ -165,6 +170,11 @@ impl Catalog {
 impl Drop for Catalog {
     fn drop(&mut self) {
         let _ = self.file.end_writing();
+        let database = self.database.take();
+        let _ = contain(|| {
+            drop(database);
+            Ok(())
+        });
     }
 }
 

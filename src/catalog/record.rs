@@ -102,9 +102,19 @@ pub(crate) struct HolderRecord {
     pub(crate) started_ticks: u64,
 }
 
-/// A directory that an image was checked out to.
+/// What a directory of the host is to the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum DirectoryUse {
+    /// An image was checked out to it.
+    Checkout,
+    /// This project imported it.
+    Import(ProjectId),
+}
+
+/// A directory of the host that equalled an image, and whose state is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct CheckoutRecord {
+pub(crate) struct DirectoryRecord {
+    pub(crate) usage: DirectoryUse,
     pub(crate) project: ProjectId,
     /// What the directory was equal to when it was last looked at.
     pub(crate) base: ImageId,

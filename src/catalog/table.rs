@@ -6,12 +6,12 @@
 use bincode::{Decode, Encode};
 
 use crate::format::{DecodeError, Decoder};
-use crate::id::{CheckoutId, ImageId, LeaseId, ObjectId, PackId, ProjectId, SegmentId};
+use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, SegmentId};
 use crate::name::{ProjectName, TagName};
 
 use super::record::{
-    CheckoutRecord, FrameRecord, ImageRecord, LeaseRecord, OpenPackRecord, ProjectRecord, SealedPackRecord,
-    SegmentRecord, TagRecord,
+    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, OpenPackRecord, ProjectRecord,
+    SealedPackRecord, SegmentRecord, TagRecord,
 };
 
 /// A table of the catalog.
@@ -48,7 +48,7 @@ macro_rules! number_keys {
     )*};
 }
 
-number_keys!(ProjectId(u64), PackId(u32), SegmentId(u32), LeaseId(u64), CheckoutId(u64));
+number_keys!(ProjectId(u64), PackId(u32), SegmentId(u32), LeaseId(u64), DirectoryId(u64));
 
 impl KeyPart for u64 {
     fn encode(&self, key: &mut Vec<u8>) {
@@ -57,6 +57,26 @@ impl KeyPart for u64 {
 
     fn decode(key: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self::from_be_bytes(key.array()?))
+    }
+}
+
+impl KeyPart for DirectoryUse {
+    fn encode(&self, key: &mut Vec<u8>) {
+        match self {
+            Self::Checkout => key.push(0),
+            Self::Import(project) => {
+                key.push(1);
+                KeyPart::encode(project, key);
+            }
+        }
+    }
+
+    fn decode(key: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        match key.u8()? {
+            0 => Ok(Self::Checkout),
+            1 => <ProjectId as KeyPart>::decode(key).map(Self::Import),
+            _ => Err(DecodeError::UnknownTag),
+        }
     }
 }
 
@@ -115,7 +135,7 @@ pub(crate) enum Sequence {
     Pack,
     Segment,
     Lease,
-    Checkout,
+    Directory,
     /// Goes up whenever the object index changes.
     Index,
     /// The time and counter of the newest image id.
@@ -124,7 +144,7 @@ pub(crate) enum Sequence {
 
 impl Sequence {
     const ALL: [Self; 7] =
-        [Self::Project, Self::Pack, Self::Segment, Self::Lease, Self::Checkout, Self::Index, Self::Image];
+        [Self::Project, Self::Pack, Self::Segment, Self::Lease, Self::Directory, Self::Index, Self::Image];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +152,7 @@ impl Sequence {
             Self::Pack => "pack",
             Self::Segment => "segment",
             Self::Lease => "lease",
-            Self::Checkout => "checkout",
+            Self::Directory => "directory",
             Self::Index => "index",
             Self::Image => "image",
         }
@@ -188,8 +208,8 @@ tables! {
     Segments = "segments": SegmentId => SegmentRecord;
     /// What is under way, and whose it is.
     Leases = "leases": LeaseId => LeaseRecord;
-    /// Checkouts.
-    Checkouts = "checkouts": CheckoutId => CheckoutRecord;
-    /// Checkouts by the device and inode of their directory.
-    CheckoutRoots = "checkout_roots": (u64, u64) => CheckoutId;
+    /// Directories of the host that the store wrote or read, and whose state it keeps.
+    Directories = "directories": DirectoryId => DirectoryRecord;
+    /// The same by device and inode, and by what they are to the store.
+    DirectoryPlaces = "directory_places": ((u64, u64), DirectoryUse) => DirectoryId;
 }

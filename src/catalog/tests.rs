@@ -2,7 +2,7 @@ use super::record::{OriginRecord, TagRecord};
 use super::table::{Sequence, Tags, key_bytes};
 use super::*;
 use crate::disk::MemoryDisk;
-use crate::id::{CheckoutId, ImageId, ProjectId};
+use crate::id::{DirectoryId, ImageId, ProjectId};
 
 fn open(disk: &MemoryDisk) -> Catalog {
     Catalog::create(disk).unwrap();
@@ -66,7 +66,7 @@ proptest::proptest! {
         limit in 1_usize..30,
     ) {
         let disk = MemoryDisk::default();
-        let key = |number: u64| (CheckoutId::new(number / 10), number % 10);
+        let key = |number: u64| (DirectoryId::new(number / 10), number % 10);
         open(&disk).write(|tx| {
             before.iter().try_for_each(|number| tx.put::<Numbers>(&key(*number), number))?;
             let mut model: std::collections::BTreeMap<_, _> = before.iter().map(|number| (key(*number), *number)).collect();
@@ -94,7 +94,7 @@ proptest::proptest! {
                     }
                     expected.truncate(limit);
                     let mut found = Vec::new();
-                    let prefix = prefix.map(|prefix| key_bytes(&CheckoutId::new(prefix))).unwrap_or_default();
+                    let prefix = prefix.map(|prefix| key_bytes(&DirectoryId::new(prefix))).unwrap_or_default();
                     tx.scan::<Numbers>(&prefix, after.as_ref(), direction, |key, value| {
                         found.push((key, value));
                         let is_enough = found.len() >= limit;
@@ -112,8 +112,8 @@ proptest::proptest! {
 struct Numbers;
 
 impl super::table::Table for Numbers {
-    const NAME: &'static str = "checkouts";
-    type Key = (CheckoutId, u64);
+    const NAME: &'static str = "directories";
+    type Key = (DirectoryId, u64);
     type Value = u64;
 }
 

@@ -1,4 +1,4 @@
-//! A checkout's state: for each path what its file was like when it was known to equal the base.
+//! A directory's state: for each path what its file was like when it was known to equal the base.
 //!
 //! The store keeps it in a file of its own, to which each commit appends; this module only makes and reads bytes.
 //!
@@ -6,8 +6,9 @@
 //! state   = segment*
 //! segment = "LSST" version(1) body-bytes(8, little-endian) check(16) body
 //! body    = observed:timestamp  count row*  count gone*
-//! row     = path flags kind inode size mtime:timestamp ctime:timestamp
+//! row     = path flags kind [bit 4: device] inode size mtime:timestamp ctime:timestamp
 //!           [bit 0: uid gid] [bit 1: mode] [bit 2: count name*]          bit 3: nothing was made on the disk
+//!                                                                        bit 4: the device is not the row's before
 //! gone    = path
 //! path    = shared-bytes suffix                                          shared with the path before
 //! timestamp = seconds (zigzag) nanos
@@ -16,7 +17,7 @@
 //! Later rows win. `observed` is when the rows were true: a file whose last change is not clearly before it could
 //! have been changed again without a trace, so such a row is not trusted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::path::TreePath;
@@ -25,12 +26,13 @@ use crate::tree::Timestamp;
 use super::stat::{FileKind, Stat};
 
 const MAGIC: &[u8; 4] = b"LSST";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const OWNER_UNSET: u8 = 1;
 const MODE_UNSET: u8 = 2;
 const XATTRS_UNSET: u8 = 4;
 const OMITTED: u8 = 8;
+const OTHER_DEVICE: u8 = 16;
 
 /// What a checkout left out or could not set, and what is on the disk instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,37 +57,48 @@ impl Unset {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StateRow {
     pub(crate) kind: FileKind,
+    pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
     pub(crate) mtime: Timestamp,
     pub(crate) ctime: Timestamp,
-    pub(crate) unset: Unset,
+    /// None for nearly all.
+    pub(crate) unset: Option<Box<Unset>>,
 }
 
 impl StateRow {
     pub(crate) fn new(stat: &Stat, unset: Unset) -> Self {
-        let Stat { kind, inode, size, mtime, ctime, .. } = *stat;
-        Self { kind, inode, size, mtime, ctime, unset }
+        let Stat { kind, device, inode, size, mtime, ctime, .. } = *stat;
+        let unset = (!unset.is_empty()).then(|| Box::new(unset));
+        Self { kind, device, inode, size, mtime, ctime, unset }
     }
 
     /// The row of a path where nothing was made.
     pub(crate) fn omitted(kind: FileKind) -> Self {
         let zero = Timestamp::default();
-        let unset = Unset { omitted: true, ..Unset::default() };
-        Self { kind, inode: 0, size: 0, mtime: zero, ctime: zero, unset }
+        let unset = Some(Box::new(Unset { omitted: true, ..Unset::default() }));
+        Self { kind, device: 0, inode: 0, size: 0, mtime: zero, ctime: zero, unset }
+    }
+
+    /// Whether nothing was made.
+    pub(crate) fn is_omitted(&self) -> bool {
+        self.unset.as_ref().is_some_and(|unset| unset.omitted)
     }
 
     fn matches(&self, stat: &Stat) -> bool {
-        (self.kind, self.inode, self.size, self.mtime, self.ctime)
-            == (stat.kind, stat.inode, stat.size, stat.mtime, stat.ctime)
+        (self.kind, self.device, self.inode, self.size, self.mtime, self.ctime)
+            == (stat.kind, stat.device, stat.inode, stat.size, stat.mtime, stat.ctime)
     }
 }
 
-/// A checkout's state, read.
+/// A row, and whether its time lets it be trusted.
+type Known = (TreePath, StateRow, bool);
+
+/// A directory's state, read.
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Each path's row and whether its time lets it be trusted.
-    rows: BTreeMap<TreePath, (StateRow, bool)>,
+    /// Ascending by path.
+    rows: Vec<Known>,
 }
 
 impl State {
@@ -112,15 +125,21 @@ impl State {
     fn add(&mut self, mut body: Decoder<'_>) -> Result<(), DecodeError> {
         let observed = decode_time(&mut body)?;
         let mut last = Vec::new();
+        let mut device = 0;
         for _ in 0..body.varint()? {
             let path = decode_path(&mut body, &mut last)?;
-            let row = decode_row(&mut body)?;
+            let row = decode_row(&mut body, &mut device)?;
             let is_settled = is_settled(row.ctime, observed);
-            self.rows.insert(path, (row, is_settled));
+            self.rows.push((path, row, is_settled));
         }
         last.clear();
+        let mut gone = HashSet::new();
         for _ in 0..body.varint()? {
-            self.rows.remove(&decode_path(&mut body, &mut last)?);
+            gone.insert(decode_path(&mut body, &mut last)?);
+        }
+        keep_latest(&mut self.rows);
+        if !gone.is_empty() {
+            self.rows.retain(|(path, ..)| !gone.contains(path));
         }
         body.finish()
     }
@@ -133,7 +152,7 @@ impl State {
         gone: &[TreePath],
     ) -> Vec<u8> {
         let mut all: BTreeMap<&TreePath, (&StateRow, bool)> =
-            self.rows.iter().map(|(path, (row, is_settled))| (path, (row, *is_settled))).collect();
+            self.rows.iter().map(|(path, row, is_settled)| (path, (row, *is_settled))).collect();
         all.extend(rows.iter().map(|(path, row)| (path, (row, is_settled(row.ctime, observed)))));
         for path in gone {
             all.remove(path);
@@ -148,18 +167,54 @@ impl State {
 
     /// Every row, ascending by path.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&TreePath, &StateRow)> {
-        self.rows.iter().map(|(path, (row, _))| (path, row))
+        self.rows.iter().map(|(path, row, _)| (path, row))
     }
 
     /// A path's row.
     pub(crate) fn get(&self, path: &TreePath) -> Option<&StateRow> {
-        self.rows.get(path).map(|(row, _)| row)
+        let place = self.rows.binary_search_by(|(known, ..)| known.cmp(path)).ok()?;
+        self.rows.get(place).map(|(_, row, _)| row)
     }
 
-    /// Whether the file is certainly what it was.
-    pub(crate) fn trusts(&self, path: &TreePath, stat: &Stat) -> bool {
-        self.rows.get(path).is_some_and(|(row, is_settled)| *is_settled && row.matches(stat))
+    /// Tells of one path after the other whether the file is certainly what it was; quickest in their order.
+    pub(crate) fn judge(&self) -> impl FnMut(&TreePath, &Stat) -> bool + use<'_> {
+        let mut next = 0;
+        move |path, stat| {
+            next = self.first_from(next, path);
+            let known = self.rows.get(next).filter(|(known, ..)| known == path);
+            known.is_some_and(|(_, row, is_settled)| *is_settled && row.matches(stat))
+        }
     }
+
+    /// The first row whose path is not before this one; quick where that is soon after `start`.
+    fn first_from(&self, start: usize, path: &TreePath) -> usize {
+        let is_before = |place: usize| self.rows.get(place).is_some_and(|(known, ..)| known < path);
+        let mut low = if start > 0 && !is_before(start - 1) { 0 } else { start };
+        let mut step = 1;
+        while is_before(low + step - 1) {
+            low += step;
+            step *= 2;
+        }
+        let within = self.rows.get(low..self.rows.len().min(low + step)).unwrap_or_default();
+        low + within.partition_point(|(known, ..)| known < path)
+    }
+}
+
+/// Puts rows in order, and leaves of each path the one that came last.
+fn keep_latest(rows: &mut Vec<Known>) {
+    let ascends = |one: &Known, other: &Known| one.0 < other.0;
+    if rows.is_sorted_by(ascends) {
+        return;
+    }
+    // Stable, and quick where it is made of runs that are in order.
+    rows.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    rows.dedup_by(|later, earlier| {
+        let is_same = later.0 == earlier.0;
+        if is_same {
+            std::mem::swap(later, earlier);
+        }
+        is_same
+    });
 }
 
 /// Whether a change at `ctime` is so long before `observed` that a later one would have got another time. File
@@ -182,12 +237,13 @@ pub(crate) struct SegmentRows {
     encoded: Encoder,
     count: u64,
     last: Vec<u8>,
+    device: u64,
 }
 
 impl SegmentRows {
     pub(crate) fn push(&mut self, path: &TreePath, row: &StateRow) {
         encode_path(&mut self.encoded, &self.last, path);
-        encode_row(&mut self.encoded, row);
+        encode_row(&mut self.encoded, row, &mut self.device);
         self.count += 1;
         self.last.clear();
         self.last.extend_from_slice(path.as_key());
@@ -258,14 +314,20 @@ const KINDS: [(u8, FileKind); 7] = [
     (6, FileKind::Socket),
 ];
 
-fn encode_row(encoder: &mut Encoder, row: &StateRow) {
-    let unset = &row.unset;
+fn encode_row(encoder: &mut Encoder, row: &StateRow, device: &mut u64) {
+    let nothing = Unset::default();
+    let unset = row.unset.as_deref().unwrap_or(&nothing);
     let bit = |is_set: bool, bit| if is_set { bit } else { 0 };
     let flags = bit(unset.owner.is_some(), OWNER_UNSET)
         | bit(unset.mode.is_some(), MODE_UNSET)
         | bit(!unset.xattrs.is_empty(), XATTRS_UNSET)
-        | bit(unset.omitted, OMITTED);
+        | bit(unset.omitted, OMITTED)
+        | bit(row.device != *device, OTHER_DEVICE);
     encoder.u8(flags).u8(KINDS.iter().find(|(_, kind)| *kind == row.kind).map_or(0, |(byte, _)| *byte));
+    if row.device != *device {
+        *device = row.device;
+        encoder.varint(row.device);
+    }
     encoder.varint(row.inode).varint(row.size);
     encode_time(encoder, row.mtime);
     encode_time(encoder, row.ctime);
@@ -283,13 +345,16 @@ fn encode_row(encoder: &mut Encoder, row: &StateRow) {
     }
 }
 
-fn decode_row(decoder: &mut Decoder<'_>) -> Result<StateRow, DecodeError> {
+fn decode_row(decoder: &mut Decoder<'_>, device: &mut u64) -> Result<StateRow, DecodeError> {
     let flags = decoder.u8()?;
-    if flags & !(OWNER_UNSET | MODE_UNSET | XATTRS_UNSET | OMITTED) != 0 {
+    if flags & !(OWNER_UNSET | MODE_UNSET | XATTRS_UNSET | OMITTED | OTHER_DEVICE) != 0 {
         return Err(DecodeError::UnknownTag);
     }
     let byte = decoder.u8()?;
     let (_, kind) = *KINDS.iter().find(|(known, _)| *known == byte).ok_or(DecodeError::UnknownTag)?;
+    if flags & OTHER_DEVICE != 0 {
+        *device = decoder.varint()?;
+    }
     let (inode, size) = (decoder.varint()?, decoder.varint()?);
     let (mtime, ctime) = (decode_time(decoder)?, decode_time(decoder)?);
     let mut unset = Unset { omitted: flags & OMITTED != 0, ..Unset::default() };
@@ -304,7 +369,8 @@ fn decode_row(decoder: &mut Decoder<'_>) -> Result<StateRow, DecodeError> {
             unset.xattrs.push(decoder.bytes()?.to_vec());
         }
     }
-    Ok(StateRow { kind, inode, size, mtime, ctime, unset })
+    let unset = (!unset.is_empty()).then(|| Box::new(unset));
+    Ok(StateRow { kind, device: *device, inode, size, mtime, ctime, unset })
 }
 
 #[cfg(test)]

@@ -22,10 +22,13 @@ pub(crate) struct Captured {
     pub(crate) stat: Stat,
 }
 
+/// Says of one entry after the other whether it must be read; otherwise it is passed on as it was found.
+pub(crate) type Judge<'w> = Box<dyn FnMut(&Found) -> bool + 'w>;
+
 /// What an import or a commit wants of the entries that a scan finds.
 pub(crate) trait Wanted: Sync {
-    /// Whether the entry must be read; otherwise it is passed on as it was found.
-    fn is_wanted(&self, found: &Found) -> bool;
+    /// Judges neighbouring entries, in the order of paths.
+    fn judge(&self) -> Judge<'_>;
     /// Corrects what was found on the disk before it is stored.
     fn correct(&self, path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()>;
 }
@@ -34,8 +37,8 @@ pub(crate) trait Wanted: Sync {
 pub(crate) struct Everything;
 
 impl Wanted for Everything {
-    fn is_wanted(&self, _: &Found) -> bool {
-        true
+    fn judge(&self) -> Judge<'_> {
+        Box::new(|_| true)
     }
 
     fn correct(&self, _: &TreePath, _: &mut Inode, _: &mut Vec<Xattr>) -> Result<()> {

@@ -11,7 +11,7 @@ mod queue;
 mod scan;
 
 pub(crate) use archive::{ArchiveTree, read_archive};
-pub(crate) use capture::{Captured, Everything, Wanted};
+pub(crate) use capture::{Captured, Everything, Judge, Wanted};
 pub(crate) use listed::capture_listed;
 pub(crate) use scan::{Scan, Scanned};
 

@@ -100,13 +100,14 @@ impl<W: Wanted> Scan<'_, W> {
         capturer: &mut Capturer<'_, W, S>,
         steps: &mut Steps<'_, Job, Scanned>,
     ) -> Result<()> {
+        let mut is_wanted = self.wanted.judge();
         let (directory, rest) = match job {
             Job::Directory(path) => {
                 let Some(directory) = self.source.directory(&path)? else { return Ok(()) };
                 let stat = directory.stat()?;
                 self.check_is_allowed(&path, (stat.device, stat.inode))?;
                 let found = Found { path: path.clone(), stat };
-                if self.wanted.is_wanted(&found) {
+                if is_wanted(&found) {
                     steps.push(Scanned::Captured(path.clone(), capturer.directory(&directory, found.stat)?));
                 } else {
                     steps.push(Scanned::Left(found));
@@ -124,10 +125,10 @@ impl<W: Wanted> Scan<'_, W> {
             match entry {
                 Entry::Elsewhere(later) => steps.push_later(later),
                 Entry::Here(found) if found.is_linked() => {
-                    let is_wanted = self.wanted.is_wanted(&found);
+                    let is_wanted = is_wanted(&found);
                     steps.push(Scanned::Linked { found, is_wanted });
                 }
-                Entry::Here(found) if self.wanted.is_wanted(&found) => {
+                Entry::Here(found) if is_wanted(&found) => {
                     let captured = capturer.entry(&directory, &found)?;
                     steps.push(Scanned::Captured(found.path, captured));
                 }

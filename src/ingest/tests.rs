@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
-use super::capture::{Everything, Wanted};
+use super::capture::{Everything, Judge, Wanted};
 use super::queue::Queue;
 use super::scan::{Scan, Scanned};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::host::source::{Found, SourceTree, Xattr};
+use crate::host::source::{SourceTree, Xattr};
 use crate::path::TreePath;
 use crate::tree::Inode;
 
@@ -81,8 +81,8 @@ proptest! {
 struct Nothing;
 
 impl Wanted for Nothing {
-    fn is_wanted(&self, _: &Found) -> bool {
-        false
+    fn judge(&self) -> Judge<'_> {
+        Box::new(|_| false)
     }
 
     fn correct(&self, path: &TreePath, _: &mut Inode, _: &mut Vec<Xattr>) -> Result<()> {

@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::OpenPackRecord;
-use crate::catalog::table::{Checkouts, Leases, OpenPacks, SealedPacks, Segments};
+use crate::catalog::table::{Directories, Leases, OpenPacks, SealedPacks, Segments};
 use crate::catalog::{Catalog, Poison, ReadTables};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
 use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
-use super::checkout::state_file;
-use super::{CHECKOUTS, holder};
+use super::known::state_file;
+use super::{DIRECTORIES, holder};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -161,8 +161,8 @@ impl Gate {
             let packs = open.chain(sealed).collect::<HashSet<_>>();
             Ok((packs, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
         })?;
-        let checkouts = catalog.read(|tx| tx.collect::<Checkouts>(&[]))?;
-        self.keep_only(CHECKOUTS, &checkouts.into_iter().map(|(id, _)| state_file(id)).collect())?;
+        let directories = catalog.read(|tx| tx.collect::<Directories>(&[]))?;
+        self.keep_only(DIRECTORIES, &directories.into_iter().map(|(id, _)| state_file(id)).collect())?;
         self.keep_only(PACKS, &packs)?;
         if leases.is_empty() {
             self.keep_only(

@@ -5,25 +5,34 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
 use crate::catalog::table::{Identities, Images};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::format::record;
 use crate::host::source::SourceTree;
-use crate::id::{CheckoutId, ImageId, ObjectId};
+use crate::host::stat::Stat;
+use crate::host::state::{SegmentRows, StateRow, Unset};
+use crate::id::{DirectoryId, ImageId, ObjectId};
 use crate::ingest::{Everything, Scan, Scanned, capture_listed};
 use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
-use crate::tree::{self, Entry, Root};
+use crate::pack::reader::ObjectReader;
+use crate::tree::{self, Entry, Root, Timestamp};
 
-use super::checkout::StateUpdate;
+use super::checkout::file_time;
+use super::commit::{Base, Changes};
 use super::identity::{created, identity, identity_of, remember_image_id};
+use super::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
 use super::links;
 use super::project::Project;
 use super::session::WriteSession;
 use super::tags::set_tag;
+
+/// A file that changed so shortly before an import is read again by the next: whatever the file system's clock is like, a
+/// later change would have got another time.
+const SETTLE_SECONDS: i64 = 2;
 
 /// What goes with an import besides its content.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +42,9 @@ pub struct ImportOptions {
     pub tags: Vec<TagName>,
     /// The user's words.
     pub comment: String,
+    /// Read every file of a directory, also those that an earlier import of it has read and whose size and times are as
+    /// they were.
+    pub reread: bool,
 }
 
 /// What an import or a commit did.
@@ -66,6 +78,14 @@ pub(super) struct Draft {
     pub(super) state: Option<StateUpdate>,
 }
 
+/// The tree of a directory that was imported.
+struct ImportedTree {
+    root: Root,
+    /// Paths that were read.
+    examined: u64,
+    state: Option<StateUpdate>,
+}
+
 /// What a layer record says of its step.
 #[derive(Default)]
 pub(super) struct LayerDraft {
@@ -79,16 +99,28 @@ pub(super) struct LayerDraft {
 
 impl Project {
     /// Imports a directory of the host, with everything below it, as an image. The same content imported before
-    /// gives the same image and stores nothing.
+    /// gives the same image and stores nothing; of a directory that this project has imported before, only files are read
+    /// whose inode, size or times are not what they were, or that had changed within two seconds of that import.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
     /// [`Io`](crate::ErrorKind::Io) naming what can't be read; [`Conflict`](crate::ErrorKind::Conflict) naming a file
     /// that changed while it was read. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
-        self.store.read(|tx| self.check(tx))?;
+        let catalog = self.store.catalog()?;
+        catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
-        let (session, _) = self.store.begin_session()?;
-        let made = self.store_tree(&source, &session).map(|root| Draft {
+        let stat = source.root_stat()?;
+        let place = DirectoryPlace::new(DirectoryUse::Import(self.id), self.id, path.as_ref(), &stat)?;
+        let base = if options.reread { None } else { self.imported_before(&place, &stat)? };
+        let started = file_time();
+        let observed = Timestamp { seconds: started.seconds - SETTLE_SECONDS, ..started };
+        let (session, reader) = self.store.begin_session()?;
+        drop(catalog);
+        let made = match base {
+            None => self.import_all(&source, &session, place, observed),
+            Some(base) => self.import_changes(&source, base, &session, &reader, observed),
+        };
+        let made = made.map(|ImportedTree { root, examined, state }| Draft {
             layer: LayerDraft {
                 created_by: "import directory",
                 added: root.entries(),
@@ -99,19 +131,69 @@ impl Project {
             parent: None,
             tags: options.tags.clone(),
             comment: options.comment.clone(),
-            examined: root.entries(),
-            state: None,
+            examined,
+            state,
             root,
         });
         self.finish(session, made)
     }
 
-    /// Stores a directory's tree while it is scanned. Hard link groups are put in afterwards: only then are all their
-    /// names known.
-    fn store_tree(&self, source: &SourceTree, session: &WriteSession) -> Result<Root> {
+    /// The image that a directory equalled when this project imported it last, as far as both are still known.
+    fn imported_before(&self, place: &DirectoryPlace, stat: &Stat) -> Result<Option<Base>> {
+        let known = self.store.read(|tx| {
+            let known = KnownDirectory::find(tx, stat, place.usage)?;
+            let base = known.as_ref().map(|known| self.image_row(tx, known.base())).transpose()?.flatten();
+            Ok(known.filter(|known| base.is_some_and(|base| base.root == known.record.base_root)))
+        })?;
+        let Some(known) = known else { return Ok(None) };
+        // A state that is lost or damaged is no loss: all is read.
+        let Ok(state) = self.store.load_state(&known) else { return Ok(None) };
+        let DirectoryRecord { base: image, base_root: root, base_layer: layer, .. } = known.record;
+        let place = place.clone();
+        Ok(Some(Base { image, root, layer, known: Some(known), place, state: Some(state) }))
+    }
+
+    /// Stores a directory of which nothing is known.
+    fn import_all(
+        &self,
+        source: &SourceTree,
+        session: &WriteSession,
+        place: DirectoryPlace,
+        observed: Timestamp,
+    ) -> Result<ImportedTree> {
+        let (root, rows) = self.store_tree(source, session)?;
+        let news = StateNews::Whole(rows.finish(observed, &[]));
+        let abandoned = self.store.abandoned_directories()?;
+        let state = StateUpdate { known: None, place, news, abandoned };
+        Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
+    }
+
+    /// Stores what of a directory is not as it was.
+    fn import_changes(
+        &self,
+        source: &SourceTree,
+        base: Base,
+        session: &WriteSession,
+        reader: &ObjectReader,
+        observed: Timestamp,
+    ) -> Result<ImportedTree> {
+        let Changes { entries, gone, rows, examined } = self.changes(source, &base, session, reader)?;
+        let mut root = Root::open(reader, base.root)?;
+        if !entries.is_empty() {
+            let mut writer = session.writer()?;
+            root = tree::edit(reader, &mut writer, &root, entries)?;
+            writer.flush()?;
+        }
+        Ok(ImportedTree { root, examined, state: base.state_update(observed, &rows, &gone) })
+    }
+
+    /// Stores a directory's tree while it is scanned, and gives what its files were like. Hard link groups are put in
+    /// afterwards: only then are all their names known.
+    fn store_tree(&self, source: &SourceTree, session: &WriteSession) -> Result<(Root, SegmentRows)> {
         let threads = self.store.options.threads;
         let scan = Scan { source, wanted: &Everything, refused: self.store.own_directory(), threads };
         let mut linked = Vec::new();
+        let mut rows = SegmentRows::default();
         let (mut writer, root) = scan.run(session, |scanned| {
             let mut writer = session.tree_writer()?;
             let mut failure = None;
@@ -119,8 +201,13 @@ impl Project {
             let root = tree::build(
                 &mut writer,
                 entries.filter_map(|scanned| match scanned {
-                    Scanned::Captured(path, captured) => Some((path, Entry::Inode(captured.inode))),
+                    Scanned::Captured(path, captured) => {
+                        rows.push(&path, &StateRow::new(&captured.stat, Unset::default()));
+                        Some((path, Entry::Inode(captured.inode)))
+                    }
                     Scanned::Linked { found, .. } => {
+                        // It is read later, and if it is not the same then, the row is of a file that is gone.
+                        rows.push(&found.path, &StateRow::new(&found.stat, Unset::default()));
                         linked.push(found);
                         None
                     }
@@ -131,7 +218,7 @@ impl Project {
         })?;
         writer.flush()?;
         if linked.is_empty() {
-            return Ok(root);
+            return Ok((root, rows));
         }
         let (firsts, members) = links::group(linked);
         let captured = capture_listed(source, &firsts, session, &Everything, threads)?;
@@ -139,7 +226,7 @@ impl Project {
         let changes = entries.into_iter().map(|(path, entry)| (path, Some(entry)));
         let root = tree::edit(&writer.read_back()?, &mut writer, &root, changes)?;
         writer.flush()?;
-        Ok(root)
+        Ok((root, rows))
     }
 
     /// Publishes a draft, or gives up the session it was made in.
@@ -243,7 +330,7 @@ impl Project {
         tx: &mut WriteTx,
         draft: &Draft,
         record: ImageRecord,
-    ) -> Result<(ImageRecord, bool, Option<CheckoutId>)> {
+    ) -> Result<(ImageRecord, bool, Vec<DirectoryId>)> {
         self.check(tx)?;
         let (record, is_new) = if let Some(known) = self.known_image(tx, draft)? {
             (known, false)
@@ -259,11 +346,11 @@ impl Project {
         Ok((record, is_new, gone))
     }
 
-    /// What follows from an image being the draft's: its tags, and what its checkout is equal to now. Gives a checkout
-    /// whose state file may go afterwards.
-    fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<Option<CheckoutId>> {
+    /// What follows from an image being the draft's: its tags, and what its directory is equal to now. Gives directories
+    /// whose state files may go afterwards.
+    fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<Vec<DirectoryId>> {
         draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image))?;
-        draft.state.as_ref().map_or(Ok(None), |update| self.store.advance_checkout(tx, update, image))
+        draft.state.as_ref().map_or(Ok(Vec::new()), |update| self.store.advance_directory(tx, update, image))
     }
 }
 

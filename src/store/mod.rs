@@ -13,6 +13,7 @@ mod identity;
 mod image;
 mod import;
 mod index;
+mod known;
 #[cfg(feature = "testing")]
 mod late;
 mod links;
@@ -55,8 +56,8 @@ pub use resolve::{Resolved, Scope};
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
 
-/// The folder of the checkouts' state files.
-pub(crate) const CHECKOUTS: &str = "checkouts";
+/// The folder of the state files of directories.
+pub(crate) const DIRECTORIES: &str = "directories";
 const FORMAT_FILE: &str = "format";
 const NEW_FORMAT_FILE: &str = "format.new";
 /// What the creation of a store makes, besides what a file system of its own begins with.
@@ -64,7 +65,7 @@ const CREATED: [&str; 9] = [
     LOCK_FILE,
     PACKS,
     SEGMENTS,
-    CHECKOUTS,
+    DIRECTORIES,
     NEW_CATALOG_FILE,
     CATALOG_FILE,
     NEW_FORMAT_FILE,
@@ -199,7 +200,7 @@ impl Inner {
             // Under the lock, so that two first uses at once do not meet half of each other's.
             let _lock = self.gate.lock()?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {
-                for folder in [PACKS, SEGMENTS, CHECKOUTS] {
+                for folder in [PACKS, SEGMENTS, DIRECTORIES] {
                     self.disk.create_dir(folder).map_err(io)?;
                 }
                 Catalog::create(&*self.disk)?;

@@ -20,7 +20,7 @@ pub struct StoreOptions {
     pub(crate) held_bytes: usize,
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
-    pub(crate) checkout_grace: Duration,
+    pub(crate) directory_grace: Duration,
     #[cfg(feature = "testing")]
     pub(crate) publish_first: bool,
 }
@@ -36,7 +36,7 @@ impl Default for StoreOptions {
             held_bytes: 4 << 20,
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            checkout_grace: Duration::from_secs(60 * 60),
+            directory_grace: Duration::from_secs(60 * 60),
             #[cfg(feature = "testing")]
             publish_first: false,
         }
@@ -90,11 +90,11 @@ impl StoreOptions {
         self
     }
 
-    /// For how long a checkout is remembered whose directory is no longer where it was: removed, or moved. One that
-    /// was moved is known again by its first commit from the new place; a forgotten one can still be committed by
-    /// naming its base. Default: one hour.
-    pub fn checkout_grace(mut self, grace: Duration) -> Self {
-        self.checkout_grace = grace;
+    /// For how long a directory that was checked out or imported is remembered when it is no longer where it was: removed,
+    /// or moved. A checkout that was moved is known again by its first commit from the new place; a forgotten one can still
+    /// be committed by naming its base. Default: one hour.
+    pub fn directory_grace(mut self, grace: Duration) -> Self {
+        self.directory_grace = grace;
         self
     }
 

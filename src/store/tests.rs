@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use super::identity::time_and_counter;
 use super::*;
 use crate::catalog::ReadTables;
-use crate::catalog::record::{HolderRecord, LeaseRecord, OpenPackRecord};
+use crate::catalog::record::{DirectoryUse, HolderRecord, LeaseRecord, OpenPackRecord};
 use crate::catalog::table::Sequence;
 use crate::catalog::table::{
     Identities, ImageTags, Images, Leases, OpenPacks, SealedPacks, Segments, Tags, key_bytes,
@@ -166,8 +166,7 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
     let path = given.pack_path(given.packs()[0].0);
     let stray = given.pack_path(PackId::new(77));
     fs::write(&stray, "from a kill between the row's end and the file's").unwrap();
-    let stray_state =
-        given.store.location().join(super::checkout::state_file(crate::id::CheckoutId::new(77)));
+    let stray_state = given.store.location().join(super::known::state_file(crate::id::DirectoryId::new(77)));
     fs::write(&stray_state, "from a kill in the transaction that made it").unwrap();
     assert!(path.exists());
     given.forge_death();
@@ -297,13 +296,21 @@ fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
     let directory = given.folder.path().join("checkout");
     image.check_out(&directory, CheckoutOptions::default()).unwrap();
     let stat = crate::host::source::SourceTree::open(&directory).unwrap().root_stat().unwrap();
-    let stale = given.store.0.read(|tx| super::checkout::KnownCheckout::find(tx, &stat)).unwrap().unwrap();
+    let stale = given
+        .store
+        .0
+        .read(|tx| super::known::KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))
+        .unwrap()
+        .unwrap();
     fs::write(directory.join("new"), "new").unwrap();
     given.project.commit(&directory, &CommitOptions::default()).unwrap();
     let catalog = given.store.0.catalog().unwrap();
-    let news = super::checkout::StateNews::Segment(b"segment".to_vec());
-    let update = super::checkout::StateUpdate { checkout: stale, directory: Vec::new(), news };
-    let late = catalog.write(|tx| given.store.0.advance_checkout(tx, &update, &image.record));
+    let news = super::known::StateNews::Segment(b"segment".to_vec());
+    let place =
+        super::known::DirectoryPlace::new(DirectoryUse::Checkout, given.project.id, &directory, &stat)
+            .unwrap();
+    let update = super::known::StateUpdate { known: Some(stale), place, news, abandoned: Vec::new() };
+    let late = catalog.write(|tx| given.store.0.advance_directory(tx, &update, &image.record));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
     drop(catalog);
     assert!(

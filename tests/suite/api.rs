@@ -263,7 +263,7 @@ fn the_same_content_again_is_the_same_image() {
     let directory = place.directory("d", &[("x", b"x"), ("y/z", &vec![7; 100_000])]);
     let first = a.import_directory(&directory, &ImportOptions::default()).unwrap();
     assert!(first.is_new && first.stored_bytes > 0 && first.new_bytes > 100_000);
-    let options = ImportOptions { tags: tags(&["t"]), comment: "another".into() };
+    let options = ImportOptions { tags: tags(&["t"]), comment: "another".into(), ..ImportOptions::default() };
     let second = a.import_directory(&directory, &options).unwrap();
     assert_eq!((second.image, second.is_new), (first.image, false));
     assert_eq!((second.new_bytes, second.stored_bytes), (0, 0));

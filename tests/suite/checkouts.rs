@@ -8,9 +8,10 @@ use layerstone::{CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions
 
 use crate::given::{Place, project};
 
-/// The state files of a store and their sizes.
+/// The state files of a store's checkouts and their sizes. The first is the imported directory's.
 fn state_files(place: &Place) -> Vec<(PathBuf, u64)> {
-    let files = fs::read_dir(place.path("store/checkouts")).unwrap().map(|entry| entry.unwrap());
+    let files = fs::read_dir(place.path("store/directories")).unwrap().map(|entry| entry.unwrap());
+    let files = files.filter(|file| file.file_name() != "0000000001.state");
     files.map(|file| (file.path(), file.metadata().unwrap().len())).collect()
 }
 
@@ -55,7 +56,7 @@ fn the_state_of_a_checkout_that_is_often_committed_stays_small() {
 #[test]
 fn checkouts_whose_directories_are_gone_are_forgotten() {
     let place = Place::new();
-    let options = StoreOptions::default().checkout_grace(Duration::ZERO);
+    let options = StoreOptions::default().directory_grace(Duration::ZERO);
     let project = project(&options.open(place.path("store")).unwrap(), "p");
     let source = place.directory("source", &[("motd", b"hello")]);
     let image = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
@@ -74,7 +75,7 @@ fn checkouts_whose_directories_are_gone_are_forgotten() {
 fn a_checkout_that_was_moved_is_known_and_stays_so_by_a_commit() {
     let place = Place::new();
     let store = |grace| {
-        let options = StoreOptions::default().checkout_grace(grace);
+        let options = StoreOptions::default().directory_grace(grace);
         project_of(&options.open(place.path("store")).unwrap())
     };
     let source = place.directory("source", &[("motd", b"hello")]);

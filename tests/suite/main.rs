@@ -28,6 +28,7 @@ mod given;
 mod kill;
 mod model;
 mod readme;
+mod reimport;
 mod roundtrip;
 mod system;
 mod tidy;

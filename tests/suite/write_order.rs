@@ -130,7 +130,7 @@ fn packs_are_durable_before_the_catalog_names_them() {
     recorded.project.commit(recorded.path("work"), &CommitOptions::default()).unwrap();
     let operations = recorded.log.take();
     check_packs_before_catalog(&operations);
-    let state = |name: &str| name.starts_with("checkouts/");
+    let state = |name: &str| name.starts_with("directories/");
     let written = position(&operations, |operation| writes(operation, state));
     let synced = position(&operations, |operation| syncs(operation, state));
     let publication =

@@ -137,6 +137,9 @@ pub(crate) struct ImportArguments {
     /// What to say of it in the history
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     pub(crate) message: String,
+    /// Read all of a directory, also what its size and times say has not changed since it was imported
+    #[arg(long)]
+    pub(crate) reread: bool,
     /// Print the UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, linkat};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::Xattr;
 use crate::host::stat::Stat;
-use crate::host::state::{SegmentRows, StateRow};
+use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::path::TreePath;
 use crate::tree::{Inode, InodeKind, Timestamp};
 
@@ -73,10 +73,12 @@ impl Written {
     fn push(&mut self, path: &TreePath, row: &StateRow) {
         self.newest_change = self.newest_change.max(row.ctime);
         self.entries += 1;
-        self.owners_unset += u64::from(row.unset.owner.is_some());
-        self.modes_unset += u64::from(row.unset.mode.is_some());
-        self.xattrs_unset += u64::from(!row.unset.xattrs.is_empty());
-        self.omitted += u64::from(row.unset.omitted);
+        if let Some(unset) = &row.unset {
+            self.owners_unset += u64::from(unset.owner.is_some());
+            self.modes_unset += u64::from(unset.mode.is_some());
+            self.xattrs_unset += u64::from(!unset.xattrs.is_empty());
+            self.omitted += u64::from(unset.omitted);
+        }
         self.rows.push(path, row);
     }
 }
@@ -195,7 +197,7 @@ impl Checkout {
 
     /// Makes a further name of an inode that was made, and makes the row of its first name anew.
     fn link(&self, first: &TreePath, path: &TreePath, rows: &mut BTreeMap<TreePath, StateRow>) -> Result<()> {
-        let Some(row) = rows.get_mut(first).filter(|row| !row.unset.omitted) else { return Ok(()) };
+        let Some(row) = rows.get_mut(first).filter(|row| !row.is_omitted()) else { return Ok(()) };
         let (from, to) = (self.parent_of(first)?, self.parent_of(path)?);
         let names = (first.file_name().unwrap_or_default(), path.file_name().unwrap_or_default());
         linkat(&from, names.0, &to, names.1, AtFlags::empty())
@@ -205,7 +207,7 @@ impl Checkout {
             let message = "another program changed the checkout while it was written; check out again";
             return Err(Error::conflict(Subject::Host(self.host_path(path)), message));
         }
-        *row = StateRow::new(&stat, std::mem::take(&mut row.unset));
+        *row = StateRow { unset: row.unset.take(), ..StateRow::new(&stat, Unset::default()) };
         Ok(())
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::error::Result;
-use crate::host::source::{Found, Xattr};
+use crate::host::source::Xattr;
 use crate::host::stat::FileKind;
 use crate::host::state::{State, StateRow, Unset, encode_segment};
 use crate::id::{ImageId, ObjectId};
-use crate::ingest::{Captured, Wanted};
+use crate::ingest::{Captured, Judge, Wanted};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::checkout::{KnownCheckout, StateNews, StateUpdate};
+use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
 use crate::store::links::Members;
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
 
@@ -20,36 +20,36 @@ use super::missing::Expected;
 const STATE_SLACK_BYTES: u64 = 64 << 10;
 
 /// The image that a directory is based on, and what is known of its files.
-pub(super) struct Base {
-    pub(super) image: ImageId,
-    pub(super) root: ObjectId,
-    pub(super) layer: ObjectId,
-    pub(super) checkout: Option<KnownCheckout>,
-    /// The directory's absolute path.
-    pub(super) directory: Vec<u8>,
+pub(in crate::store) struct Base {
+    pub(in crate::store) image: ImageId,
+    pub(in crate::store) root: ObjectId,
+    pub(in crate::store) layer: ObjectId,
+    /// What the store remembers of the directory, if anything.
+    pub(in crate::store) known: Option<KnownDirectory>,
+    pub(in crate::store) place: DirectoryPlace,
     /// What is known of the directory's files; none where nothing is.
-    pub(super) state: Option<State>,
+    pub(in crate::store) state: Option<State>,
 }
 
 impl Base {
-    /// What the checkout's state becomes, if the directory is one.
-    pub(super) fn state_update(
+    /// What the directory's state becomes, if it is remembered.
+    pub(in crate::store) fn state_update(
         self,
         started: Timestamp,
         rows: &BTreeMap<TreePath, StateRow>,
         gone: &[TreePath],
     ) -> Option<StateUpdate> {
-        let checkout = self.checkout?;
+        let known = self.known?;
         let segment = encode_segment(started, rows.iter(), gone);
-        let bytes = checkout.record.state_bytes + segment.len() as u64;
+        let bytes = known.record.state_bytes + segment.len() as u64;
         let news = match self.state {
             None => StateNews::Whole(segment),
-            Some(state) if bytes > 2 * checkout.record.whole_state_bytes + STATE_SLACK_BYTES => {
+            Some(state) if bytes > 2 * known.record.whole_state_bytes + STATE_SLACK_BYTES => {
                 StateNews::Whole(state.rewritten(started, rows, gone))
             }
             Some(_) => StateNews::Segment(segment),
         };
-        Some(StateUpdate { checkout, directory: self.directory, news })
+        Some(StateUpdate { known: Some(known), place: self.place, news, abandoned: Vec::new() })
     }
 
     /// The paths that the directory had when it was the base, in order.
@@ -61,7 +61,7 @@ impl Base {
         if let Some(state) = &self.state {
             let expected = |(path, row): (&TreePath, &StateRow)| Expected {
                 path: path.clone(),
-                was_omitted: row.unset.omitted,
+                was_omitted: row.is_omitted(),
             };
             return Ok(Box::new(state.iter().map(move |row| Ok(expected(row)))));
         }
@@ -80,12 +80,14 @@ pub(super) struct Changed<'b> {
 }
 
 impl Changed<'_> {
-    /// The path, among the names of the inode that was found first at `first`, that the state has, and its row: a
-    /// further link may come before the name that was checked out.
-    fn known_name<'a>(&'a self, first: &'a TreePath) -> Option<(&'a TreePath, &'a StateRow)> {
+    /// The path, among the names of the inode that was found first at `first`, that the state has, and what could not be
+    /// set there: a further link may come before the name that was checked out.
+    fn unset_of<'a>(&'a self, first: &'a TreePath) -> Option<(&'a TreePath, &'a Unset)> {
         let state = self.base.state.as_ref()?;
         let names = self.members.get(first).into_iter().flatten();
-        std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))
+        let (name, row) =
+            std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))?;
+        Some((name, row.unset.as_deref()?))
     }
 
     /// What the next commit is to know of a file that was read.
@@ -96,7 +98,7 @@ impl Changed<'_> {
         let unset = Unset {
             owner: differs.then_some((stat.uid, stat.gid)),
             mode: mode_differs.then_some(stat.mode),
-            xattrs: self.known_name(path).map(|(_, row)| row.unset.xattrs.clone()).unwrap_or_default(),
+            xattrs: self.unset_of(path).map(|(_, unset)| unset.xattrs.clone()).unwrap_or_default(),
             omitted: false,
         };
         StateRow::new(stat, unset)
@@ -104,13 +106,19 @@ impl Changed<'_> {
 }
 
 impl Wanted for Changed<'_> {
-    fn is_wanted(&self, found: &Found) -> bool {
-        !self.base.state.as_ref().is_some_and(|state| state.trusts(&found.path, &found.stat))
+    fn judge(&self) -> Judge<'_> {
+        match &self.base.state {
+            None => Box::new(|_| true),
+            Some(state) => {
+                let mut is_unchanged = state.judge();
+                Box::new(move |found| !is_unchanged(&found.path, &found.stat))
+            }
+        }
     }
 
     fn correct(&self, path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
-        match self.known_name(path).filter(|(_, row)| !row.unset.is_empty()) {
-            Some((name, row)) => correct(self.reader, self.root, name, &row.unset, inode, xattrs),
+        match self.unset_of(path) {
+            Some((name, unset)) => correct(self.reader, self.root, name, unset, inode, xattrs),
             None => Ok(()),
         }
     }

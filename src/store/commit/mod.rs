@@ -9,7 +9,7 @@ mod missing;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use crate::catalog::record::OriginRecord;
+use crate::catalog::record::{DirectoryUse, OriginRecord};
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
@@ -20,12 +20,14 @@ use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
-use super::checkout::{KnownCheckout, file_time};
+use super::checkout::file_time;
 use super::import::{Draft, LayerDraft, WriteReport};
+use super::known::{DirectoryPlace, KnownDirectory};
 use super::links::{self, Members};
 use super::project::Project;
 use super::session::WriteSession;
-use base::{Base, Changed};
+pub(super) use base::Base;
+use base::Changed;
 use missing::Missing;
 
 /// What goes with a commit besides the directory.
@@ -42,14 +44,14 @@ pub struct CommitOptions {
 
 /// What a directory has that its base has not.
 #[derive(Default)]
-struct Changes {
-    entries: BTreeMap<TreePath, Option<Entry>>,
+pub(super) struct Changes {
+    pub(super) entries: BTreeMap<TreePath, Option<Entry>>,
     /// Paths that are in the base and no longer there.
-    gone: Vec<TreePath>,
-    /// What is known of the files that were read, for the next commit.
-    rows: BTreeMap<TreePath, StateRow>,
+    pub(super) gone: Vec<TreePath>,
+    /// What is known of the files that were read, for the next time.
+    pub(super) rows: BTreeMap<TreePath, StateRow>,
     /// Paths that were read.
-    examined: u64,
+    pub(super) examined: u64,
 }
 
 impl Project {
@@ -76,7 +78,8 @@ impl Project {
     fn base_of(&self, directory: &Path, stat: &Stat, options: &CommitOptions) -> Result<Base> {
         let (known, named) = self.store.read(|tx| {
             self.check(tx)?;
-            let known = KnownCheckout::find(tx, stat)?.filter(|known| known.record.project == self.id);
+            let known = KnownDirectory::find(tx, stat, DirectoryUse::Checkout)?
+                .filter(|known| known.record.project == self.id);
             let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
             Ok((known, named.map(|(_, record)| record)))
         })?;
@@ -99,14 +102,12 @@ impl Project {
                 return Err(Error::invalid(Subject::Host(directory.to_owned()), message));
             }
         };
-        let directory = std::path::absolute(directory)
-            .map_err(|error| Error::io(Subject::Host(directory.to_owned()), "find it", error))?;
-        let directory = directory.into_os_string().into_encoded_bytes();
-        Ok(Base { image, root, layer, checkout: known, directory, state })
+        let place = DirectoryPlace::new(DirectoryUse::Checkout, self.id, directory, stat)?;
+        Ok(Base { image, root, layer, known, place, state })
     }
 
     /// Finds what changed, and reads it.
-    fn changes(
+    pub(super) fn changes(
         &self,
         source: &SourceTree,
         base: &Base,

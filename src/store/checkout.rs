@@ -1,14 +1,11 @@
-//! Checkouts: images as directories of the host, and what the store remembers of them.
+//! Directories: images as directories of the host, and what the store remembers of them.
 
-mod known;
-
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::catalog::record::CheckoutRecord;
+use crate::catalog::record::DirectoryUse;
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, Item, WriteOptions, Written};
 use crate::host::source::FilePiece;
@@ -22,8 +19,7 @@ use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
 use super::Inner;
 use super::image::Image;
-
-pub(super) use known::{KnownCheckout, StateNews, StateUpdate, state_file};
+use super::known::{DirectoryPlace, Equal};
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
@@ -88,23 +84,12 @@ impl Image {
     /// Records the checkout before it appears: a directory that is there is always known.
     fn remember(&self, directory: &Path, stat: &Stat, state: &[u8]) -> Result<()> {
         let store = &self.project.store;
-        let record = CheckoutRecord {
-            project: self.project.id,
-            base: self.record.id,
-            base_root: self.record.root,
-            base_layer: self.record.layer,
-            directory: directory.as_os_str().as_bytes().to_vec(),
-            device: stat.device,
-            inode: stat.inode,
-            born_ns: known::born_ns(stat),
-            state_bytes: state.len() as u64,
-            whole_state_bytes: state.len() as u64,
-            seen_ms: crate::time::Moment::now().unix_ms(),
-        };
-        let abandoned = store.abandoned_checkouts()?;
+        let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
+        let record = place.record(&Equal::from(&self.record), state.len() as u64);
+        let abandoned = store.abandoned_directories()?;
         let gone = store.catalog()?.write(|tx| {
-            let mut gone = Inner::forget_checkouts(tx, &abandoned)?;
-            gone.extend(store.add_checkout(tx, &record, state)?);
+            let mut gone = Inner::forget_directories(tx, &abandoned)?;
+            gone.extend(store.add_directory(tx, &record, state)?);
             Ok(gone)
         })?;
         store.remove_states(gone);

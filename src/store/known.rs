@@ -1,0 +1,316 @@
+//! What the store remembers of directories that it wrote or read: a row for each, found by the device and inode, and a state
+//! file (see `host::state`), so that what is as it was need not be read again.
+//!
+//! A state file is made and appended to inside the transaction that makes its bytes count. So whoever holds the lock and
+//! finds a file without a row, or bytes beyond the length in the row, knows that they are a killed process's. A checkout's
+//! state is durable before it counts: it alone knows what could not be set. That of an imported directory only saves time,
+//! and one that is lost or damaged is no loss.
+
+use std::ops::ControlFlow;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord};
+use crate::catalog::table::{Directories, DirectoryPlaces, Sequence};
+use crate::catalog::{Direction, ReadTables, WriteTx};
+use crate::disk::OpenMode;
+use crate::error::{Error, Result, Subject};
+use crate::host::source::SourceTree;
+use crate::host::stat::Stat;
+use crate::host::state::State;
+use crate::id::{DirectoryId, ImageId, ObjectId, ProjectId};
+use crate::time::Moment;
+
+use super::{DIRECTORIES, Inner};
+
+/// Rows that are looked at for abandoned directories when one is added: more than one, so their number falls.
+const LOOKED_AT: usize = 64;
+
+/// What the store remembers of a directory.
+pub(super) struct KnownDirectory {
+    pub(super) id: DirectoryId,
+    pub(super) record: DirectoryRecord,
+}
+
+/// An image that a directory equalled.
+pub(super) struct Equal {
+    pub(super) image: ImageId,
+    pub(super) root: ObjectId,
+    pub(super) layer: ObjectId,
+}
+
+/// What an import or a commit learned of the directory that it read.
+pub(super) struct StateUpdate {
+    /// What was known of it; none of one that is new.
+    pub(super) known: Option<KnownDirectory>,
+    /// Where it is, and what it is to the store.
+    pub(super) place: DirectoryPlace,
+    pub(super) news: StateNews,
+    /// Others that are no longer there.
+    pub(super) abandoned: Vec<KnownDirectory>,
+}
+
+/// A directory of the host, and what it is to the store.
+#[derive(Clone, Debug)]
+pub(super) struct DirectoryPlace {
+    pub(super) usage: DirectoryUse,
+    pub(super) project: ProjectId,
+    /// Its absolute path.
+    pub(super) directory: Vec<u8>,
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) born_ns: u64,
+}
+
+/// What becomes of a state file.
+pub(super) enum StateNews {
+    /// A segment is appended.
+    Segment(Vec<u8>),
+    /// All of it is written anew.
+    Whole(Vec<u8>),
+}
+
+impl DirectoryPlace {
+    /// The directory at this path, which has this metadata.
+    pub(super) fn new(
+        usage: DirectoryUse,
+        project: ProjectId,
+        directory: &Path,
+        stat: &Stat,
+    ) -> Result<Self> {
+        let absolute = std::path::absolute(directory)
+            .map_err(|error| Error::io(Subject::Host(directory.to_owned()), "find it", error))?;
+        let directory = absolute.into_os_string().into_vec();
+        Ok(Self { usage, project, directory, device: stat.device, inode: stat.inode, born_ns: born_ns(stat) })
+    }
+
+    /// The row of this directory, equal to an image.
+    pub(super) fn record(&self, equal: &Equal, state_bytes: u64) -> DirectoryRecord {
+        let Self { usage, project, ref directory, device, inode, born_ns } = *self;
+        DirectoryRecord {
+            usage,
+            project,
+            base: equal.image,
+            base_root: equal.root,
+            base_layer: equal.layer,
+            directory: directory.clone(),
+            device,
+            inode,
+            born_ns,
+            state_bytes,
+            whole_state_bytes: state_bytes,
+            seen_ms: Moment::now().unix_ms(),
+        }
+    }
+}
+
+impl From<&ImageRecord> for Equal {
+    fn from(image: &ImageRecord) -> Self {
+        Self { image: image.id, root: image.root, layer: image.layer }
+    }
+}
+
+impl KnownDirectory {
+    /// What is known of the directory with this metadata, as far as it is put to this use.
+    pub(super) fn find(tx: &impl ReadTables, stat: &Stat, usage: DirectoryUse) -> Result<Option<Self>> {
+        let place = ((stat.device, stat.inode), usage);
+        let Some(id) = tx.get::<DirectoryPlaces>(&place)? else { return Ok(None) };
+        let record = tx.get::<Directories>(&id)?;
+        Ok(record.filter(|record| record.born_ns == born_ns(stat)).map(|record| Self { id, record }))
+    }
+
+    /// The image that the directory equalled.
+    pub(super) fn base(&self) -> ImageId {
+        self.record.base
+    }
+
+    /// Whether its directory is certainly not where it was.
+    fn is_abandoned(&self) -> bool {
+        let directory = Path::new(std::ffi::OsStr::from_bytes(&self.record.directory));
+        match SourceTree::open(directory).and_then(|tree| tree.root_stat()) {
+            Ok(stat) => {
+                (stat.device, stat.inode, born_ns(&stat))
+                    != (self.record.device, self.record.inode, self.record.born_ns)
+            }
+            Err(error) => error.is_not_found(),
+        }
+    }
+}
+
+/// Whether a lost state is a loss.
+fn is_precious(usage: DirectoryUse) -> bool {
+    usage == DirectoryUse::Checkout
+}
+
+impl Inner {
+    /// Records a directory with a new state file, and gives the one that it replaces, whose file may go once this is
+    /// durable.
+    pub(super) fn add_directory(
+        &self,
+        tx: &mut WriteTx,
+        record: &DirectoryRecord,
+        state: &[u8],
+    ) -> Result<Option<DirectoryId>> {
+        let id = DirectoryId::new(tx.next(Sequence::Directory)?);
+        self.create_state(id, state, is_precious(record.usage))?;
+        let place = ((record.device, record.inode), record.usage);
+        // The inode was another directory's before, which is gone, or is this one's with an older state.
+        let old = tx.get::<DirectoryPlaces>(&place)?;
+        if let Some(old) = old {
+            tx.remove::<Directories>(&old)?;
+        }
+        tx.put::<DirectoryPlaces>(&place, &id)?;
+        tx.put::<Directories>(&id, record)?;
+        Ok(old)
+    }
+
+    /// Makes the directory one that equals `image`. Gives those whose state files may go once this is durable.
+    pub(super) fn advance_directory(
+        &self,
+        tx: &mut WriteTx,
+        update: &StateUpdate,
+        image: &ImageRecord,
+    ) -> Result<Vec<DirectoryId>> {
+        let StateUpdate { known, place, news, abandoned } = update;
+        let mut gone = Self::forget_directories(tx, abandoned)?;
+        let equal = Equal::from(image);
+        match (known, news) {
+            (Some(known), _) if tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record) => {
+                // Of an imported directory the other's state is as good.
+                if is_precious(place.usage) {
+                    let directory = std::ffi::OsStr::from_bytes(&place.directory);
+                    let message = "another commit of this directory came first; commit again";
+                    return Err(Error::conflict(Subject::Host(directory.into()), message));
+                }
+            }
+            (Some(known), StateNews::Segment(segment)) => {
+                self.append_state(known, segment)?;
+                let record = place.record(&equal, known.record.state_bytes + segment.len() as u64);
+                let whole_state_bytes = known.record.whole_state_bytes;
+                tx.put::<Directories>(&known.id, &DirectoryRecord { whole_state_bytes, ..record })?;
+            }
+            (_, StateNews::Whole(state) | StateNews::Segment(state)) => {
+                gone.extend(self.add_directory(tx, &place.record(&equal, state.len() as u64), state)?);
+            }
+        }
+        Ok(gone)
+    }
+
+    /// A few directories that nobody has seen for a while and that are not there any more. Which ones are
+    /// looked at changes from time to time, so all of them are in the end.
+    pub(super) fn abandoned_directories(&self) -> Result<Vec<KnownDirectory>> {
+        let grace_ms = u64::try_from(self.options.directory_grace.as_millis()).unwrap_or(u64::MAX);
+        let seen_before_ms = Moment::now().unix_ms().saturating_sub(grace_ms);
+        let mut candidates = Vec::new();
+        self.read(|tx| {
+            let last = tx.last(Sequence::Directory)?;
+            // A place that moves by more than a window with every checkout, and comes by everywhere.
+            let start = last.wrapping_mul(LOOKED_AT as u64 + 1) % (last + 1);
+            let mut looked_at = 0;
+            for after in [start, 0] {
+                tx.scan::<Directories>(
+                    &[],
+                    Some(&DirectoryId::new(after)),
+                    Direction::Ascending,
+                    |id, record| {
+                        looked_at += 1;
+                        if record.seen_ms <= seen_before_ms {
+                            candidates.push(KnownDirectory { id, record });
+                        }
+                        let is_enough = looked_at >= LOOKED_AT;
+                        Ok(if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                    },
+                )?;
+            }
+            Ok(())
+        })?;
+        candidates.retain(KnownDirectory::is_abandoned);
+        Ok(candidates)
+    }
+
+    /// Forgets directories that nobody changed since they were found; gives those whose state files may go.
+    pub(super) fn forget_directories(
+        tx: &mut WriteTx,
+        abandoned: &[KnownDirectory],
+    ) -> Result<Vec<DirectoryId>> {
+        let mut forgotten = Vec::new();
+        for known in abandoned {
+            if tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record) {
+                continue;
+            }
+            tx.remove::<Directories>(&known.id)?;
+            let place = ((known.record.device, known.record.inode), known.record.usage);
+            if tx.get::<DirectoryPlaces>(&place)? == Some(known.id) {
+                tx.remove::<DirectoryPlaces>(&place)?;
+            }
+            forgotten.push(known.id);
+        }
+        Ok(forgotten)
+    }
+
+    /// Removes state files that no row names. One that stays is a stray, which recovery removes.
+    pub(super) fn remove_states(&self, ids: impl IntoIterator<Item = DirectoryId>) {
+        for id in ids {
+            let _ = self.disk.remove(&state_file(id));
+        }
+    }
+
+    fn create_state(&self, id: DirectoryId, bytes: &[u8], is_durable: bool) -> Result<()> {
+        let name = state_file(id);
+        let write = || {
+            self.disk.remove(&name)?;
+            let file = self.disk.open(&name, OpenMode::CreateNew)?;
+            file.write_at(bytes, 0)?;
+            if is_durable { file.sync().and_then(|()| self.disk.sync_dir(DIRECTORIES)) } else { Ok(()) }
+        };
+        write().map_err(|error| self.state_error("write a directory's state", error))
+    }
+
+    fn append_state(&self, known: &KnownDirectory, segment: &[u8]) -> Result<()> {
+        let write = || {
+            let file = self.disk.open(&state_file(known.id), OpenMode::Write)?;
+            file.write_at(segment, known.record.state_bytes)?;
+            if is_precious(known.record.usage) { file.sync() } else { Ok(()) }
+        };
+        write().map_err(|error| self.state_error("write a directory's state", error))
+    }
+
+    /// What a directory's state file says.
+    pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
+        let damaged = |what: String| {
+            let directory = std::ffi::OsStr::from_bytes(&known.record.directory).into();
+            let message = format!("the store's state of this checkout {what}; commit it naming its base");
+            Error::corrupt(Subject::Host(directory), message)
+        };
+        let len = usize::try_from(known.record.state_bytes).unwrap_or(usize::MAX);
+        let read = || -> std::io::Result<_> {
+            let file = self.disk.open(&state_file(known.id), OpenMode::Read)?;
+            if file.len()? < known.record.state_bytes {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            let mut bytes = vec![0; len];
+            file.read_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damaged("is missing".to_owned()),
+            std::io::ErrorKind::UnexpectedEof => damaged("is cut short".to_owned()),
+            _ => self.state_error("read a directory's state", error),
+        })?;
+        State::load(&bytes).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn state_error(&self, action: &str, error: std::io::Error) -> Error {
+        Error::io(Subject::Store(self.location.clone()), action, error)
+    }
+}
+
+pub(super) fn state_file(id: DirectoryId) -> String {
+    format!("{DIRECTORIES}/{:010}.state", id.get())
+}
+
+/// When a directory was made, in nanoseconds since 1970.
+fn born_ns(stat: &Stat) -> u64 {
+    let seconds = u64::try_from(stat.born.seconds).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(stat.born.nanos.into())
+}
