@@ -1,12 +1,21 @@
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark: a failure ends it")]
-//! How fast one snapshot is: first import, import of the same again, commit of a few changes, checkout.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a benchmark: a failure ends it"
+)]
+//! How fast one snapshot is: first import (`ingest`), import of the same again (`reingest`), `commit` of a few changes,
+//! `checkout`, `read` of a file, `verify`. `cargo bench --bench snapshot -- commit` runs one of them.
 //!
 //! On generated data by default; `LAYERSTONE_BENCH_TREE=DIR` measures on a tree of yours (see `corpora`).
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Store, StoreOptions};
+use layerstone::{
+    CheckoutOptions, CommitOptions, EntryKind, Image, ImportOptions, Project, Store, StoreOptions, TreePath,
+};
 
 /// Files of the generated tree; sizes follow a real root file system's: many small, few large.
 const FILES: usize = 2_000;
@@ -37,58 +46,158 @@ fn open(path: &Path) -> Store {
     StoreOptions::default().exclusive(true).open(path).unwrap()
 }
 
-fn snapshot(criterion: &mut Criterion) {
-    let scratch = tempfile::tempdir().unwrap();
-    let tree = tree(scratch.path());
-    let place = |name: &str| scratch.path().join(name);
-    let fresh = || tempfile::tempdir_in(scratch.path()).unwrap();
+/// A store that has the tree, and its image.
+struct Given {
+    scratch: tempfile::TempDir,
+    tree: PathBuf,
+    project: Project,
+    image: Image,
+    bytes: u64,
+}
 
-    let store = open(&place("store"));
-    let project = store.default_project().unwrap();
-    let report = project.import_directory(&tree, &ImportOptions::default()).unwrap();
-    let image = project.find(&report.image.into()).unwrap();
+impl Given {
+    fn new() -> Self {
+        Self::with(StoreOptions::default().exclusive(true))
+    }
 
-    let mut group = criterion.benchmark_group("snapshot");
-    group.sample_size(10).throughput(Throughput::Bytes(report.bytes));
-    group.bench_function("import", |bencher| {
-        bencher.iter_batched(
-            fresh,
-            |folder| {
-                let project = open(&folder.path().join("store")).default_project().unwrap();
-                project.import_directory(&tree, &ImportOptions::default()).unwrap();
-                folder
-            },
-            BatchSize::PerIteration,
-        );
+    fn with(options: StoreOptions) -> Self {
+        let scratch = tempfile::tempdir().unwrap();
+        let tree = tree(scratch.path());
+        let project = options.open(scratch.path().join("store")).unwrap().default_project().unwrap();
+        let report = project.import_directory(&tree, &ImportOptions::default()).unwrap();
+        let image = project.find(&report.image.into()).unwrap();
+        Self { scratch, tree, project, image, bytes: report.bytes }
+    }
+
+    fn fresh(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(self.scratch.path()).unwrap()
+    }
+}
+
+/// A first import into an empty store.
+fn ingest(criterion: &mut Criterion) {
+    let given = Given::new();
+    let mut group = criterion.benchmark_group("ingest");
+    group.sample_size(10).throughput(Throughput::Bytes(given.bytes));
+    group.bench_function("directory", |bencher| {
+        let import = |folder: tempfile::TempDir| {
+            let project = open(&folder.path().join("store")).default_project().unwrap();
+            project.import_directory(&given.tree, &ImportOptions::default()).unwrap();
+            folder
+        };
+        bencher.iter_batched(|| given.fresh(), import, BatchSize::PerIteration);
     });
-    group.bench_function("import again", |bencher| {
-        bencher.iter(|| project.import_directory(&tree, &ImportOptions::default()).unwrap());
-    });
-    group.bench_function("checkout", |bencher| {
-        bencher.iter_batched(
-            fresh,
-            |folder| {
-                image.check_out(folder.path().join("checkout"), CheckoutOptions::default()).unwrap();
-                folder
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.throughput(Throughput::Elements(1));
-    let checkout = place("checkout");
-    image.check_out(&checkout, CheckoutOptions::default()).unwrap();
-    let mut turn = 0_u64;
-    group.bench_function("commit 25 changed files", |bencher| {
-        bencher.iter(|| {
-            turn += 1;
-            for file in 0..25 {
-                std::fs::write(checkout.join(format!("changed-{file}")), format!("{turn} {file}")).unwrap();
-            }
-            project.commit(&checkout, &CommitOptions::default()).unwrap()
-        });
+    let mut tar = Vec::new();
+    given.image.export(&mut tar).unwrap();
+    group.bench_function("tar", |bencher| {
+        let import = |folder: tempfile::TempDir| {
+            let project = open(&folder.path().join("store")).default_project().unwrap();
+            project.import_tar(tar.as_slice(), &ImportOptions::default()).unwrap();
+            folder
+        };
+        bencher.iter_batched(|| given.fresh(), import, BatchSize::PerIteration);
     });
     group.finish();
 }
 
-criterion_group!(benches, snapshot);
+/// An import of what is there already: known by its stat, or read again.
+fn reingest(criterion: &mut Criterion) {
+    let given = Given::new();
+    let mut group = criterion.benchmark_group("reingest");
+    group.sample_size(20).throughput(Throughput::Bytes(given.bytes));
+    // What was imported less than two seconds after it was written is not known by its stat.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    for (name, reread) in [("unchanged", false), ("reread", true)] {
+        let options = ImportOptions { reread, ..ImportOptions::default() };
+        let import = || given.project.import_directory(&given.tree, &options).unwrap();
+        assert!(!import().is_new);
+        group.bench_function(name, |bencher| bencher.iter(import));
+    }
+    group.finish();
+}
+
+fn commit(criterion: &mut Criterion) {
+    let given = Given::new();
+    let checkout = given.scratch.path().join("checkout");
+    given.image.check_out(&checkout, CheckoutOptions::default()).unwrap();
+    let mut group = criterion.benchmark_group("commit");
+    let mut turn = 0_u64;
+    for files in [1, 25] {
+        group.bench_function(format!("{files} changed files"), |bencher| {
+            bencher.iter(|| {
+                turn += 1;
+                for file in 0..files {
+                    let text = format!("{turn} {file}");
+                    std::fs::write(checkout.join(format!("changed-{file}")), text).unwrap();
+                }
+                given.project.commit(&checkout, &CommitOptions::default()).unwrap()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn checkout(criterion: &mut Criterion) {
+    let given = Given::new();
+    let mut group = criterion.benchmark_group("checkout");
+    group.sample_size(10).throughput(Throughput::Bytes(given.bytes));
+    group.bench_function("directory", |bencher| {
+        let check_out = |folder: tempfile::TempDir| {
+            given.image.check_out(folder.path().join("checkout"), CheckoutOptions::default()).unwrap();
+            folder
+        };
+        bencher.iter_batched(|| given.fresh(), check_out, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+/// A small file out of an image: with every frame that it takes unpacked anew, and with all of them in the cache.
+fn read(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read");
+    for (name, cache_bytes) in [("a small file, cold", 1), ("a small file, cached", 1 << 30)] {
+        let given = Given::with(StoreOptions::default().exclusive(true).cache_bytes(cache_bytes));
+        let small = small_files(&given.image);
+        let mut next = 0;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                // Far from the one before, so that it is in another frame.
+                next = (next + 7919) % small.len();
+                let mut bytes = Vec::new();
+                given.image.read_file(&small[next]).unwrap().read_to_end(&mut bytes).unwrap();
+                bytes
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Files of up to 4 KiB that are not in their entries.
+fn small_files(image: &Image) -> Vec<TreePath> {
+    let mut small = Vec::new();
+    let mut pending = vec![TreePath::root()];
+    while let Some(directory) = pending.pop() {
+        for entry in image.list(&directory).unwrap() {
+            match entry.kind {
+                EntryKind::Directory => pending.push(entry.path),
+                EntryKind::File if (100..=4096).contains(&entry.size) => small.push(entry.path),
+                _ => {}
+            }
+        }
+    }
+    small
+}
+
+fn verify(criterion: &mut Criterion) {
+    let given = Given::new();
+    let place = given.scratch.path().join("verified");
+    let store = open(&place);
+    let project = store.default_project().unwrap();
+    project.import_directory(&given.tree, &ImportOptions::default()).unwrap();
+    let mut group = criterion.benchmark_group("verify");
+    group.sample_size(10).throughput(Throughput::Bytes(given.bytes));
+    group.bench_function("store", |bencher| bencher.iter(|| assert!(store.verify().unwrap().is_sound())));
+    group.finish();
+}
+
+criterion_group!(benches, ingest, reingest, commit, checkout, read, verify);
 criterion_main!(benches);

@@ -209,6 +209,12 @@ impl Error {
         &self.0.subject
     }
 
+    /// What was expected, and what to do.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Whether what was named does not exist or is not visible.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

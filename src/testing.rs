@@ -11,7 +11,7 @@ use crate::host::state::State;
 use crate::id::{ObjectId, PackId, SegmentId};
 use crate::object::ObjectKind;
 use crate::pack::frame::{self, FrameBuilder};
-use crate::pack::segment::Segment;
+use crate::pack::segment::{self, Segment};
 use crate::pack::segment_file;
 use crate::path::TreePath;
 use crate::tree::{self, Timestamp};
@@ -129,4 +129,15 @@ pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, Decode
         8 => again::<catalog::SealedPackRecord>(bytes),
         _ => Err(DecodeError::UnknownTag),
     }
+}
+
+/// The bytes of a segment of this number that has no rows.
+pub fn empty_segment(number: u32) -> Result<Vec<u8>> {
+    let (disk, segment) = (MemoryDisk::default(), SegmentId::new(number));
+    segment::write(&disk, segment, Vec::new())?;
+    let io = |error| Error::io(Subject::Segment(segment), "read it", error);
+    let file = disk.open(&segment_file(segment), OpenMode::Read).map_err(io)?;
+    let mut bytes = vec![0; usize::try_from(file.len().map_err(io)?).unwrap_or(0)];
+    file.read_at(&mut bytes, 0).map_err(io)?;
+    Ok(bytes)
 }

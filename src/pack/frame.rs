@@ -26,6 +26,9 @@ pub(crate) const MAX_OBJECT_BYTES: usize = 1 << 20;
 /// No frame holds more raw bytes: bounds what a damaged head can make a reader allocate.
 pub(crate) const MAX_FRAME_RAW_BYTES: usize = 8 << 20;
 
+/// Twice a frame's raw bytes is more than any table adds: a damaged head or locator can't ask for gigabytes.
+pub(crate) const MAX_FRAME_BYTES: usize = 2 * MAX_FRAME_RAW_BYTES;
+
 const PACK_MAGIC: &[u8; 6] = b"LSPACK";
 const FRAME_MAGIC: &[u8; 4] = b"LSFR";
 const PACK_VERSION: u8 = 1;
@@ -203,11 +206,37 @@ pub(crate) fn decode(
     bytes: &[u8],
     decompressor: &mut zstd::bulk::Decompressor<'_>,
 ) -> Result<DecodedFrame> {
+    let mut raw = Vec::new();
+    let slots = decode_into(pack, offset, bytes, decompressor, &mut raw)?;
+    Ok(DecodedFrame { slots, raw })
+}
+
+/// Reads a whole frame as it was found at this place, its objects' bytes into `raw`, which had another frame's before.
+pub(crate) fn decode_into(
+    pack: PackId,
+    offset: u64,
+    bytes: &[u8],
+    decompressor: &mut zstd::bulk::Decompressor<'_>,
+    raw: &mut Vec<u8>,
+) -> Result<Vec<Slot>> {
     let corrupt =
         |what: &str| Error::corrupt(Subject::Pack(pack), format!("the frame at byte {offset} {what}"));
     parse(pack, offset, bytes)
         .map_err(|error| corrupt(&error.to_string()))
-        .and_then(|head| head.unpack(decompressor).map_err(corrupt))
+        .and_then(|head| head.unpack(decompressor, raw).map_err(corrupt))
+}
+
+/// Bytes of the whole frame that begins with this head, unless it is none or they are impossible.
+pub(crate) fn frame_bytes(head: &[u8; FRAME_HEAD_BYTES]) -> Option<u32> {
+    let mut decoder = Decoder(head);
+    if decoder.raw(4) != Ok(FRAME_MAGIC) {
+        return None;
+    }
+    decoder.raw(8).ok()?;
+    let mut size = || decoder.array().map(u32::from_le_bytes).ok();
+    let (payload_bytes, table_bytes) = (size()?, size()?);
+    let bytes = u32::try_from(FRAME_HEAD_BYTES).ok()?.checked_add(payload_bytes)?.checked_add(table_bytes)?;
+    (bytes as usize <= MAX_FRAME_BYTES).then_some(bytes)
 }
 
 struct ParsedFrame<'a> {
@@ -259,18 +288,21 @@ fn decode_table(table: &[u8], objects: u16) -> Result<Vec<Slot>, DecodeError> {
 }
 
 impl ParsedFrame<'_> {
-    fn unpack(self, decompressor: &mut zstd::bulk::Decompressor<'_>) -> Result<DecodedFrame, &'static str> {
-        let raw = match self.codec {
-            RAW => self.payload.to_vec(),
+    fn unpack(
+        self,
+        decompressor: &mut zstd::bulk::Decompressor<'_>,
+        raw: &mut Vec<u8>,
+    ) -> Result<Vec<Slot>, &'static str> {
+        raw.clear();
+        match self.codec {
+            RAW => raw.extend_from_slice(self.payload),
             ZSTD => {
-                decompressor.decompress(self.payload, self.raw_bytes).map_err(|_| "does not decompress")?
+                raw.reserve_exact(self.raw_bytes);
+                decompressor.decompress_to_buffer(self.payload, raw).map_err(|_| "does not decompress")?;
             }
             _ => return Err("has an unknown codec"),
-        };
-        if raw.len() != self.raw_bytes {
-            return Err("does not have the length it says");
         }
-        Ok(DecodedFrame { slots: self.slots, raw })
+        if raw.len() == self.raw_bytes { Ok(self.slots) } else { Err("does not have the length it says") }
     }
 }
 

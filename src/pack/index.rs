@@ -1,8 +1,9 @@
 //! One view of the object index: what exists, taken at one moment.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::error::Result;
 use crate::id::{ObjectId, PackId};
 
 use super::Locator;
@@ -68,6 +69,28 @@ pub(crate) struct ObjectIndex {
 impl ObjectIndex {
     pub(crate) fn new(open: Vec<(Arc<OpenPackObjects>, u64)>, segments: Vec<Arc<Segment>>) -> Self {
         Self { open, segments }
+    }
+
+    /// The segments.
+    pub(crate) fn segments(&self) -> &[Arc<Segment>] {
+        &self.segments
+    }
+
+    /// Where the frames of a pack are, and their bytes, ascending: looks at every row of the index.
+    pub(crate) fn frames_of(&self, pack: PackId) -> Result<BTreeSet<(u64, u32)>> {
+        let mut frames = BTreeSet::new();
+        for (objects, committed_bytes) in self.open.iter().filter(|(objects, _)| objects.pack == pack) {
+            let known = objects.known.read().unwrap_or_else(PoisonError::into_inner);
+            let places = known.objects.values().filter(|place| place.offset < *committed_bytes);
+            frames.extend(places.map(|place| (place.offset, place.frame_bytes)));
+        }
+        for row in self.segments.iter().flat_map(|segment| segment.rows()) {
+            let (_, place) = row?;
+            if place.pack == pack {
+                frames.insert((place.offset, place.frame_bytes));
+            }
+        }
+        Ok(frames)
     }
 
     /// Where the object is, if it exists.

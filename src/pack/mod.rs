@@ -9,6 +9,7 @@ pub(crate) mod index;
 pub(crate) mod reader;
 pub(crate) mod segment;
 pub(crate) mod session;
+pub(crate) mod walk;
 
 use crate::id::{PackId, SegmentId};
 

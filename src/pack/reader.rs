@@ -12,7 +12,7 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectSource};
 
-use super::frame::{self, MAX_FRAME_RAW_BYTES, Slot};
+use super::frame::{self, MAX_FRAME_BYTES, Slot};
 use super::index::ObjectIndex;
 use super::{Locator, pack_file};
 
@@ -133,8 +133,7 @@ impl PackReader {
 
     fn read_frame(&self, place: Locator) -> Result<CachedFrame> {
         let bytes = place.frame_bytes as usize;
-        // Twice a frame's raw bytes is more than any table adds: a damaged locator can't ask for gigabytes.
-        if bytes > 2 * MAX_FRAME_RAW_BYTES {
+        if bytes > MAX_FRAME_BYTES {
             return Err(Error::corrupt(
                 Subject::Pack(place.pack),
                 "the index gives a frame an impossible length",
@@ -187,6 +186,10 @@ pub(crate) struct ObjectReader {
 impl ObjectReader {
     pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>) -> Self {
         Self { index, packs }
+    }
+
+    pub(crate) fn index(&self) -> &ObjectIndex {
+        &self.index
     }
 
     pub(super) fn packs(&self) -> &PackReader {

@@ -29,6 +29,7 @@ mod session;
 pub(crate) mod simulate;
 mod tags;
 mod upkeep;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -55,6 +56,7 @@ use publish::Publications;
 pub use resolve::{Resolved, Scope};
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
+pub use verify::VerifyReport;
 
 /// The folder of the state files of directories.
 pub(crate) const DIRECTORIES: &str = "directories";

@@ -9,7 +9,7 @@
 //! [`ContentWriter`] takes bytes. [`ContentReader`] gives the bytes back in order or from any offset.
 
 mod builder;
-mod list;
+pub(super) mod list;
 mod reader;
 mod writer;
 

@@ -16,6 +16,7 @@ pub mod group;
 pub mod links;
 mod node;
 mod prefix;
+mod references;
 mod shape;
 pub mod xattr;
 
@@ -24,6 +25,7 @@ pub use edit::{build, edit, empty};
 pub use entries::{Children, Entries, children, get, iter, range, subtree, summary};
 pub use entry::{Body, Content, Entry, Inode, InodeKind, MAX_TARGET_BYTES, Timestamp};
 pub use node::Root;
+pub(crate) use references::Reference;
 pub use xattr::Xattrs;
 #[cfg(feature = "testing")]
 pub(crate) use {content::reencode_list, node::reencode as reencode_node};

@@ -228,6 +228,25 @@ fn an_export_goes_to_standard_output_and_to_what_is_no_file() {
 }
 
 #[test]
+fn a_store_is_verified_and_damage_said() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree"]);
+    let sound = cli.ok(&["verify"]);
+    assert!(sound.starts_with("1 image and ") && sound.ends_with(": all sound\n"), "{sound}");
+    assert!(cli.ok(&["verify", "--json"]).contains("\"fault_count\":0"));
+    let pack = cli.path("store/packs/0000000001.pack");
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let output = cli.run(&["verify"]);
+    assert_eq!(output.status.code(), Some(6));
+    let [said, faults] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(said.contains(" fault"), "{said}");
+    assert!(faults.contains("pack 1: "), "{faults}");
+}
+
+#[test]
 fn a_tar_comes_from_a_file_or_through_a_pipe() {
     let cli = Cli::new();
     cli.tree();

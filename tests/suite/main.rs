@@ -33,4 +33,5 @@ mod roundtrip;
 mod system;
 mod tidy;
 mod unprivileged;
+mod verify;
 mod write_order;

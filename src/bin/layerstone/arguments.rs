@@ -86,6 +86,8 @@ pub(crate) enum Command {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Read everything in the store back and check it, for all projects
+    Verify,
     /// Remove a tag, and its image with the last one; or by UUID the image
     Rm {
         /// UUIDs, tags or names

@@ -31,8 +31,10 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let timeout = Duration::from_secs_f64(arguments.lock_timeout);
     let store = StoreOptions::default().lock_timeout(timeout).open(location)?;
     let out = Output { json: arguments.json };
-    if let Command::Project(command) = arguments.command {
-        return projects(&store, &out, command);
+    match arguments.command {
+        Command::Project(command) => return projects(&store, &out, command),
+        Command::Verify => return verify(&store, &out),
+        _ => {}
     }
     let name = match arguments.project {
         Some(name) => Some(name),
@@ -44,7 +46,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Some(name) => store.project(name)?,
     };
     match arguments.command {
-        Command::Project(_) => Ok(()),
+        Command::Project(_) | Command::Verify => Ok(()),
         Command::Import(arguments) => import(&project, &out, arguments),
         Command::Tag(arguments) => tag(&project, &out, &arguments),
         Command::Untag(arguments) => untag(&project, &out, arguments),
@@ -63,6 +65,19 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 
 fn usage(argument: &'static str, message: &str) -> Failure {
     Failure::Store(Error::usage(argument, message))
+}
+
+fn verify(store: &Store, out: &Output) -> Outcome {
+    let report = store.verify()?;
+    let _: () = if out.json { Output::json(&report)? } else { show::verified(&report)? };
+    let Some(fault) = report.faults.first() else { return Ok(()) };
+    if out.json {
+        return Err(Failure::Store(fault.clone()));
+    }
+    for fault in report.faults.iter().skip(1) {
+        Output::note(&fault.to_string());
+    }
+    Err(Failure::Store(fault.clone()))
 }
 
 fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {

@@ -7,7 +7,7 @@ use std::path::Path;
 use layerstone::path::escape_bytes;
 use layerstone::{
     CheckoutReport, Difference, DifferenceKind, EntryInfo, EntryKind, ImageInfo, ImageKind, LayerInfo,
-    Moment, Scope, WriteReport,
+    Moment, Scope, VerifyReport, WriteReport,
 };
 
 use crate::output::{Output, count, size};
@@ -142,6 +142,23 @@ pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
     };
     Output::line(&summary)?;
     Output::line(&report.image.to_string())
+}
+
+/// What was read back and checked.
+pub(crate) fn verified(report: &VerifyReport) -> io::Result<()> {
+    let count = |number: u64, one: &str| match number {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    Output::line(&format!(
+        "{} and {} in {}, {} stored as {}: {}",
+        count(report.images, "image"),
+        count(report.objects, "object"),
+        count(report.packs, "pack"),
+        size(report.bytes),
+        size(report.stored_bytes),
+        if report.is_sound() { "all sound".to_owned() } else { count(report.fault_count, "fault") }
+    ))
 }
 
 /// What a checkout wrote.

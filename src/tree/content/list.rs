@@ -35,11 +35,11 @@ const OBJECT: u8 = 1;
 
 /// A run of a content: what a chunk or list object holds, or a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(in crate::tree) struct Item {
     /// Bytes, never 0.
     pub(super) len: u64,
     /// None for a hole.
-    pub(super) id: Option<ObjectId>,
+    pub(in crate::tree) id: Option<ObjectId>,
 }
 
 impl Item {
@@ -51,9 +51,9 @@ impl Item {
 
 /// A list, decoded.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct List {
-    pub(super) level: u8,
-    pub(super) items: Vec<Item>,
+pub(in crate::tree) struct List {
+    pub(in crate::tree) level: u8,
+    pub(in crate::tree) items: Vec<Item>,
 }
 
 impl List {
@@ -74,7 +74,7 @@ impl List {
         encoder.0
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(in crate::tree) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder(bytes);
         let (level, count) = (decoder.u8()?, decoder.number::<usize>()?);
         if level > MAX_LEVEL || !(1..=ITEMS_MAX).contains(&count) {

@@ -1,0 +1,136 @@
+//! Verification: a sound store is called sound, and no damage is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use layerstone::testing::DiskLog;
+use layerstone::{
+    CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, Project, Store, StoreOptions, VerifyReport,
+};
+
+use crate::given::{Place, project};
+use crate::roundtrip::noise;
+
+/// A store with two packs and two segments at least, of two projects' images and a commit; everything in it is needed.
+fn store(place: &Place, options: StoreOptions) -> (PathBuf, Project) {
+    let root = place.path("store");
+    let store = options.open(&root).unwrap();
+    let project = project(&store, "p");
+    let source = place.directory("source", &[("text", "text ".repeat(9_000).as_bytes())]);
+    for number in 0..60 {
+        fs::write(source.join(format!("{number:02}")), noise(900 + 40 * number, number as u64)).unwrap();
+    }
+    fs::write(source.join("large"), noise(900_000, 99)).unwrap();
+    let first = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    store.wait_for_upkeep();
+    let copy = place.path("copy");
+    project.find(&first.into()).unwrap().check_out(&copy, CheckoutOptions::default()).unwrap();
+    fs::write(copy.join("30"), noise(5_000, 100)).unwrap();
+    project.commit(&copy, &CommitOptions::default()).unwrap();
+    store.wait_for_upkeep();
+    let public = store.project(&"public".parse().unwrap()).unwrap();
+    public.import_directory(&copy, &ImportOptions::default()).unwrap();
+    store.wait_for_upkeep();
+    (root, project)
+}
+
+fn small_packs() -> StoreOptions {
+    StoreOptions::default().pack_bytes(300_000).row_objects(50).held_bytes(100_000)
+}
+
+fn files(root: &Path, folder: &str) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn verify(root: &Path) -> VerifyReport {
+    Store::open(root).unwrap().verify().unwrap()
+}
+
+#[test]
+fn a_sound_store_is_sound_and_all_of_it_is_read() {
+    let place = Place::new();
+    let (root, _) = store(&place, small_packs());
+    let log = DiskLog::default();
+    let recorded = Store::open_recorded(&root, StoreOptions::default(), &log).unwrap();
+    let report = recorded.verify().unwrap();
+    assert!(report.is_sound() && report.faults.is_empty(), "{report:?}");
+    assert_eq!(report.images, 3);
+    assert_eq!(log.take(), [], "nothing is written");
+    let packs = files(&root, "packs");
+    assert!(packs.len() > 1 && files(&root, "segments").len() > 1, "{packs:?}");
+    assert_eq!(report.packs, packs.len() as u64);
+    let bytes: u64 = packs.iter().map(|pack| fs::metadata(pack).unwrap().len() - 24).sum();
+    assert_eq!(report.stored_bytes, bytes, "every byte behind the packs' heads");
+}
+
+#[test]
+fn every_flipped_bit_of_packs_and_segments_is_found() {
+    let place = Place::new();
+    let (root, _) = store(&place, small_packs());
+    let all = verify(&root).objects;
+    for folder in ["packs", "segments"] {
+        for file in files(&root, folder) {
+            let sound = fs::read(&file).unwrap();
+            for position in (0..sound.len()).step_by(sound.len() / 23) {
+                let mut damaged = sound.clone();
+                damaged[position] ^= 1 << (position % 8);
+                fs::write(&file, &damaged).unwrap();
+                let found = Store::open(&root).unwrap().verify();
+                // A segment whose head is damaged can't be opened, and then nothing is known.
+                let Ok(report) = found else {
+                    assert!(folder == "segments" && position < 128, "byte {position}: {found:?}");
+                    continue;
+                };
+                assert!(!report.is_sound(), "byte {position} of {}", file.display());
+                let is_of_pack_head = folder == "packs" && position < 24;
+                assert!(is_of_pack_head || report.objects * 2 > all, "the rest is read: {report:?}");
+            }
+            fs::write(&file, &sound).unwrap();
+        }
+    }
+    assert!(verify(&root).is_sound(), "all damage was undone");
+}
+
+#[test]
+fn what_is_cut_missing_or_in_anothers_place_is_found() {
+    let place = Place::new();
+    let (root, _) = store(&place, small_packs());
+    let packs = files(&root, "packs");
+    let [first, second, ..] = &packs[..] else { panic!("two packs") };
+    let sound = [fs::read(first).unwrap(), fs::read(second).unwrap()];
+    let faults = || verify(&root).fault_count;
+    for len in [0, 10, 24, 1_000, sound[0].len() - 1] {
+        fs::write(first, &sound[0][..len]).unwrap();
+        assert!(faults() > 0, "cut to {len}");
+    }
+    fs::remove_file(first).unwrap();
+    assert!(faults() > 0);
+    fs::write(first, &sound[1]).unwrap();
+    fs::write(second, &sound[0]).unwrap();
+    assert!(faults() >= 2);
+    fs::write(first, &sound[0]).unwrap();
+    fs::write(second, &sound[1]).unwrap();
+    assert_eq!(faults(), 0);
+}
+
+#[test]
+fn an_object_that_only_the_index_lacks_is_missed() {
+    let place = Place::new();
+    // All rows are in the catalog's open packs but for one segment's.
+    let (root, project) = store(&place, small_packs());
+    drop(project);
+    let segment = files(&root, "segments").pop().unwrap();
+    // A segment of no rows, as if its pack's objects had been forgotten.
+    let number = u32::from_le_bytes(fs::read(&segment).unwrap()[8..12].try_into().unwrap());
+    fs::write(&segment, layerstone::testing::empty_segment(number).unwrap()).unwrap();
+    let report = verify(&root);
+    assert!(
+        report.faults.iter().any(|fault| fault.to_string().contains("the index has not got it")),
+        "{report:?}"
+    );
+    assert!(report.faults.iter().any(|fault| fault.to_string().contains("needs it")), "{report:?}");
+    assert!(report.faults.iter().all(|fault| fault.kind() == ErrorKind::Corrupt));
+}
