@@ -6,13 +6,13 @@
 //! - A file of at most [`BLOCK_BYTES`] is one data piece.
 //! - A larger one is seen as aligned blocks of [`BLOCK_BYTES`], the last perhaps shorter. A maximal run of
 //!   all-zero blocks is a hole; so holes follow from content, not from what the source happened to allocate.
-//! - Each run of other blocks is cut by `FastCDC` (2020, normalisation level 1) from its own start, so what
-//!   comes before a hole does not move the cuts behind it.
+//! - Each run of other blocks is cut by `FastCDC` (`gear.rs`) from its own start, so what comes before a hole does
+//!   not move the cuts behind it.
 //!
 //! [`pieces`] does it over bytes in memory, [`Splitter`] over a stream in bounded memory; a property test
 //! holds them equal for every division of the input.
 
-use fastcdc::v2020::{self, Normalization};
+mod gear;
 
 /// The block in which zeros are looked for, and the largest file that is never cut: 64 KiB.
 pub(crate) const BLOCK_BYTES: usize = 64 << 10;
@@ -40,12 +40,11 @@ pub(crate) enum Piece<'a> {
 /// The pieces of a whole file in memory, in order.
 #[must_use]
 pub(crate) fn pieces(bytes: &[u8]) -> Pieces<'_> {
-    Pieces { cutter: Cutter::new(), segment: &[], rest: bytes, whole: bytes.len() <= BLOCK_BYTES }
+    Pieces { segment: &[], rest: bytes, whole: bytes.len() <= BLOCK_BYTES }
 }
 
 /// Iterator of [`pieces`].
 pub(crate) struct Pieces<'a> {
-    cutter: Cutter,
     /// Data up to the next hole, not cut yet.
     segment: &'a [u8],
     /// What follows the segment: block-aligned, and starting with a hole once a segment was taken.
@@ -71,7 +70,7 @@ impl<'a> Iterator for Pieces<'a> {
             }
             self.segment = split_run(&mut self.rest, false);
         }
-        let (chunk, segment) = self.segment.split_at_checked(self.cutter.cut(self.segment))?;
+        let (chunk, segment) = self.segment.split_at_checked(gear::cut(self.segment))?;
         self.segment = segment;
         Some(Piece::Data(chunk))
     }
@@ -94,7 +93,6 @@ fn is_zero(block: &[u8]) -> bool {
 ///
 /// Pieces go to the `emit` that each call takes; its error ends the call and leaves the splitter unusable.
 pub(crate) struct Splitter {
-    cutter: Cutter,
     /// What was cut off already, then the current segment's uncut data, then the block that is being filled.
     buffer: Vec<u8>,
     /// Where in `buffer` the uncut data begins.
@@ -117,7 +115,7 @@ impl Splitter {
     /// A splitter at the start of a file.
     #[must_use]
     pub(crate) fn new() -> Self {
-        Self { cutter: Cutter::new(), buffer: Vec::new(), start: 0, settled: 0, hole: 0, before: 0 }
+        Self { buffer: Vec::new(), start: 0, settled: 0, hole: 0, before: 0 }
     }
 
     /// Bytes of the file so far; at most `u64::MAX`.
@@ -214,7 +212,7 @@ impl Splitter {
 
     fn emit_chunk<E>(&mut self, emit: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
         let segment = self.buffer.get(self.start..self.settled).unwrap_or_default();
-        let len = self.cutter.cut(segment);
+        let len = gear::cut(segment);
         emit(Piece::Data(segment.get(..len).unwrap_or_default()))?;
         self.start += len;
         // Not after each chunk: what remains is moved.
@@ -229,35 +227,6 @@ impl Splitter {
 
 fn zeros(len: u64) -> &'static [u8] {
     usize::try_from(len).ok().and_then(|len| ZEROS.get(..len)).unwrap_or(&ZEROS)
-}
-
-/// Where chunks end.
-struct Cutter {
-    mask_small: u64,
-    mask_large: u64,
-}
-
-impl Cutter {
-    fn new() -> Self {
-        let (mask_small, mask_large) = v2020::select_masks(CHUNK_BYTES_AVERAGE, Normalization::Level1);
-        Self { mask_small, mask_large }
-    }
-
-    /// Bytes of the first chunk of `segment`, which reaches to its end or holds at least
-    /// [`CHUNK_BYTES_MAX`]. At least one, at most all, unless the segment is empty.
-    fn cut(&self, segment: &[u8]) -> usize {
-        let (_, len) = v2020::cut(
-            segment,
-            CHUNK_BYTES_MIN,
-            CHUNK_BYTES_AVERAGE,
-            CHUNK_BYTES_MAX,
-            self.mask_small,
-            self.mask_large,
-            self.mask_small << 1,
-            self.mask_large << 1,
-        );
-        len
-    }
 }
 
 #[cfg(test)]
