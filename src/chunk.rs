@@ -25,6 +25,8 @@ pub(crate) const CHUNK_BYTES_MAX: usize = 256 << 10;
 
 /// What was cut off is kept up to this size.
 const CUT_BYTES_MAX: usize = 512 << 10;
+/// What a [`Splitter`] holds at most: that, less than a chunk that can be cut, and a block.
+const BUFFER_BYTES: usize = CUT_BYTES_MAX + CHUNK_BYTES_MAX + BLOCK_BYTES;
 
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
@@ -182,6 +184,8 @@ impl Splitter {
 
     /// Decides whether the open block is hole or data. The file must be known to be larger than one block.
     fn settle<E>(&mut self, emit: &mut impl FnMut(Piece<'_>) -> Result<(), E>) -> Result<(), E> {
+        // At once and no more than that: doubling a length that is no power of two would go past 1 MiB.
+        self.buffer.reserve_exact(BUFFER_BYTES.saturating_sub(self.buffer.len()));
         let block = self.buffer.get(self.settled..).unwrap_or_default();
         let len = block.len() as u64;
         self.before = self.before.saturating_add(len);

@@ -118,6 +118,13 @@ proptest! {
 }
 
 #[test]
+fn memory_is_bounded_whatever_the_division() {
+    for step in [1025, 65_535, BLOCK_BYTES + 1, 300_000] {
+        stream(&[Feed::Noise { seed: 3, len: 3 << 20 }], step);
+    }
+}
+
+#[test]
 fn a_hole_costs_nothing_per_byte() {
     let mut splitter = Splitter::new();
     let mut found = Vec::new();
