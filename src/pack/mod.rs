@@ -4,6 +4,7 @@
 //! only once the catalog says so. An [`ObjectIndex`](index::ObjectIndex) is one reader's view of what exists, and a
 //! [`PackReader`](reader::PackReader) turns its locators into bytes. Nothing here knows about images, trees or the catalog.
 
+mod early;
 pub(crate) mod frame;
 pub(crate) mod index;
 pub(crate) mod reader;

@@ -18,6 +18,7 @@ use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
 use super::Locator;
+use super::early::EarlySyncs;
 use super::frame::{FrameBuilder, SealedFrame};
 use super::reader::{ObjectReader, PackReader};
 
@@ -89,11 +90,12 @@ impl WrittenFrame {
 pub(crate) struct WrittenPack {
     pub(crate) pack: OpenPack,
     pub(crate) frames: Vec<WrittenFrame>,
+    early_syncs: EarlySyncs,
 }
 
 impl WrittenPack {
     pub(crate) fn new(pack: OpenPack) -> Self {
-        Self { pack, frames: Vec::new() }
+        Self { early_syncs: EarlySyncs::new(pack.end), frames: Vec::new(), pack }
     }
 
     /// Appends a frame, and gives the place of its first object.
@@ -111,9 +113,24 @@ impl WrittenPack {
         Ok(Locator { pack, offset, frame_bytes, slot: 0 })
     }
 
+    /// Begins to make what was appended durable, if it is much.
+    fn sync_early(&mut self) -> Result<()> {
+        let begun = self.early_syncs.grown(&self.pack.file, self.pack.end);
+        begun.map_err(|error| self.sync_failed(error))
+    }
+
     /// Makes what was appended durable.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.pack.file.sync().map_err(|error| Error::io(Subject::Pack(self.pack.id), "sync it", error))
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        self.end_early_syncs()?;
+        self.pack.file.sync().map_err(|error| self.sync_failed(error))
+    }
+
+    fn end_early_syncs(&mut self) -> Result<()> {
+        self.early_syncs.end().map_err(|error| self.sync_failed(error))
+    }
+
+    fn sync_failed(&self, error: std::io::Error) -> Error {
+        Error::io(Subject::Pack(self.pack.id), "sync it", error)
     }
 
     /// The pack as it was before this session.
@@ -243,7 +260,11 @@ impl<H: PackHost> Session<H> {
             return Ok(None);
         }
         self.write_held(&mut output)?;
-        self.append_to_pack(&mut output.pack, frame).map(Some)
+        let (place, full) = self.append_to_pack(&mut output.pack, frame)?;
+        // While a full pack is synced and sealed, the other writers go on in the next.
+        drop(output);
+        full.map_or(Ok(()), |full| self.seal(full))?;
+        Ok(Some(place))
     }
 
     /// Writes the frames that are held, and from now on all others.
@@ -255,30 +276,33 @@ impl<H: PackHost> Session<H> {
         let mut places = HashMap::new();
         for frame in std::mem::take(&mut output.held) {
             let objects = frame.objects().to_vec();
-            let first = self.append_to_pack(&mut output.pack, frame)?;
+            let (first, full) = self.append_to_pack(&mut output.pack, frame)?;
+            full.map_or(Ok(()), |full| self.seal(full))?;
             places.extend(objects.into_iter().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
         }
         self.once_held.get_or_init(|| places);
         Ok(())
     }
 
+    /// Appends a frame to the session's pack, and gives its place, and the pack if it is full.
     fn append_to_pack<B: AsRef<[u8]> + AsMut<[u8]>>(
         &self,
         current: &mut Option<WrittenPack>,
         frame: SealedFrame<B>,
-    ) -> Result<Locator> {
+    ) -> Result<(Locator, Option<WrittenPack>)> {
         let written = match &mut *current {
             Some(written) => written,
             none => none.insert(WrittenPack::new(self.host.open_pack()?)),
         };
         let place = written.append(frame)?;
-        if written.pack.end >= self.options.pack_bytes
-            && let Some(full) = current.take()
-        {
-            full.sync().inspect_err(|_| self.host.poison())?;
-            self.host.seal_pack(full)?;
-        }
-        Ok(place)
+        written.sync_early().inspect_err(|_| self.host.poison())?;
+        let is_full = written.pack.end >= self.options.pack_bytes;
+        Ok((place, if is_full { current.take() } else { None }))
+    }
+
+    fn seal(&self, mut full: WrittenPack) -> Result<()> {
+        full.sync().inspect_err(|_| self.host.poison())?;
+        self.host.seal_pack(full)
     }
 
     /// Bytes of all frames so far.
@@ -293,8 +317,8 @@ impl<H: PackHost> Session<H> {
 
     /// Ends the session: what it wrote is durable, and the rest is to be published.
     pub(crate) fn finish(self) -> Result<(H, Unpublished)> {
-        let (host, unpublished) = self.dismantle();
-        if let Unpublished::Pack(Some(written)) = &unpublished {
+        let (host, mut unpublished) = self.into_parts();
+        if let Unpublished::Pack(Some(written)) = &mut unpublished {
             written.sync().inspect_err(|_| host.poison())?;
         }
         Ok((host, unpublished))
@@ -302,6 +326,16 @@ impl<H: PackHost> Session<H> {
 
     /// Ends the session with nothing synced: what was appended is to be cut off again.
     pub(crate) fn dismantle(self) -> (H, Unpublished) {
+        let (host, mut unpublished) = self.into_parts();
+        if let Unpublished::Pack(Some(written)) = &mut unpublished
+            && written.end_early_syncs().is_err()
+        {
+            host.poison();
+        }
+        (host, unpublished)
+    }
+
+    fn into_parts(self) -> (H, Unpublished) {
         let output = self.output.into_inner().unwrap_or_else(PoisonError::into_inner);
         let unpublished = match output {
             Output { is_written: true, pack, .. } => Unpublished::Pack(pack),

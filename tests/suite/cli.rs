@@ -234,7 +234,7 @@ fn a_store_is_verified_and_damage_said() {
     cli.ok(&["import", "tree"]);
     let sound = cli.ok(&["verify"]);
     assert!(sound.starts_with("1 image and ") && sound.ends_with(": all sound\n"), "{sound}");
-    assert!(cli.ok(&["verify", "--json"]).contains("\"fault_count\":0"));
+    assert!(cli.ok(&["verify", "--json"]).contains("\"fault_count\": 0"));
     let pack = cli.path("store/packs/0000000001.pack");
     let mut bytes = std::fs::read(&pack).unwrap();
     bytes[40] ^= 1;

@@ -60,7 +60,7 @@ fn a_sound_store_is_sound_and_all_of_it_is_read() {
     assert_eq!(report.images, 3);
     assert_eq!(log.take(), [], "nothing is written");
     let packs = files(&root, "packs");
-    assert!(packs.len() > 1 && files(&root, "segments").len() > 1, "{packs:?}");
+    assert!(packs.len() > 1 && !files(&root, "segments").is_empty(), "{packs:?}");
     assert_eq!(report.packs, packs.len() as u64);
     let bytes: u64 = packs.iter().map(|pack| fs::metadata(pack).unwrap().len() - 24).sum();
     assert_eq!(report.stored_bytes, bytes, "every byte behind the packs' heads");
