@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::disk::DiskFile;
 use crate::error::{Error, Result, Subject};
@@ -157,8 +157,8 @@ pub(crate) type HeldFrame = SealedFrame<Vec<u8>>;
 pub(crate) trait PackHost: Send + Sync {
     /// A pack to append to: its row is in the catalog, with this session's lease as its owner.
     fn open_pack(&self) -> Result<OpenPack>;
-    /// Takes a pack that is full: synced, but not published.
-    fn seal_pack(&self, pack: WrittenPack) -> Result<()>;
+    /// Takes a pack that is full: synced, but not published. Gives a view that has its objects.
+    fn seal_pack(&self, pack: WrittenPack) -> Result<ObjectReader>;
     /// A sync failed: nothing may be written any more.
     fn poison(&self);
 }
@@ -189,8 +189,9 @@ struct Output {
 /// New objects of one import or commit.
 pub(crate) struct Session<H: PackHost> {
     host: H,
-    /// What existed when the session began.
-    existing: ObjectReader,
+    /// What existed when the session began, or when it sealed a pack last.
+    existing: RwLock<ObjectReader>,
+    /// What the session writes, but for what is in packs that it has sealed.
     claimed: Vec<Mutex<HashSet<ObjectId>>>,
     output: Mutex<Output>,
     /// Where the frames are that were held once, after they were written.
@@ -212,7 +213,7 @@ impl<H: PackHost> Session<H> {
     pub(crate) fn new(host: H, existing: ObjectReader, options: SessionOptions) -> Self {
         Self {
             host,
-            existing,
+            existing: RwLock::new(existing),
             claimed: (0..CLAIM_SHARDS).map(|_| Mutex::default()).collect(),
             output: Mutex::default(),
             once_held: OnceLock::new(),
@@ -238,11 +239,27 @@ impl<H: PackHost> Session<H> {
 
     /// Whether this caller is the one to write the object.
     fn claim(&self, id: &ObjectId) -> Result<bool> {
-        if self.existing.has(id)? {
+        if self.existing().has(id)? {
             return Ok(false);
         }
+        Ok(self.claims(id).is_some_and(|mut claims| claims.insert(*id)))
+    }
+
+    fn existing(&self) -> RwLockReadGuard<'_, ObjectReader> {
+        self.existing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The claims that an object's is one of.
+    fn claims(&self, id: &ObjectId) -> Option<MutexGuard<'_, HashSet<ObjectId>>> {
         let shard = self.claimed.get(usize::from(id.as_bytes()[0]) % CLAIM_SHARDS);
-        Ok(shard.is_some_and(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).insert(*id)))
+        shard.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How many objects the session has to remember.
+    #[cfg(test)]
+    pub(crate) fn claimed_objects(&self) -> usize {
+        let count = |shard: &Mutex<HashSet<_>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
+        self.claimed.iter().map(count).sum()
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
@@ -302,7 +319,14 @@ impl<H: PackHost> Session<H> {
 
     fn seal(&self, mut full: WrittenPack) -> Result<()> {
         full.sync().inspect_err(|_| self.host.poison())?;
-        self.host.seal_pack(full)
+        let objects: Vec<_> = full.frames.iter().flat_map(|frame| frame.objects.iter().copied()).collect();
+        let view = self.host.seal_pack(full)?;
+        *self.existing.write().unwrap_or_else(PoisonError::into_inner) = view;
+        // They exist now, so nothing grows with what is written.
+        for id in objects {
+            self.claims(&id).map(|mut claims| claims.remove(&id));
+        }
+        Ok(())
     }
 
     /// Bytes of all frames so far.
@@ -375,7 +399,7 @@ impl<'s, H: PackHost> ObjectWriter<'s, H> {
     pub(crate) fn read_back(&mut self) -> Result<ReadBack<'s>> {
         self.session.write_held(&mut self.session.output())?;
         let places = self.places.replace(HashMap::new()).unwrap_or_default();
-        let existing = self.session.existing.clone();
+        let existing = self.session.existing().clone();
         let once_held = self.session.once_held.get();
         Ok(ReadBack { places, once_held, unpublished: existing.packs().unshared(), existing })
     }

@@ -112,7 +112,7 @@ impl PackHost for Host {
         packs::open_pack_file(&*self.store.disk, pack, &record)
     }
 
-    fn seal_pack(&self, written: WrittenPack) -> Result<()> {
+    fn seal_pack(&self, written: WrittenPack) -> Result<ObjectReader> {
         let indexed = self.index(&written)?;
         let catalog = self.store.catalog()?;
         catalog.write(|tx| {
@@ -120,8 +120,9 @@ impl PackHost for Host {
             packs::publish_indexed(tx, &written, indexed)?;
             packs::seal(tx, written.pack.id)
         })?;
+        let view = self.store.reader(&catalog);
         self.store.upkeep.begin(&catalog);
-        Ok(())
+        view
     }
 
     fn poison(&self) {

@@ -177,6 +177,28 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
 }
 
 #[test]
+fn what_a_session_remembers_does_not_grow_with_what_it_writes() {
+    let given = Given::with(StoreOptions::default().held_bytes(0).pack_bytes(100_000).exclusive(true));
+    let (session, _) = given.store.0.begin_session().unwrap();
+    let mut writer = session.writer().unwrap();
+    let object = |number: u32| crate::chunk::tests::noise(number.into(), 1000);
+    let mut most = 0;
+    for number in 0..3000 {
+        writer.put(ObjectKind::Chunk, &object(number)).unwrap();
+        most = most.max(session.claimed_objects());
+    }
+    assert!(most < 900, "{most} of 3000");
+    let before = session.written_bytes();
+    for number in 0..3000 {
+        writer.put(ObjectKind::Chunk, &object(number)).unwrap();
+    }
+    writer.flush().unwrap();
+    assert!(session.written_bytes() - before < 400_000, "what is in sealed packs is not written again");
+    drop(writer);
+    given.store.0.publish(session, |_| Ok(())).unwrap();
+}
+
+#[test]
 fn two_large_sessions_have_a_pack_each() {
     let given = Given::with_large_sessions();
     given.import("one");
