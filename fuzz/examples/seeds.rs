@@ -224,7 +224,9 @@ fn store_files(work: &Path) -> Outcome {
     fs::write(copy.join("new"), "new")?;
     fs::remove_file(copy.join("file-3"))?;
     project.commit(&copy, &CommitOptions::default())?;
-    seed("state", "appended", &only_file(&folder.join("directories"))?)?;
+    // What a commit adds to a state is a segment behind it.
+    let whole = only_file(&folder.join("directories"))?;
+    seed("state", "appended", &[whole.as_slice(), &whole].concat())?;
     // More objects, for the pack to be sealed by the next that is written.
     fs::write(source.join("more"), "more")?;
     project.import_directory(&source, &ImportOptions::default())?;

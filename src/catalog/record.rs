@@ -126,10 +126,11 @@ pub(crate) struct DirectoryRecord {
     pub(crate) inode: u64,
     /// The directory's birth time, nanoseconds since 1970: a reused inode number is not taken for it.
     pub(crate) born_ns: u64,
-    /// Bytes of the state file that count.
+    /// Bytes of the state file.
     pub(crate) state_bytes: u64,
-    /// How many of them were written at once, when the file was made.
-    pub(crate) whole_state_bytes: u64,
+    /// How many segments of the state are rows, and their bytes.
+    pub(crate) news: u64,
+    pub(crate) news_bytes: u64,
     /// When the directory was last there: made or committed.
     pub(crate) seen_ms: u64,
 }

@@ -212,4 +212,7 @@ tables! {
     Directories = "directories": DirectoryId => DirectoryRecord;
     /// The same by device and inode, and by what they are to the store.
     DirectoryPlaces = "directory_places": ((u64, u64), DirectoryUse) => DirectoryId;
+    /// What was learned of a directory since its state file was written: small segments, which a commit can publish without
+    /// a sync of another file.
+    DirectoryNews = "directory_news": (DirectoryId, u64) => Vec<u8>;
 }

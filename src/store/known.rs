@@ -1,17 +1,17 @@
 //! What the store remembers of directories that it wrote or read: a row for each, found by the device and inode, and a state
-//! file (see `host::state`), so that what is as it was need not be read again.
+//! (see `host::state`), so that what is as it was need not be read again.
 //!
-//! A state file is made and appended to inside the transaction that makes its bytes count. So whoever holds the lock and
-//! finds a file without a row, or bytes beyond the length in the row, knows that they are a killed process's. A checkout's
-//! state is durable before it counts: it alone knows what could not be set. That of an imported directory only saves time,
-//! and one that is lost or damaged is no loss.
+//! A state is a file and, as long as they are small, the segments that came since as rows. The file is made inside the
+//! transaction that makes it count, and never changed; so whoever holds the lock and finds a file without a row knows that
+//! it is a killed process's. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
+//! imported directory only saves time, and one that is lost or damaged is no loss.
 
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord};
-use crate::catalog::table::{Directories, DirectoryPlaces, Sequence};
+use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::OpenMode;
 use crate::error::{Error, Result, Subject};
@@ -62,9 +62,9 @@ pub(super) struct DirectoryPlace {
     pub(super) born_ns: u64,
 }
 
-/// What becomes of a state file.
+/// What becomes of a state.
 pub(super) enum StateNews {
-    /// A segment is appended.
+    /// A segment is added.
     Segment(Vec<u8>),
     /// All of it is written anew.
     Whole(Vec<u8>),
@@ -98,7 +98,8 @@ impl DirectoryPlace {
             inode,
             born_ns,
             state_bytes,
-            whole_state_bytes: state_bytes,
+            news: 0,
+            news_bytes: 0,
             seen_ms: Moment::now().unix_ms(),
         }
     }
@@ -137,6 +138,14 @@ impl KnownDirectory {
     }
 }
 
+/// Removes what the catalog knows of a directory, but for its place.
+fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
+    for (key, _) in tx.collect::<DirectoryNews>(&key_bytes(&id))? {
+        tx.remove::<DirectoryNews>(&key)?;
+    }
+    tx.remove::<Directories>(&id).map(drop)
+}
+
 /// Whether a lost state is a loss.
 fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
@@ -157,7 +166,7 @@ impl Inner {
         // The inode was another directory's before, which is gone, or is this one's with an older state.
         let old = tx.get::<DirectoryPlaces>(&place)?;
         if let Some(old) = old {
-            tx.remove::<Directories>(&old)?;
+            remove_rows(tx, old)?;
         }
         tx.put::<DirectoryPlaces>(&place, &id)?;
         tx.put::<Directories>(&id, record)?;
@@ -184,10 +193,11 @@ impl Inner {
                 }
             }
             (Some(known), StateNews::Segment(segment)) => {
-                self.append_state(known, segment)?;
-                let record = place.record(&equal, known.record.state_bytes + segment.len() as u64);
-                let whole_state_bytes = known.record.whole_state_bytes;
-                tx.put::<Directories>(&known.id, &DirectoryRecord { whole_state_bytes, ..record })?;
+                let DirectoryRecord { state_bytes, news, news_bytes, .. } = known.record;
+                tx.put::<DirectoryNews>(&(known.id, news), segment)?;
+                let (news, news_bytes) = (news + 1, news_bytes + segment.len() as u64);
+                let record = DirectoryRecord { news, news_bytes, ..place.record(&equal, state_bytes) };
+                tx.put::<Directories>(&known.id, &record)?;
             }
             (_, StateNews::Whole(state) | StateNews::Segment(state)) => {
                 gone.extend(self.add_directory(tx, &place.record(&equal, state.len() as u64), state)?);
@@ -238,7 +248,7 @@ impl Inner {
             if tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record) {
                 continue;
             }
-            tx.remove::<Directories>(&known.id)?;
+            remove_rows(tx, known.id)?;
             let place = ((known.record.device, known.record.inode), known.record.usage);
             if tx.get::<DirectoryPlaces>(&place)? == Some(known.id) {
                 tx.remove::<DirectoryPlaces>(&place)?;
@@ -266,16 +276,7 @@ impl Inner {
         write().map_err(|error| self.state_error("write a directory's state", error))
     }
 
-    fn append_state(&self, known: &KnownDirectory, segment: &[u8]) -> Result<()> {
-        let write = || {
-            let file = self.disk.open(&state_file(known.id), OpenMode::Write)?;
-            file.write_at(segment, known.record.state_bytes)?;
-            if is_precious(known.record.usage) { file.sync() } else { Ok(()) }
-        };
-        write().map_err(|error| self.state_error("write a directory's state", error))
-    }
-
-    /// What a directory's state file says.
+    /// What a directory's state says.
     pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
         let damaged = |what: String| {
             let directory = std::ffi::OsStr::from_bytes(&known.record.directory).into();
@@ -292,11 +293,13 @@ impl Inner {
             file.read_at(&mut bytes, 0)?;
             Ok(bytes)
         };
-        let bytes = read().map_err(|error| match error.kind() {
+        let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
+        let mut bytes = read().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged("is missing".to_owned()),
             std::io::ErrorKind::UnexpectedEof => damaged("is cut short".to_owned()),
             _ => self.state_error("read a directory's state", error),
         })?;
+        bytes.extend(news.into_iter().flat_map(|(_, segment)| segment));
         State::load(&bytes).map_err(|error| damaged(error.to_string()))
     }
 

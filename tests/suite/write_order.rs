@@ -125,17 +125,38 @@ fn packs_are_durable_before_the_catalog_names_them() {
         .unwrap();
     let image = recorded.project.find(&image.images[0].id.into()).unwrap();
     image.check_out(recorded.path("work"), CheckoutOptions::default()).unwrap();
-    std::fs::write(recorded.path("work/new"), "new").unwrap();
-    let _ = recorded.log.take();
-    recorded.project.commit(recorded.path("work"), &CommitOptions::default()).unwrap();
     let operations = recorded.log.take();
-    check_packs_before_catalog(&operations);
     let state = |name: &str| name.starts_with("directories/");
     let written = position(&operations, |operation| writes(operation, state));
     let synced = position(&operations, |operation| syncs(operation, state));
     let publication =
         operations.iter().rposition(|operation| syncs(operation, |name| name == CATALOG)).unwrap();
     assert!(written < synced && synced < publication, "a checkout's state is durable before it counts");
+}
+
+fn count_syncs(operations: &[DiskOperation]) -> usize {
+    let is_sync = |operation: &&DiskOperation| {
+        matches!(operation, DiskOperation::Sync { .. } | DiskOperation::SyncDir { .. })
+    };
+    operations.iter().filter(is_sync).count()
+}
+
+/// One of the pack, and two for the phases of one transaction.
+#[test]
+fn a_commit_into_a_held_store_costs_three_syncs() {
+    let recorded = Recorded::new(StoreOptions::default());
+    let image =
+        recorded.project.import_directory(recorded.path("source"), &ImportOptions::default()).unwrap();
+    let image = recorded.project.find(&image.image.into()).unwrap();
+    image.check_out(recorded.path("work"), CheckoutOptions::default()).unwrap();
+    let _ = recorded.log.take();
+    for turn in 0..20 {
+        std::fs::write(recorded.path("work/new"), format!("{turn}")).unwrap();
+        recorded.project.commit(recorded.path("work"), &CommitOptions::default()).unwrap();
+        let operations = recorded.log.take();
+        check_packs_before_catalog(&operations);
+        assert_eq!(count_syncs(&operations), 3, "{operations:#?}");
+    }
 }
 
 #[test]
@@ -206,10 +227,7 @@ impl Shared {
         self.project().import_directory(&source, &options).unwrap();
         let operations = self.log.take();
         check_packs_before_catalog(&operations);
-        let is_sync = |operation: &&DiskOperation| {
-            matches!(operation, DiskOperation::Sync { .. } | DiskOperation::SyncDir { .. })
-        };
-        operations.iter().filter(is_sync).count()
+        count_syncs(&operations)
     }
 }
 

@@ -16,8 +16,10 @@ use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
 
 use super::missing::Expected;
 
-/// What a state file may grow beyond twice its size before it is written anew.
-const STATE_SLACK_BYTES: u64 = 64 << 10;
+/// What a segment may have to be kept as a row of the catalog, and what all of a directory's may have together, unless its
+/// state file has more.
+const ROW_BYTES: usize = 16 << 10;
+const ROWS_BYTES: u64 = 64 << 10;
 
 /// The image that a directory is based on, and what is known of its files.
 pub(in crate::store) struct Base {
@@ -41,13 +43,12 @@ impl Base {
     ) -> Option<StateUpdate> {
         let known = self.known?;
         let segment = encode_segment(started, rows.iter(), gone);
-        let bytes = known.record.state_bytes + segment.len() as u64;
+        let rows_bytes = known.record.news_bytes + segment.len() as u64;
+        let is_small = segment.len() <= ROW_BYTES && rows_bytes <= known.record.state_bytes.max(ROWS_BYTES);
         let news = match self.state {
             None => StateNews::Whole(segment),
-            Some(state) if bytes > 2 * known.record.whole_state_bytes + STATE_SLACK_BYTES => {
-                StateNews::Whole(state.rewritten(started, rows, gone))
-            }
-            Some(_) => StateNews::Segment(segment),
+            Some(_) if is_small => StateNews::Segment(segment),
+            Some(state) => StateNews::Whole(state.rewritten(started, rows, gone)),
         };
         Some(StateUpdate { known: Some(known), place: self.place, news, abandoned: Vec::new() })
     }
