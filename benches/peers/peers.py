@@ -1,264 +1,271 @@
 #!/usr/bin/env python3
-"""Runs layerstone and its peers on the same trees, alternating, and writes the medians as a table and a chart.
+"""Runs layerstone and its peers on the same trees, alternating, and writes medians as a table and a chart.
 
-    benches/peers/peers.py CORPORA WORK [--runs N] [--only NAME,...] [--corpora c,d,e]
+    benches/peers/peers.py --install CORPORA WORK
 
-CORPORA is what `benches/corpora/corpora` made. WORK is a scratch directory: WORK itself holds the repositories and
-should be on a disk; what is restored goes to WORK_TMPFS (default /dev/shm). Peers that are not installed are left out
-and named. Debian has restic, borgbackup, casync and ostree; `cargo install --locked bupstash` needs libsodium-dev and
-pkg-config. Writes benches/results/peers.md and peers.svg.
+CORPORA is what `benches/corpora/corpora` made. WORK is a directory for scratch data on a disk, with 3 GB free; what is
+restored goes to WORK_TMPFS (default /dev/shm), with 1 GB free. Needs root, for owners and device nodes, and an idle machine.
+Writes peers.md and peers.svg into benches/results. `--install` first installs the peers that are missing: from
+Debian restic, borgbackup, casync, ostree, umoci, and with cargo bupstash and rustic. Programs that are not there are left out,
+and named. Ctrl-C leaves nothing behind.
 """
 
 import argparse
+import dataclasses
 import os
-import platform
-import shutil
-import statistics
+import signal
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-CORPORA = {"c": "debian-py", "d": "node", "e": "big"}
+import chart
+import report
+from measure import Failed, SmallEdits, files_and_bytes, read_all, remove, run_step, size_mb
+from programs import LAYERSTONE, PROGRAMS, ROOT, find_cargo_programs, install
+
+CORPORA = {
+    "c": ["debian-py"],
+    "d": ["node"],
+    "e": ["big", "big-edited"],
+    "layers": ["debian", "debian-dev", "debian-py"],
+}
 
 
-class Peer:
-    """One program and one repository. A step is a shell command; `{tree}`, `{repo}` and `{out}` are filled in."""
-
-    def __init__(self, name, program, init, save, restore, check=None, env=None):
-        self.name, self.program = name, program
-        self.init, self.save, self.restore, self.check = init, save, restore, check
-        self.env = env or {}
+def say(*words):
+    print(*words, file=sys.stderr, flush=True)
 
 
-LAYERSTONE = ROOT / "target/release/layerstone"
-PEERS = [
-    Peer(
-        "layerstone",
-        str(LAYERSTONE),
-        "mkdir -p {repo}",
-        "{program} --store {repo}/s import {tree} --tag t -q",
-        "{program} --store {repo}/s checkout t {out}/x --devices --all-xattrs",
-    ),
-    Peer(
-        "bupstash",
-        "bupstash",
-        "mkdir -p {repo} && bupstash new-key -o {repo}/key && bupstash init -r {repo}/r",
-        "bupstash put -q -r {repo}/r -k {repo}/key {tree} > {repo}/id",
-        "bupstash restore -q -r {repo}/r -k {repo}/key --into {out} id=$(cat {repo}/id)",
-        env={"HOME": "{repo}/home"},
-    ),
-    Peer(
-        "restic",
-        "restic",
-        "restic init -q -r {repo}",
-        "cd {tree} && restic backup -q -r {repo} .",
-        "restic restore -q -r {repo} latest --target {out}",
-        "restic check -q --read-data -r {repo}",
-        {"RESTIC_PASSWORD": "x", "RESTIC_CACHE_DIR": "{repo}.cache"},
-    ),
-    Peer(
-        "borg zstd,3",
-        "borg",
-        "borg init -e none {repo}",
-        "cd {tree} && borg create -C zstd,3 {repo}::{{now:%s%f}} .",
-        "cd {out} && borg extract {repo}::$(borg list --short --last 1 {repo})",
-        "borg check --verify-data {repo}",
-        {"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_BASE_DIR": "{repo}.base"},
-    ),
-    Peer(
-        "casync",
-        "casync",
-        "mkdir -p {repo}",
-        "casync make --store={repo}/store {repo}/t.caidx {tree}",
-        "casync extract --store={repo}/store {repo}/t.caidx {out}/x",
-    ),
-    Peer(
-        "ostree bare",
-        "ostree",
-        # It keeps no devices: a tree that has some fails, and its cells stay empty.
-        "ostree init --repo={repo} --mode=bare",
-        "ostree commit --repo={repo} -b t --tree=dir={tree}",
-        "ostree checkout --repo={repo} -C t {out}/x",
-        "ostree fsck -q --repo={repo}",
-    ),
-    Peer(
-        "tar, zstd -3 -T2",
-        "zstd",
-        "mkdir -p {repo}",
-        "tar -C {tree} -cf - . | zstd -3 -T2 -q -f -o {repo}/t.zst && sync {repo}/t.zst",
-        "zstd -dcq {repo}/t.zst | tar -C {out} -xpf -",
-    ),
-    Peer("cp -a", "cp", "mkdir -p {repo}", None, "cp -a {tree} {out}/x"),
-]
+class Figures:
+    """What was measured: for each row of the table and each program, a value from each run."""
+
+    def __init__(self):
+        self.values, self.failures = {}, {}
+
+    def add(self, row, program, value):
+        self.values.setdefault((row, program.key), []).append(value)
+        say(f"    {row}: {value:.2f}")
+
+    def fail(self, row, program, why):
+        self.failures[(row, program.key)] = why
+        say(f"    {row}: failed: {why}")
 
 
-class Failed(Exception):
-    pass
+class Repository:
+    """A new repository of one program, and the steps made on it. It is gone when they are done."""
 
+    def __init__(self, program, scratch, tmpfs, figures):
+        self.program, self.figures = program, figures
+        self.places = {"repo": scratch / "repo", "aside": scratch / "aside", "out": tmpfs / "out"}
 
-def step(peer, command, places):
-    """Runs a step, and gives its time in seconds and the peak of its memory in MB."""
-    program = shutil.which(peer.program)
-    places = dict(places, program=program)
-    env = dict(os.environ, **{key: value.format(**places) for key, value in peer.env.items()})
-    for key in ("HOME", "BORG_BASE_DIR"):
-        if key in peer.env:
-            os.makedirs(env[key], exist_ok=True)
-    began = time.monotonic()
-    child = subprocess.Popen(
-        ["sh", "-c", command.format(**places)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    elapsed = time.monotonic() - began
-    if status != 0:
-        raise Failed(f"{peer.name}: {command.format(**places)}: {errors.decode(errors='replace').strip()[-300:]}")
-    return elapsed, usage.ru_maxrss / 1000
+    def __enter__(self):
+        remove(*self.places.values())
+        for place in self.places.values():
+            place.mkdir()
+        if self.program.init:
+            self.run(self.program.init)
+        return self
 
+    def __exit__(self, *_):
+        remove(*self.places.values())
 
-def size_mb(path):
-    total = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            total += os.lstat(os.path.join(folder, name)).st_size
-    return total / 1e6
+    def run(self, command, tree=None, is_memory_wanted=False):
+        places = dict(self.places, tree=tree)
+        env = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
+        env |= {key: value.format(**places) for key, value in self.program.env.items()}
+        env["HOME"] = str(self.places["aside"])
+        return run_step(command.format(**places), env, is_memory_wanted)
 
-
-def read_all(tree):
-    """Brings a tree into the page cache."""
-    for folder, _, names in os.walk(tree):
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.isfile(path) and not os.path.islink(path):
-                with open(path, "rb") as file:
-                    while file.read(1 << 20):
-                        pass
-
-
-def remove(*paths):
-    for path in paths:
-        subprocess.run(["rm", "-rf", str(path)], check=True)
-
-
-def run_once(peer, tree, work, tmpfs, results):
-    repo, out = work / "repo", tmpfs / "layerstone-peers"
-    remove(repo, f"{repo}.cache", f"{repo}.base", out)
-    out.mkdir()
-    places = {"tree": tree, "repo": repo, "out": out}
-
-    def measure(what, command):
-        """Whether there was something to measure, and it worked."""
+    def measure(self, row, command, tree=None, memory_row=None):
+        """Runs a step and notes its time, if there is such a step and it works; whether it did."""
         if command is None:
             return False
         try:
-            seconds, memory = step(peer, command, places)
+            seconds, memory = self.run(command, tree, memory_row is not None)
         except Failed as error:
-            print(error, file=sys.stderr)
+            self.figures.fail(row, self.program, str(error))
             return False
-        results.setdefault((peer.name, what), []).append(seconds)
-        results.setdefault((peer.name, f"{what} MB"), []).append(memory)
+        self.figures.add(row, self.program, seconds)
+        if memory_row:
+            self.figures.add(memory_row, self.program, memory)
         return True
 
-    step(peer, peer.init, places)
-    is_saved = measure("first", peer.save)
-    if is_saved:
-        results.setdefault((peer.name, "stored"), []).append(size_mb(repo))
-        if not peer.name.startswith("tar"):
-            measure("again", peer.save)
-    if is_saved or peer.save is None:
-        measure("restore", peer.restore)
-        measure("check", peer.check)
-    remove(repo, f"{repo}.cache", f"{repo}.base", out)
+    def save(self, row, tree, memory_row=None):
+        read_all(tree, self.places["repo"])
+        return self.measure(row, self.program.save, tree, memory_row)
+
+    def restore(self, row, tree, expected):
+        """Restores to the tmpfs. Of what comes, only the number and the size of files are compared."""
+        out = self.places["out"]
+        read_all(self.places["repo"] if self.program.save else tree)
+        if self.measure(row, self.program.restore, tree) and files_and_bytes(out) != expected:
+            self.figures.values[(row, self.program.key)].pop()
+            self.figures.fail(row, self.program, "files are missing from what was restored")
+        remove(out)
+        out.mkdir()
+
+    def check(self, row):
+        read_all(self.places["repo"])
+        self.measure(row, self.program.check)
+
+    def stored(self):
+        return size_mb(self.places["repo"])
+
+    def note(self, row, value):
+        self.figures.add(row, self.program, value)
 
 
-COLUMNS = [
-    ("first", "first snapshot, s", "{:.2f}"),
-    ("stored", "stored, MB", "{:.1f}"),
-    ("again", "unchanged again, s", "{:.2f}"),
-    ("restore", "restore to tmpfs, s", "{:.2f}"),
-    ("check", "read back and check, s", "{:.2f}"),
-    ("first MB", "peak memory of the first, MB", "{:.0f}"),
-]
+def measure_snapshot(repository, corpus, tree, expected):
+    """The steps that every tree is measured by; whether there is a repository with the tree now."""
+    if repository.program.save is None:
+        repository.restore(f"restore {corpus}", tree, expected)
+        return False
+    if not repository.save(f"first {corpus}", tree, memory_row=f"memory {corpus}"):
+        return False
+    repository.note(f"stored {corpus}", repository.stored())
+    repository.restore(f"restore {corpus}", tree, expected)
+    repository.check(f"check {corpus}")
+    if not repository.program.keeps_history:
+        return False
+    return repository.save(f"again {corpus}", tree)
 
 
-def table(tables, runs):
-    lines = [f"Medians of {runs} runs, programs alternating, inputs in the page cache, repositories on a disk.", ""]
-    processor = platform.processor()
-    for line in open("/proc/cpuinfo", encoding="utf-8"):
-        if line.startswith("model name"):
-            processor = line.split(":", 1)[1].strip()
-            break
-    lines += [f"Machine: {os.cpu_count()} cores, {processor}, Linux {platform.release()}.", ""]
-    for corpus, results in tables.items():
-        lines += [f"**{corpus}**: {CORPORA[corpus]}", ""]
-        lines.append("| | " + " | ".join(title for _, title, _ in COLUMNS) + " |")
-        lines.append("|---" * (len(COLUMNS) + 1) + "|")
-        for peer in PEERS:
-            cells = []
-            for key, _, form in COLUMNS:
-                values = results.get((peer.name, key))
-                cells.append(form.format(statistics.median(values)) if values else "")
-            if any(cells):
-                lines.append(f"| {peer.name} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+def measure_changes(repository, tree, edits):
+    """25 small changes: seconds, and what they add in KB."""
+    before = repository.stored()
+    with edits.applied():
+        if repository.save("changes c", tree):
+            repository.note("changes stored c", (repository.stored() - before) * 1000)
 
 
-def chart(tables):
-    """Bars of the first snapshot and the restore of each corpus."""
-    bars, y = [], 20
-    for corpus, results in tables.items():
-        for key, title in (("first", "first snapshot"), ("restore", "restore to tmpfs")):
-            rows = [(peer.name, results[(peer.name, key)]) for peer in PEERS if (peer.name, key) in results]
-            rows = [(name, statistics.median(values)) for name, values in rows]
-            longest = max(value for _, value in rows)
-            bars.append(f'<text x="10" y="{y}" font-weight="bold">{corpus} ({CORPORA[corpus]}): {title}</text>')
-            y += 8
-            for name, value in rows:
-                width = 420 * value / longest
-                colour = "#c2410c" if name == "layerstone" else "#94a3b8"
-                bars.append(f'<text x="10" y="{y + 12}">{name}</text>')
-                bars.append(f'<rect x="130" y="{y + 2}" width="{width:.0f}" height="12" fill="{colour}"/>')
-                bars.append(f'<text x="{136 + width:.0f}" y="{y + 12}">{value:.2f} s</text>')
-                y += 18
-            y += 24
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{y}" font-family="sans-serif" font-size="12">'
-    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *bars, "</svg>", ""])
+def measure_edited(repository, tree):
+    """The tree with the edited database, after the one without the edits: seconds, and what it adds in MB."""
+    before = repository.stored()
+    if repository.save("edited e", tree):
+        repository.note("edited stored e", repository.stored() - before)
 
 
-def main():
+def measure_layers(repository, trees):
+    """Trees that build on each other, saved in turn."""
+    if repository.program.keeps_history and repository.program.save:
+        if all(repository.save(f"layers {tree.name}", tree) for tree in trees):
+            repository.note("layers stored", repository.stored())
+
+
+class Bench:
+    def __init__(self, options, programs, scratch, tmpfs):
+        self.options, self.programs, self.scratch, self.tmpfs = options, programs, scratch, tmpfs
+        self.figures = Figures()
+
+    def run(self):
+        for corpus in self.options.corpora_names:
+            trees = [(self.options.corpora / name).resolve() for name in CORPORA[corpus]]
+            self.run_corpus(corpus, trees)
+
+    def run_corpus(self, corpus, trees):
+        tree, edits = trees[0], None
+        if corpus == "c":  # a copy, as it will be edited
+            tree = self.scratch / "c"
+            subprocess.run(["cp", "-a", "--", trees[0], tree], check=True)
+            edits = SmallEdits(tree, self.scratch / "edits")
+        expected = files_and_bytes(tree)
+
+        def measure(repository):
+            if corpus == "layers":
+                measure_layers(repository, trees)
+            elif measure_snapshot(repository, corpus, tree, expected):
+                if corpus == "c":
+                    measure_changes(repository, tree, edits)
+                if corpus == "e":
+                    measure_edited(repository, trees[1])
+
+        for run in range(self.options.runs):
+            for program in self.programs:
+                if corpus == "layers" and not (program.save and program.keeps_history):
+                    continue
+                say(f"{corpus}, run {run + 1} of {self.options.runs}: {program.title}")
+                try:
+                    with Repository(program, self.scratch, self.tmpfs, self.figures) as repository:
+                        measure(repository)
+                except Failed as error:
+                    self.figures.fail(f"new repository {corpus}", program, str(error))
+        if edits:
+            remove(tree, self.scratch / "edits")
+
+
+def choose_programs(wanted):
+    """The wanted programs that are installed, and the titles of those that are not."""
+    chosen = [program for program in PROGRAMS if not wanted or program.key in wanted]
+    there = [program for program in chosen if program.is_installed()]
+    return there, [program for program in chosen if program not in there]
+
+
+def without_missing_commands(program):
+    """layerstone has no `verify` in older versions."""
+    if program.key == "layerstone":
+        listed = subprocess.run([LAYERSTONE, "help"], capture_output=True, text=True, check=True).stdout
+        if "verify" not in [line.split()[0] for line in listed.splitlines() if line.strip()]:
+            return dataclasses.replace(program, check=None)
+    return program
+
+
+def parse_arguments():
+    keys = ",".join(program.key for program in PROGRAMS)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpora", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--install", action="store_true", help="install the peers that are missing")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--corpora", dest="names", default="c,d,e")
+    parser.add_argument("--only", default=keys, help=f"programs, of {keys}")
+    parser.add_argument("--corpora", dest="corpora_names", default=",".join(CORPORA), help="of c,d,e,layers")
+    parser.add_argument("--results", type=Path, default=ROOT / "benches/results", help="where the results are written")
     options = parser.parse_args()
-    subprocess.run(["cargo", "build", "--release", "--features", "cli"], cwd=ROOT, check=True)
+    options.only, options.corpora_names = options.only.split(","), options.corpora_names.split(",")
+    unknown = [key for key in options.only if key not in keys.split(",")]
+    unknown += [name for name in options.corpora_names if name not in CORPORA]
+    if unknown or options.runs < 1:
+        parser.error(f"unknown: {', '.join(unknown)}" if unknown else "--runs must be 1 or more")
+    return options
+
+
+def end_on_signals():
+    """A terminated run ends as one that is interrupted: through the `finally` that removes what it made."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def measure_all(options, programs):
     options.work.mkdir(parents=True, exist_ok=True)
-    tmpfs = Path(os.environ.get("WORK_TMPFS", "/dev/shm"))
-    wanted = [name for name in options.only.split(",") if name]
-    peers = [peer for peer in PEERS if not wanted or peer.name in wanted]
-    missing = [peer.name for peer in peers if shutil.which(peer.program) is None]
-    if missing:
-        print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
-    tables = {}
-    for corpus in options.names.split(","):
-        tree = options.corpora / CORPORA[corpus]
-        results = tables.setdefault(corpus, {})
-        for run in range(options.runs):
-            for peer in peers:
-                if peer.name not in missing:
-                    read_all(tree)
-                    print(f"{corpus}: run {run + 1}: {peer.name}", file=sys.stderr)
-                    run_once(peer, tree.resolve(), options.work.resolve(), tmpfs, results)
-    folder = ROOT / "benches/results"
-    folder.mkdir(exist_ok=True)
-    text = table(tables, options.runs)
-    (folder / "peers.md").write_text(text + "\n", encoding="utf-8")
-    (folder / "peers.svg").write_text(chart(tables), encoding="utf-8")
+    tmpfs = os.environ.get("WORK_TMPFS", "/dev/shm")
+    places = [Path(tempfile.mkdtemp(prefix="layerstone-peers-", dir=place)).resolve() for place in (options.work, tmpfs)]
+    try:
+        bench = Bench(options, programs, *places)
+        bench.run()
+        return bench.figures
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        remove(*places)
+
+
+def main():
+    options = parse_arguments()
+    end_on_signals()
+    find_cargo_programs()
+    reasons = install() if options.install else {}
+    subprocess.run(["cargo", "build", "--release", "--features", "cli"], cwd=ROOT, check=True)
+    programs, missing = choose_programs(options.only)
+    left_out = {program.title: reasons.get(program.binary, "not installed") for program in missing}
+    for title, why in left_out.items():
+        say(f"left out: {title}: {why}")
+    try:
+        figures = measure_all(options, [without_missing_commands(program) for program in programs])
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing is written, and the scratch data is gone")
+    text = report.text(figures, programs, options.runs, left_out)
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "peers.md").write_text(text, encoding="utf-8")
+    (options.results / "peers.svg").write_text(chart.svg(figures, programs), encoding="utf-8")
     print(text)
 
 
