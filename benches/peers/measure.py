@@ -17,9 +17,9 @@ class Failed(Exception):
 
 
 class MemoryWatch(threading.Thread):
-    """The peak of the anonymous memory (RssAnon) of all processes of a group together, asked every few milliseconds."""
+    """The peak of the anonymous memory (RssAnon) of all processes of a group together, asked every 10 ms."""
 
-    INTERVAL = 0.005
+    INTERVAL = 0.01
 
     def __init__(self, group):
         super().__init__(daemon=True)

@@ -74,7 +74,17 @@ class Repository:
         env = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
         env |= {key: value.format(**places) for key, value in self.program.env.items()}
         env["HOME"] = str(self.places["aside"])
-        return run_step(command.format(**places), env, is_memory_wanted)
+        try:
+            return run_step(command.format(**places), env, is_memory_wanted)
+        except Failed as error:
+            raise Failed(self.without_places(str(error), places)) from None
+
+    @staticmethod
+    def without_places(said, places):
+        """What goes into a report names no directories of this machine."""
+        for name, place in places.items():
+            said = said.replace(str(place), f"{{{name}}}")
+        return said
 
     def measure(self, row, command, tree=None, memory_row=None):
         """Runs a step and notes its time, if there is such a step and it works; whether it did."""

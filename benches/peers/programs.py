@@ -1,6 +1,7 @@
 """The programs that are measured: what makes a repository, saves a tree, restores and checks it; and their installation."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,7 +155,8 @@ def attempt(command):
         return str(error)
     lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("e:", "error"))] or lines[-1:]
-    return None if done.returncode == 0 else "; ".join(errors[:3]) or f"exit code {done.returncode}"
+    why = re.sub(r"\w+://\S+", "(address)", "; ".join(errors[:3])) or f"exit code {done.returncode}"
+    return None if done.returncode == 0 else why
 
 
 def install():

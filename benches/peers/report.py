@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 from dataclasses import dataclass
+from pathlib import Path
 
 from programs import NOTES, PROGRAMS
 
@@ -20,7 +21,7 @@ METHOD = """\
 Inputs (for a restore or a check the repository) are read into the page cache before each step, and what was written before
 is synced. Repositories are on a disk and new in each run; stored is the sum of their files' sizes, without keys and caches
 that are kept elsewhere. Unchanged again, and the 25 files with a few bytes inserted, are saves of the same directory. Memory
-is the greatest sum of the anonymous memory (RssAnon) of a step's processes, asked every 5 ms.
+is the greatest sum of the anonymous memory (RssAnon) of a step's processes, asked every 10 ms.
 """
 
 # What a row is kept by, what it is called, and how many decimals it has. The best of layerstone and its peers is bold.
@@ -82,7 +83,7 @@ class Target:
             ratio = other / ours if self.is_speed else ours / other
             is_met = ratio >= self.factor if self.is_speed else ratio <= self.factor
             named = f" ({TITLES[other_key]})" if self.against == "best" else ""
-            cells[2:] = [f"{ratio:.2f}{named}" if self.against else f"{ratio:.0f}", "met" if is_met else "**not met**"]
+            cells[2:] = [f"{ratio:.3f}{named}" if self.against else f"{ratio:.0f}", "met" if is_met else "**not met**"]
         return f"| {' | '.join(cells)} |"
 
     def other(self, figures):
@@ -158,7 +159,7 @@ def left_out_lines(figures, left_out):
 
 def text(figures, programs, runs, left_out):
     of_runs = f"Medians of {runs} runs" if runs > 1 else "One run"
-    versions = ", ".join(f"{p.binary} {p.version_text()}" for p in programs if p.is_peer and p.key != "borg-lz4")
+    versions = ", ".join(f"{Path(p.binary).name} {p.version_text()}" for p in programs if p.key not in ("borg-lz4", "tar", "cp"))
     lines = [
         "# layerstone beside its peers",
         "",
