@@ -151,20 +151,45 @@ fn checkout(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A small file out of an image: with every frame that it takes unpacked anew, and with all of them in the cache.
+/// A small file out of an image: the first that a process reads, one of many of which few are in the cache, and one of
+/// which all are.
 fn read(criterion: &mut Criterion) {
+    let given = Given::with(StoreOptions::default());
+    let small = small_files(&given.image);
+    let open = |cache_bytes: u64| {
+        let options = StoreOptions::default().cache_bytes(cache_bytes);
+        let store = options.open(given.scratch.path().join("store")).unwrap();
+        store.default_project().unwrap().find(&given.image.id().into()).unwrap()
+    };
+    let read_one = |image: &Image, number: usize| {
+        // Far from the one before, so that it is in another frame.
+        let path = &small[number * 7919 % small.len()];
+        let mut bytes = Vec::new();
+        image.read_file(path).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
+    };
     let mut group = criterion.benchmark_group("read");
-    for (name, cache_bytes) in [("a small file, cold", 1), ("a small file, cached", 1 << 30)] {
-        let given = Given::with(StoreOptions::default().exclusive(true).cache_bytes(cache_bytes));
-        let small = small_files(&given.image);
-        let mut next = 0;
+    let mut next = 0;
+    group.bench_function("a small file, first", |bencher| {
+        let open = || {
+            next += 1;
+            (open(1 << 30), next)
+        };
+        bencher.iter_batched(
+            open,
+            |(image, number)| (read_one(&image, number), image),
+            BatchSize::PerIteration,
+        );
+    });
+    for (name, cache_bytes) in [("a small file, cold", 512 << 10), ("a small file, cached", 1 << 30)] {
+        let image = open(cache_bytes);
+        for number in 0..small.len() {
+            read_one(&image, number);
+        }
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                // Far from the one before, so that it is in another frame.
-                next = (next + 7919) % small.len();
-                let mut bytes = Vec::new();
-                given.image.read_file(&small[next]).unwrap().read_to_end(&mut bytes).unwrap();
-                bytes
+                next += 1;
+                read_one(&image, next)
             });
         });
     }

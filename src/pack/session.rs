@@ -43,7 +43,7 @@ impl FrameClass {
     fn target_bytes(self) -> usize {
         match self {
             Self::Structure => 32 << 10,
-            Self::Files => 256 << 10,
+            Self::Files => 128 << 10,
             Self::Pieces => 2 << 20,
             Self::LargePieces => 4 << 20,
         }

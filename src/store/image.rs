@@ -1,5 +1,7 @@
 //! Images as users see them.
 
+use std::sync::OnceLock;
+
 use serde::Serialize;
 
 use crate::catalog::ReadTables;
@@ -86,6 +88,8 @@ pub struct Image {
     pub(super) record: ImageRecord,
     pub(super) info: ImageInfo,
     pub(super) reader: ObjectReader,
+    /// Its tree, once something was looked for in it.
+    root: OnceLock<Root>,
 }
 
 /// A reference together with the project it is meant in: costs no look-up until it is used.
@@ -125,7 +129,7 @@ impl Project {
             Ok((record, info))
         })?;
         let reader = self.store.reader(&catalog)?;
-        Ok(Image { project: self.clone(), record, info, reader })
+        Ok(Image { project: self.clone(), record, info, reader, root: OnceLock::new() })
     }
 
     /// How this project sees an image.
@@ -196,6 +200,10 @@ impl Image {
     }
 
     pub(super) fn root(&self) -> Result<Root> {
-        Root::open(&self.reader, self.record.root)
+        if let Some(root) = self.root.get() {
+            return Ok(*root);
+        }
+        let root = Root::open(&self.reader, self.record.root)?;
+        Ok(*self.root.get_or_init(|| root))
     }
 }

@@ -110,14 +110,16 @@ impl Image {
     /// regular file.
     pub fn read_file(&self, path: &TreePath) -> Result<impl Read + use<>> {
         let root = self.root()?;
-        let (path, _) = self.locate(&root, path, true)?;
-        match tree::group::resolve(&self.reader, &root, &path)? {
-            Some((_, Inode { kind: InodeKind::File(content), .. })) => {
+        let (path, entry) = self.locate(&root, path, true)?;
+        let inode = match entry {
+            Entry::Inode(inode) => Some(inode),
+            Entry::HardLink(_) => tree::group::resolve(&self.reader, &root, &path)?.map(|(_, inode)| inode),
+        };
+        match inode.map(|inode| inode.kind) {
+            Some(InodeKind::File(content)) => {
                 Ok(ContentReader::new(self.reader.clone(), &content).into_stream())
             }
-            Some((_, Inode { kind: InodeKind::Directory, .. })) => {
-                Err(wrong(&path, "is a directory, not a file"))
-            }
+            Some(InodeKind::Directory) => Err(wrong(&path, "is a directory, not a file")),
             _ => Err(wrong(&path, "is no regular file")),
         }
     }
@@ -135,6 +137,12 @@ impl Image {
     fn locate(&self, root: &Root, wanted: &TreePath, follow_last: bool) -> Result<(TreePath, Entry)> {
         let missing =
             || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
+        // A path that is in the tree has directories all the way: only its last part may be a link.
+        if let Some(entry) = tree::get(&self.reader, root, wanted)?
+            && (!follow_last || self.symlink_target(root, wanted, &entry)?.is_none())
+        {
+            return Ok((wanted.clone(), entry));
+        }
         let mut here = TreePath::root();
         let mut entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
         let mut ahead: Vec<Vec<u8>> = wanted.components().map(<[u8]>::to_vec).collect();
