@@ -73,7 +73,8 @@ pub use path::TreePath;
 pub use store::{
     CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, EntryInfo, EntryKind,
     Expected, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo, LazyImage, ListOptions,
-    Project, ProjectInfo, RemoveReport, Resolved, Scope, Store, StoreOptions, VerifyReport, WriteReport,
+    Project, ProjectInfo, RemoveReport, Resolved, Scope, SharedFiles, Sharing, Store, StoreOptions,
+    VerifyReport, WriteReport,
 };
 pub use time::Moment;
 

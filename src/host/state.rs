@@ -80,6 +80,18 @@ impl StateRow {
         Self { kind, device: 0, inode: 0, size: 0, mtime: zero, ctime: zero, unset }
     }
 
+    /// The row of a file whose inode others have too: they could change it while the row is made, so it is not trusted.
+    pub(crate) fn of_shared(stat: &Stat) -> Self {
+        let mut row = Self::new(stat, Unset::default());
+        row.distrust();
+        row
+    }
+
+    /// Makes this the row of a file that is not known to be as it was.
+    pub(crate) fn distrust(&mut self) {
+        self.ctime = NEVER;
+    }
+
     /// Whether nothing was made.
     pub(crate) fn is_omitted(&self) -> bool {
         self.unset.as_ref().is_some_and(|unset| unset.omitted)

@@ -1,13 +1,14 @@
 //! Directories: images as directories of the host, and what the store remembers of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::catalog::record::DirectoryUse;
 use crate::error::{Error, Result, Subject};
-use crate::host::checkout::{Checkout, ContentSource, Item, WriteOptions, Written};
+use crate::host::checkout::{Checkout, ContentSource, FileCache, Item, WriteOptions, Written};
+pub use crate::host::checkout::{SharedFiles, Sharing};
 use crate::host::source::FilePiece;
 use crate::host::stat::Stat;
 use crate::host::state::is_settled;
@@ -25,7 +26,7 @@ use super::known::{DirectoryPlace, Equal};
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
 
 /// What a checkout writes and promises.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct CheckoutOptions {
     /// Make device nodes.
@@ -34,6 +35,8 @@ pub struct CheckoutOptions {
     pub all_xattrs: bool,
     /// Make the directory durable before it appears.
     pub fsync: bool,
+    /// Take files from a cache and leave them there.
+    pub shared: Option<SharedFiles>,
 }
 
 /// What a checkout wrote, and what it left out or could not set. What is counted here is remembered, and no later
@@ -52,6 +55,8 @@ pub struct CheckoutReport {
     pub xattrs_unset: u64,
     /// Paths that were not made: device nodes.
     pub omitted: u64,
+    /// Files that were taken from [`CheckoutOptions::shared`] instead of being written.
+    pub files_shared: u64,
 }
 
 impl Image {
@@ -59,18 +64,24 @@ impl Image {
     /// not at all. A later [`commit`](crate::Project::commit) of that directory costs what was changed in it.
     ///
     /// Errors: [`AlreadyExists`](crate::ErrorKind::AlreadyExists) where something is there;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) where stored bytes are damaged.
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) where stored bytes are damaged; [`Invalid`](crate::ErrorKind::Invalid) where
+    /// others may write to the directory of [shared files](SharedFiles), or can't share it with the checkout.
     pub fn check_out(&self, directory: impl AsRef<Path>, options: CheckoutOptions) -> Result<CheckoutReport> {
-        let directory = std::path::absolute(directory.as_ref())
-            .map_err(|error| Error::io(Subject::Host(directory.as_ref().to_owned()), "find it", error))?;
+        let directory = absolute(directory.as_ref())?;
         self.project.store.check_is_outside(&directory)?;
+        if let Some(shared) = &options.shared {
+            self.project.store.check_is_outside(&absolute(&shared.directory)?)?;
+        }
         let checkout = Checkout::begin(&directory)?;
+        let shared = options.shared.map(|shared| FileCache::open(&shared, &checkout, options.all_xattrs));
+        let cache = shared.transpose()?.flatten();
         let root = self.root()?;
         let items = tree::iter(&self.reader, &root)?.map(|entry| item(&self.reader, entry?));
         let write = WriteOptions {
             devices: options.devices,
             all_xattrs: options.all_xattrs,
             threads: self.project.store.options.threads,
+            cache: cache.as_ref(),
         };
         let written = checkout.write(items, &self.reader, write)?;
         let observed = settle(&written);
@@ -95,6 +106,10 @@ impl Image {
         store.remove_states(gone);
         Ok(())
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| Error::io(Subject::Host(path.to_owned()), "find it", error))
 }
 
 fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(TreePath, Item)> {
@@ -130,8 +145,8 @@ pub(super) fn file_time() -> Timestamp {
 }
 
 fn report(written: &Written, bytes: u64) -> CheckoutReport {
-    let Written { entries, owners_unset, modes_unset, xattrs_unset, omitted, .. } = *written;
-    CheckoutReport { entries, bytes, owners_unset, modes_unset, xattrs_unset, omitted }
+    let Written { entries, owners_unset, modes_unset, xattrs_unset, omitted, files_shared, .. } = *written;
+    CheckoutReport { entries, bytes, owners_unset, modes_unset, xattrs_unset, omitted, files_shared }
 }
 
 impl ContentSource for ObjectReader {

@@ -42,7 +42,7 @@ use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
 
-pub use checkout::{CheckoutOptions, CheckoutReport};
+pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::CommitOptions;
 use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};

@@ -28,7 +28,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 /// A directory with one of everything that an unprivileged user can make.
-fn write_everything(root: &Path) {
+pub(crate) fn write_everything(root: &Path) {
     let odd_names: [&[u8]; 8] =
         [b"plain", b"with space", b"new\nline", b"\xff\xfe not UTF-8", b"-dash", b"*", b"\x01", b"\xc3\xa9"];
     for (i, name) in odd_names.iter().enumerate() {
@@ -270,7 +270,7 @@ fn a_checkout_never_mixes_with_what_is_there() {
     let given = Given::new(few_files);
     let image = given.project.find(&given.imported.image.into()).unwrap();
     let options = CheckoutOptions::default();
-    let error = image.check_out(&given.directory, options).unwrap_err();
+    let error = image.check_out(&given.directory, options.clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert_equal(&given.place.path("source"), &given.directory);
     let empty = given.place.directory("empty", &[]);

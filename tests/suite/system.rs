@@ -57,7 +57,7 @@ fn a_debian_system_in_and_out() {
     let store = Store::open(at("store")).unwrap();
     let project = store.default_project().unwrap();
     let image = |id: layerstone::id::ImageId| project.find(&id.into()).unwrap();
-    let everything = CheckoutOptions { devices: true, all_xattrs: true, fsync: false };
+    let everything = CheckoutOptions { devices: true, all_xattrs: true, ..CheckoutOptions::default() };
 
     // A device, a capability, a sparse file, a name that is not UTF-8, beside what Debian has.
     let source = at("source");

@@ -210,6 +210,22 @@ pub(crate) struct CheckoutArguments {
     /// Make the directory durable before it appears
     #[arg(long)]
     pub(crate) fsync: bool,
+    /// Take files from this directory, and leave them there for later checkouts; it may be deleted at any time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// How the cache's files are taken
+    #[arg(long, value_enum, default_value_t, requires = "cache")]
+    pub(crate) sharing: CacheSharing,
+}
+
+/// How files of the cache are taken.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum CacheSharing {
+    /// Copies that share their blocks until one is changed, where the file system can (XFS, btrfs)
+    #[default]
+    Reflink,
+    /// The same inode in every checkout: a change of one is a change of all, so only for trees that nobody writes to
+    HardLink,
 }
 
 #[derive(Debug, Args)]

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use layerstone::{
-    CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, Project, Store,
-    StoreOptions, TagName, TreePath, WriteReport,
+    CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, Project,
+    SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
 };
 use serde_json::json;
 
 use crate::arguments::{
-    Arguments, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments, ProjectCommand,
-    SourceFormat, TagArguments, UntagArguments,
+    Arguments, CacheSharing, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments,
+    ProjectCommand, SourceFormat, TagArguments, UntagArguments,
 };
 use crate::output::Output;
 use crate::replacement::write_file;
@@ -258,10 +258,16 @@ fn copy(from: &mut impl io::Read, to: &mut impl Write) -> Outcome {
 }
 
 fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> Outcome {
+    let sharing = match arguments.sharing {
+        CacheSharing::Reflink => Sharing::Reflink,
+        CacheSharing::HardLink => Sharing::HardLink,
+    };
+    let shared = arguments.cache.clone().map(|directory| SharedFiles { directory, sharing });
     let options = CheckoutOptions {
         devices: arguments.devices,
         all_xattrs: arguments.all_xattrs,
         fsync: arguments.fsync,
+        shared,
     };
     let report = project.find(&arguments.image)?.check_out(&arguments.directory, options)?;
     if out.json {

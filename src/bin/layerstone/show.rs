@@ -164,7 +164,12 @@ pub(crate) fn verified(report: &VerifyReport) -> io::Result<()> {
 /// What a checkout wrote.
 pub(crate) fn checked_out(report: &CheckoutReport, directory: &Path) -> io::Result<()> {
     let directory = escape_bytes(directory.as_os_str().as_bytes());
-    Output::line(&format!("{}, {} in files, in {directory}", paths(report.entries), size(report.bytes)))
+    let shared = match report.files_shared {
+        0 => String::new(),
+        number => format!("; {} from the cache", count(number, "file", "files")),
+    };
+    let (paths, size) = (paths(report.entries), size(report.bytes));
+    Output::line(&format!("{paths}, {size} in files, in {directory}{shared}"))
 }
 
 /// What a checkout left out, in one line each.

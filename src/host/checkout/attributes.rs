@@ -30,7 +30,7 @@ impl<'f> Handle<'f> {
     }
 
     /// The name under which the kernel leads to exactly this file, even if it is a symbolic link.
-    fn magic_link(self) -> String {
+    pub(super) fn magic_link(self) -> String {
         format!("/proc/self/fd/{}", self.descriptor().as_raw_fd())
     }
 
@@ -50,7 +50,7 @@ impl<'f> Handle<'f> {
 }
 
 /// Whether an extended attribute is set by default: those that the file system's owner means for files.
-fn is_default(name: &[u8]) -> bool {
+pub(super) fn is_default(name: &[u8]) -> bool {
     name.starts_with(b"user.")
         || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"security.capability")
 }
@@ -79,16 +79,16 @@ pub(super) fn mode_to_make(inode: &Inode, xattrs: &[Xattr], own: (u32, u32)) -> 
 
 /// Gives a file that was made with its [mode](mode_to_make) the rest. None if it has not become what it should.
 pub(super) fn finish_made(file: BorrowedFd<'_>, inode: &Inode) -> Result<Option<Stat>, SetError> {
-    set_time(file, inode.mtime)?;
+    set_time(file, inode.mtime).map_err(at("set its time"))?;
     let stat = Stat::of(file, b"").map_err(at("read its metadata"))?;
     let is_right = (stat.uid, stat.gid, stat.mode) == (inode.uid, inode.gid, inode.mode);
     Ok(is_right.then_some(stat))
 }
 
-fn set_time(file: BorrowedFd<'_>, time: Timestamp) -> Result<(), SetError> {
+pub(super) fn set_time(file: BorrowedFd<'_>, time: Timestamp) -> rustix::io::Result<()> {
     let time = Timespec { tv_sec: time.seconds, tv_nsec: time.nanos.into() };
     let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(file, "", &times, AtFlags::EMPTY_PATH).map_err(at("set its time"))
+    utimensat(file, "", &times, AtFlags::EMPTY_PATH)
 }
 
 /// Gives a file its owner, extended attributes, mode and time, and says what is on the disk and what is missing. In this
@@ -124,7 +124,7 @@ pub(super) fn set(
         let mode = if owner_is_right { inode.mode } else { inode.mode & 0o1777 };
         file.set_mode(Mode::from_raw_mode(mode.into())).map_err(at("set its mode"))?;
     }
-    set_time(descriptor, inode.mtime)?;
+    set_time(descriptor, inode.mtime).map_err(at("set its time"))?;
 
     let stat = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
     if (stat.uid, stat.gid) != (inode.uid, inode.gid) {

@@ -14,7 +14,7 @@ use crate::path::TreePath;
 use crate::tree::{Content, Inode, InodeKind};
 
 use super::attributes::{self, Handle, SetError};
-
+use super::shared::SharedName;
 use super::{Checkout, ContentSource, WriteOptions};
 
 /// What is made while its attributes are still to come is nobody else's.
@@ -23,19 +23,23 @@ const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Writes entries; neighbours share the descriptor of their directory.
 pub(super) struct EntryWriter<'c> {
     checkout: &'c Checkout,
-    options: WriteOptions,
+    options: WriteOptions<'c>,
     /// The user and the group that what is made belongs to.
     own: (u32, u32),
     parent: Option<(TreePath, OwnedFd)>,
+    /// Files that were written and may be left in the cache.
+    pub(super) fresh: Vec<(TreePath, SharedName)>,
+    /// Files that were taken from it.
+    pub(super) files_shared: u64,
 }
 
 impl<'c> EntryWriter<'c> {
-    pub(super) fn new(checkout: &'c Checkout, options: WriteOptions) -> Self {
+    pub(super) fn new(checkout: &'c Checkout, options: WriteOptions<'c>) -> Self {
         let own = (geteuid().as_raw(), getegid().as_raw());
-        Self { checkout, options, own, parent: None }
+        Self { checkout, options, own, parent: None, fresh: Vec::new(), files_shared: 0 }
     }
 
-    fn parent_of(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>> {
+    pub(super) fn parent_of(&mut self, path: &TreePath) -> Result<BorrowedFd<'_>> {
         let directory = path.parent().unwrap_or_default();
         if self.parent.as_ref().is_none_or(|(cached, _)| *cached != directory) {
             self.parent = Some((directory, self.checkout.parent_of(path)?));
@@ -70,19 +74,10 @@ impl<'c> EntryWriter<'c> {
         xattrs: &[Xattr],
         content: &impl ContentSource,
     ) -> Result<StateRow> {
-        let checkout = self.checkout;
         if let InodeKind::File(bytes) = &inode.kind {
-            let mode = attributes::mode_to_make(inode, xattrs, self.own);
-            let parent = self.parent_of(path)?;
-            let file = write_file(checkout, parent, path, mode.unwrap_or(PRIVATE), bytes, content)?;
-            if mode.is_some()
-                && let Some(stat) = attributes::finish_made(file.as_fd(), inode)
-                    .map_err(|SetError { action, errno }| checkout.failed(path, action, errno))?
-            {
-                return Ok(StateRow::new(&stat, Unset::default()));
-            }
-            return self.set_attributes(path, Handle::Open(file.as_fd()), inode, xattrs);
+            return self.make_file(path, inode, bytes, xattrs, content);
         }
+        let checkout = self.checkout;
         let devices = self.options.devices;
         let parent = self.parent_of(path)?;
         let name = path.file_name().unwrap_or_default();
@@ -94,6 +89,55 @@ impl<'c> EntryWriter<'c> {
         let place = openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| checkout.failed(path, "open it", error))?;
         self.set_attributes(path, Handle::Place(place.as_fd()), inode, xattrs)
+    }
+
+    /// Makes a file: by the cache where that has it, else by writing it.
+    fn make_file(
+        &mut self,
+        path: &TreePath,
+        inode: &Inode,
+        bytes: &Content,
+        xattrs: &[Xattr],
+        content: &impl ContentSource,
+    ) -> Result<StateRow> {
+        let (checkout, own) = (self.checkout, self.own);
+        let file_name = path.file_name().unwrap_or_default();
+        let cached = self.options.cache.and_then(|cache| Some((cache, cache.name_of(path, inode, xattrs)?)));
+        let parent = self.parent_of(path)?;
+        if let Some((cache, name)) = &cached {
+            let linked = cache.link(name, inode, parent, file_name);
+            if let Some(row) = linked.map_err(|error| checkout.failed(path, "link it", error))? {
+                self.files_shared += 1;
+                return Ok(row);
+            }
+        }
+        let mode = attributes::mode_to_make(inode, xattrs, own);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(parent, file_name, flags, mode.unwrap_or(PRIVATE))
+            .map_err(|error| checkout.failed(path, "make the file", error))?;
+        let is_shared = match &cached {
+            None => false,
+            Some((cache, name)) => cache
+                .reflink(name, file.as_fd(), bytes.size)
+                .map_err(|error| checkout.failed(path, "empty it", error))?,
+        };
+        if !is_shared {
+            write_content(checkout, path, &file, bytes, content)?;
+        }
+        let made = if mode.is_some() { attributes::finish_made(file.as_fd(), inode) } else { Ok(None) };
+        let made = made.map_err(|SetError { action, errno }| checkout.failed(path, action, errno))?;
+        let mut row = match made {
+            Some(stat) => StateRow::new(&stat, Unset::default()),
+            None => self.set_attributes(path, Handle::Open(file.as_fd()), inode, xattrs)?,
+        };
+        self.files_shared += u64::from(is_shared);
+        if let Some((cache, name)) = cached
+            && !is_shared
+            && cache.accepts(&mut row, inode)
+        {
+            self.fresh.push((path.clone(), name));
+        }
+        Ok(row)
     }
 
     fn set_attributes(
@@ -132,18 +176,13 @@ fn make_special(
     }
 }
 
-fn write_file(
+fn write_content(
     checkout: &Checkout,
-    parent: BorrowedFd<'_>,
     path: &TreePath,
-    mode: Mode,
+    file: &OwnedFd,
     bytes: &Content,
     content: &impl ContentSource,
-) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let name = path.file_name().unwrap_or_default();
-    let file =
-        openat(parent, name, flags, mode).map_err(|error| checkout.failed(path, "make the file", error))?;
+) -> Result<()> {
     let mut position = 0_u64;
     let mut ends_in_hole = false;
     content.read(bytes, &mut |piece| {
@@ -151,7 +190,7 @@ fn write_file(
             FilePiece::Hole(len) => position = position.saturating_add(len),
             FilePiece::Data(mut data) => {
                 while !data.is_empty() {
-                    match rustix::io::pwrite(&file, data, position) {
+                    match rustix::io::pwrite(file, data, position) {
                         Ok(written) => {
                             position += written as u64;
                             data = data.get(written..).unwrap_or_default();
@@ -166,9 +205,9 @@ fn write_file(
         Ok(())
     })?;
     if ends_in_hole {
-        ftruncate(&file, position).map_err(|error| checkout.failed(path, "extend it", error))?;
+        ftruncate(file, position).map_err(|error| checkout.failed(path, "extend it", error))?;
     }
-    Ok(file)
+    Ok(())
 }
 
 fn kind_of(inode: &Inode) -> FileKind {

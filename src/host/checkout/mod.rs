@@ -7,6 +7,7 @@
 mod attributes;
 mod entry;
 mod remove;
+mod shared;
 mod write;
 
 use std::ffi::{OsStr, OsString};
@@ -27,17 +28,21 @@ use super::{failed, open_beneath};
 use crate::path::TreePath;
 use crate::tree::Content;
 
+pub(crate) use shared::FileCache;
+pub use shared::{SharedFiles, Sharing};
 pub(crate) use write::{Item, Written};
 
 /// What a checkout writes besides what it always does.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct WriteOptions {
+pub(crate) struct WriteOptions<'c> {
     /// Make device nodes.
     pub(crate) devices: bool,
     /// Set every extended attribute, not only ACLs, `user.*` and `security.capability`.
     pub(crate) all_xattrs: bool,
     /// Threads that write files.
     pub(crate) threads: usize,
+    /// Files that need not be written.
+    pub(crate) cache: Option<&'c FileCache>,
 }
 
 /// Hands out a file's content in order.

@@ -5,6 +5,7 @@
 //! held in memory is what was collected, the directories, and the names of hard links.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,9 +16,11 @@ use crate::host::source::Xattr;
 use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::path::TreePath;
+use crate::threads::{join, run_all};
 use crate::tree::{Inode, InodeKind, Timestamp};
 
 use super::entry::EntryWriter;
+use super::shared::{FileCache, SharedName};
 use super::{Checkout, ContentSource, WriteOptions};
 
 /// Files that are put into order together.
@@ -65,6 +68,10 @@ pub(crate) struct Written {
     pub(crate) xattrs_unset: u64,
     /// Paths that were not made.
     pub(crate) omitted: u64,
+    /// Files that the cache had.
+    pub(crate) files_shared: u64,
+    /// Files that the cache has not.
+    fresh: Vec<(TreePath, SharedName)>,
     /// The first names of hard link groups: their rows are true only once all links are made.
     linked: BTreeMap<TreePath, StateRow>,
 }
@@ -89,7 +96,7 @@ impl Checkout {
         &self,
         items: impl Iterator<Item = Result<(TreePath, Item)>>,
         content: &impl ContentSource,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written> {
         let written = Mutex::new(Written::default());
         let writer = EntryWriter::new(self, options);
@@ -108,10 +115,13 @@ impl Checkout {
             let handed_out = self.hand_out(items, content, options, &sender);
             // No more batches: the workers end once they have written what waits.
             drop(sender);
-            workers.into_iter().try_for_each(crate::threads::join)?;
+            workers.into_iter().try_for_each(join)?;
             handed_out
         })?;
         let mut written = written.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = options.cache {
+            self.leave(std::mem::take(&mut written.fresh), cache, options)?;
+        }
         for (path, first) in &links {
             self.link(first, path, &mut written.linked)?;
         }
@@ -137,7 +147,7 @@ impl Checkout {
         &self,
         items: impl Iterator<Item = Result<(TreePath, Item)>>,
         content: &C,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
         sender: &SyncSender<Batch>,
     ) -> Result<(Vec<Named>, Links)> {
         let mut writer = EntryWriter::new(self, options);
@@ -171,13 +181,18 @@ impl Checkout {
         &self,
         receiver: &Mutex<Receiver<Batch>>,
         content: &impl ContentSource,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
         written: &Mutex<Written>,
     ) -> Result<()> {
         let mut writer = EntryWriter::new(self, options);
         loop {
             let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(batch) = batch else { return Ok(()) };
+            let Ok(batch) = batch else {
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                written.files_shared += writer.files_shared;
+                written.fresh.append(&mut writer.fresh);
+                return Ok(());
+            };
             let mut rows = Vec::with_capacity(batch.len());
             for Named { path, inode, xattrs } in batch {
                 let row = writer.make(&path, &inode, &xattrs, content)?;
@@ -193,6 +208,33 @@ impl Checkout {
                 }
             }
         }
+    }
+
+    /// Leaves files that were written in the cache.
+    fn leave(
+        &self,
+        mut fresh: Vec<(TreePath, SharedName)>,
+        cache: &FileCache,
+        options: WriteOptions<'_>,
+    ) -> Result<()> {
+        if fresh.is_empty() || FileCache::sync(self).is_err() {
+            return Ok(());
+        }
+        // Neighbours share a directory.
+        fresh.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let batches = Mutex::new(fresh.chunks(BATCH_FILES));
+        run_all(options.threads, &AtomicBool::new(false), || {
+            let mut writer = EntryWriter::new(self, options);
+            loop {
+                let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(batch) = batch else { return Ok(()) };
+                for (path, name) in batch {
+                    let folder = writer.parent_of(path)?;
+                    // Full, deleted meanwhile, or not for such a file: the checkout is as good without.
+                    let _ = cache.leave(name, folder, path.file_name().unwrap_or_default());
+                }
+            }
+        })
     }
 
     /// Makes a further name of an inode that was made, and makes the row of its first name anew.
