@@ -425,3 +425,17 @@ fn the_environment_names_store_and_project_unless_it_is_empty() {
     let (code, said) = run("named", "x//y", &["images"]);
     assert!(code == 2 && said.contains("LAYERSTONE_PROJECT: 'x//y'"), "{said}");
 }
+
+#[test]
+fn a_second_checkout_says_what_it_took_from_the_cache() {
+    let cli = Cli::new();
+    cli.tree();
+    std::fs::write(cli.path("tree/shared"), "more than an entry holds; ".repeat(10)).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let check_out = |to| cli.ok(&["checkout", "a", to, "--cache", "cache", "--sharing", "hard-link"]);
+    assert!(check_out("one").ends_with(" in files, in one\n"));
+    assert!(check_out("other").ends_with(" in files, in other; 1 file from the cache\n"));
+    let inode = |path| std::fs::metadata(cli.path(path)).unwrap().ino();
+    assert_eq!(inode("one/shared"), inode("other/shared"));
+    assert_eq!(cli.fails(&["checkout", "a", "third", "--sharing", "hard-link"]).0, 2);
+}

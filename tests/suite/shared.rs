@@ -239,6 +239,21 @@ fn checkouts_at_once_share_a_cache_that_is_deleted_meanwhile() {
 }
 
 #[test]
+fn a_file_with_as_many_links_as_it_can_have_is_left_anew() {
+    let given = Given::new(Sharing::HardLink, |root| fs::write(root.join("file"), noise(500, 1)).unwrap());
+    let (first, _) = given.check_out("first");
+    let links = given.place.directory("links", &[]);
+    // ext4 gives an inode 65,000 names, others many more: then there is nothing to see.
+    let make = |number: u32| fs::hard_link(first.join("file"), links.join(number.to_string()));
+    let Some(error) = (0..65_000).find_map(|number| make(number).err()) else { return };
+    assert_eq!(error.kind(), std::io::ErrorKind::TooManyLinks);
+    assert_eq!(given.check_out("second").1.files_shared, 0);
+    let (third, report) = given.check_out("third");
+    assert_eq!(report.files_shared, 1);
+    assert_ne!(inode(third.join("file")), inode(first.join("file")));
+}
+
+#[test]
 fn a_cache_that_others_could_write_to_is_refused() {
     let given = Given::new(Sharing::HardLink, some_files);
     let check_out = |directory: PathBuf| {

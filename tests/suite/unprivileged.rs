@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 
-use layerstone::{CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, ListOptions, Store};
+use layerstone::{
+    CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, ListOptions, SharedFiles, Sharing, Store,
+};
 
 use crate::given::{Place, project, set_mtime};
 
@@ -94,6 +96,49 @@ fn what_a_checkout_could_not_set_is_no_change() {
             .collect();
         let expected = [("/directory/setgid", "content mtime"), ("/linked", "mtime")];
         assert_eq!(shown, expected.map(|(path, what)| (path.to_owned(), what.to_owned())));
+    });
+}
+
+#[test]
+fn a_file_that_lacks_something_is_not_shared() {
+    if !rustix::process::geteuid().is_root() && std::env::var_os(PLACE).is_none() {
+        println!("skipped: only root can make files of other owners");
+        return;
+    }
+    let prepare = |place: &Path| {
+        fs::create_dir(place.join("source")).unwrap();
+        for (name, owner, mode) in [("own", 65_534, 0o644), ("other", 1, 0o4755), ("unreadable", 65_534, 0)] {
+            let path = place.join("source").join(name);
+            fs::write(&path, name.repeat(100)).unwrap();
+            chown(&path, Some(owner), Some(owner)).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
+        project.import_directory(place.join("source"), &options).unwrap();
+        for entry in walk(&place.join("store")) {
+            chown(entry, Some(65_534), Some(65_534)).unwrap();
+        }
+        fs::create_dir(place.join("roots")).unwrap();
+    };
+    unprivileged("a_file_that_lacks_something_is_not_shared", prepare, |place| {
+        let project = Store::open(place.join("store")).unwrap().project(&crate::given::parse("p")).unwrap();
+        let image = project.find(&crate::given::reference("os")).unwrap();
+        for (round, files_shared) in [0, 2].into_iter().enumerate() {
+            let shared = SharedFiles { directory: place.join("cache"), sharing: Sharing::HardLink };
+            let options = CheckoutOptions { shared: Some(shared), ..CheckoutOptions::default() };
+            let directory = place.join(format!("checkout-{round}"));
+            let report = image.check_out(&directory, options).unwrap();
+            assert_eq!((report.files_shared, report.modes_unset), (files_shared, 1));
+            let linked = |name: &str| fs::metadata(directory.join(name)).unwrap().nlink();
+            assert_eq!((linked("own"), linked("other")), (2 + round as u64, 1));
+        }
+        let error = {
+            let shared = SharedFiles { directory: place.join("roots"), sharing: Sharing::HardLink };
+            let options = CheckoutOptions { shared: Some(shared), ..CheckoutOptions::default() };
+            image.check_out(place.join("checkout"), options).unwrap_err()
+        };
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     });
 }
 

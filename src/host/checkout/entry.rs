@@ -104,7 +104,7 @@ impl<'c> EntryWriter<'c> {
         let file_name = path.file_name().unwrap_or_default();
         let cached = self.options.cache.and_then(|cache| Some((cache, cache.name_of(path, inode, xattrs)?)));
         let parent = self.parent_of(path)?;
-        if let Some((cache, name)) = &cached {
+        if let Some((cache, name)) = cached {
             let linked = cache.link(name, inode, parent, file_name);
             if let Some(row) = linked.map_err(|error| checkout.failed(path, "link it", error))? {
                 self.files_shared += 1;
@@ -115,7 +115,7 @@ impl<'c> EntryWriter<'c> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(parent, file_name, flags, mode.unwrap_or(PRIVATE))
             .map_err(|error| checkout.failed(path, "make the file", error))?;
-        let is_shared = match &cached {
+        let is_shared = match cached {
             None => false,
             Some((cache, name)) => cache
                 .reflink(name, file.as_fd(), bytes.size)

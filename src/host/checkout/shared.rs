@@ -18,18 +18,17 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ftruncate, ioctl_ficlone, linkat, mkdirat, openat, syncfs, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ftruncate, ioctl_ficlone, linkat, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::error::{Error, Result, Subject};
-use crate::format::{Encoder, hex};
+use crate::format::Encoder;
 use crate::host::failed;
 use crate::host::source::Xattr;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
+use crate::id::ObjectId;
 use crate::path::TreePath;
 use crate::tree::{Body, Entry, Inode, InodeKind, Timestamp};
 
@@ -39,12 +38,13 @@ use super::attributes::{self, Handle};
 /// A directory of files that checkouts have in common. The first checkout leaves its files there; later ones take them
 /// instead of unpacking and writing them. Contents of up to 64 bytes, which are in the tree itself, are always written.
 ///
-/// The directory is made where it is absent (not the one that it is in), and must be on the checkouts' file system. It
-/// may serve several stores. It grows without bounds and may be deleted at any time, also while it is in use: what
-/// was checked out stays whole. A file in it that was written to is noticed by its size or time and replaced; a program
-/// that restores both is not noticed, so only the user whom the directory belongs to may write to it.
+/// The directory is made where it is absent (not the one that it is in), and must be on the checkouts' file system. It may
+/// serve several stores and projects, which then see from the time that a checkout takes what others have checked out. It
+/// grows without bounds and may be deleted at any time, also while it is in use: what was checked out stays whole.
 ///
-/// A checkout that has new files for it waits until they are on the disk.
+/// A file in it that was written to is noticed by its size or modification time and replaced. A program that restores both
+/// is not noticed, so the directory must belong to the user, and nobody else may be able to write to it. A power cut leaves
+/// nothing in it that is not whole: a checkout that has new files for it waits until they are on the disk.
 ///
 /// ```no_run
 /// use layerstone::{CheckoutOptions, SharedFiles, Sharing, Store};
@@ -88,19 +88,17 @@ const MARK: Timestamp = Timestamp { seconds: 987_654_321, nanos: 0 };
 
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// A file's place below the directory.
-#[derive(Clone, Debug)]
-pub(super) struct SharedName(String);
+/// What a file is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SharedName(ObjectId);
 
 impl SharedName {
-    fn new(hash: &[u8]) -> Self {
-        let mut name = hex(hash);
-        name.insert(2, '/');
-        Self(name)
-    }
-
-    fn folder(&self) -> &str {
-        self.0.split('/').next().unwrap_or_default()
+    /// The folder, and the path in the directory.
+    fn place(self) -> (String, String) {
+        let mut name = self.0.to_string();
+        let rest = name.split_off(2);
+        let path = format!("{name}/{rest}");
+        (name, path)
     }
 }
 
@@ -142,7 +140,7 @@ impl FileCache {
         let InodeKind::File(content) = &inode.kind else { return None };
         let (Body::Chunk(id) | Body::List(id)) = &content.body else { return None };
         if self.sharing == Sharing::Reflink {
-            return Some(SharedName::new(id.as_bytes()));
+            return Some(SharedName(*id));
         }
         // A group is one inode of this tree, whose links are its own; and an inode has all of its attributes or is not
         // shared, as other checkouts may want others.
@@ -151,14 +149,15 @@ impl FileCache {
             let mut key = Encoder::default();
             key.bytes(path.as_key());
             Entry::Inode(inode.clone()).encode(&mut key);
-            SharedName::new(&blake3::derive_key("layerstone v1 hard-linked file", &key.0))
+            let hash = blake3::derive_key("layerstone v1 hard-linked file", &key.0);
+            SharedName(ObjectId::from_bytes(hash))
         })
     }
 
     /// Makes a file of the checkout one with the cache's, if it is there and as it should be.
     pub(super) fn link(
         &self,
-        name: &SharedName,
+        name: SharedName,
         inode: &Inode,
         to: BorrowedFd<'_>,
         to_name: &[u8],
@@ -166,7 +165,7 @@ impl FileCache {
         if self.sharing != Sharing::HardLink {
             return Ok(None);
         }
-        match linkat(&self.directory, &name.0, to, to_name, AtFlags::empty()) {
+        match linkat(&self.directory, name.place().1, to, to_name, AtFlags::empty()) {
             Ok(()) => {}
             Err(Errno::MLINK) => {
                 // The inode has all the names that it can have; the next one to be left here begins anew.
@@ -190,14 +189,14 @@ impl FileCache {
     /// Gives an empty file the cache's content, if it is there and as it should be.
     pub(super) fn reflink(
         &self,
-        name: &SharedName,
+        name: SharedName,
         to: BorrowedFd<'_>,
         size: u64,
     ) -> rustix::io::Result<bool> {
         if self.sharing != Sharing::Reflink {
             return Ok(false);
         }
-        let Ok(file) = openat(&self.directory, &name.0, READ, Mode::empty()) else { return Ok(false) };
+        let Ok(file) = openat(&self.directory, name.place().1, READ, Mode::empty()) else { return Ok(false) };
         let is_cloned = ioctl_ficlone(to, &file).is_ok();
         let found = Stat::of(&file, b"").map(|stat| (stat.kind, stat.size, stat.mtime));
         if found == Ok((FileKind::File, size, MARK)) {
@@ -224,33 +223,36 @@ impl FileCache {
         }
     }
 
-    /// Makes durable what a checkout wrote: then it may be left here.
-    pub(super) fn sync(checkout: &Checkout) -> rustix::io::Result<()> {
-        syncfs(&checkout.root)
-    }
-
     /// Leaves a file of the checkout here; if there is one, that one stays.
     pub(super) fn leave(
         &self,
-        name: &SharedName,
+        name: SharedName,
         from: BorrowedFd<'_>,
         from_name: &[u8],
     ) -> rustix::io::Result<()> {
         if self.sharing == Sharing::HardLink {
-            return self.name(name, || linkat(from, from_name, &self.directory, &name.0, AtFlags::empty()));
+            return self.name(name, from, from_name, AtFlags::empty());
         }
         let file = openat(from, from_name, READ, Mode::empty())?;
         let copy = make_unnamed(&self.directory)?;
         ioctl_ficlone(&copy, &file)?;
         attributes::set_time(copy.as_fd(), MARK)?;
         let unnamed = Handle::Open(copy.as_fd()).magic_link();
-        self.name(name, || linkat(CWD, &unnamed, &self.directory, &name.0, AtFlags::SYMLINK_FOLLOW))
+        self.name(name, CWD, unnamed.as_bytes(), AtFlags::SYMLINK_FOLLOW)
     }
 
     /// Gives a file its name, in a folder that is made where it is missing.
-    fn name(&self, name: &SharedName, link: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
+    fn name(
+        &self,
+        name: SharedName,
+        from: BorrowedFd<'_>,
+        from_name: &[u8],
+        flags: AtFlags,
+    ) -> rustix::io::Result<()> {
+        let (folder, path) = name.place();
+        let link = || linkat(from, from_name, &self.directory, &path, flags);
         match link() {
-            Err(Errno::NOENT) => match mkdirat(&self.directory, name.folder(), Mode::RWXU) {
+            Err(Errno::NOENT) => match mkdirat(&self.directory, folder, Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => link(),
                 other => other,
             },
@@ -259,8 +261,8 @@ impl FileCache {
     }
 
     /// Another checkout may have replaced it meanwhile: then that one's is lost, and left again later.
-    fn remove(&self, name: &SharedName) {
-        let _ = unlinkat(&self.directory, &name.0, AtFlags::empty());
+    fn remove(&self, name: SharedName) {
+        let _ = unlinkat(&self.directory, name.place().1, AtFlags::empty());
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, linkat};
+use rustix::fs::{AtFlags, linkat, syncfs};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::Xattr;
@@ -217,9 +217,12 @@ impl Checkout {
         cache: &FileCache,
         options: WriteOptions<'_>,
     ) -> Result<()> {
-        if fresh.is_empty() || FileCache::sync(self).is_err() {
+        // What is left must be whole after a power cut too, when its size and time would say that it is.
+        if fresh.is_empty() || syncfs(&self.root).is_err() {
             return Ok(());
         }
+        fresh.sort_unstable_by_key(|(_, name)| *name);
+        fresh.dedup_by_key(|(_, name)| *name);
         // Neighbours share a directory.
         fresh.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let batches = Mutex::new(fresh.chunks(BATCH_FILES));
@@ -231,7 +234,7 @@ impl Checkout {
                 for (path, name) in batch {
                     let folder = writer.parent_of(path)?;
                     // Full, deleted meanwhile, or not for such a file: the checkout is as good without.
-                    let _ = cache.leave(name, folder, path.file_name().unwrap_or_default());
+                    let _ = cache.leave(*name, folder, path.file_name().unwrap_or_default());
                 }
             }
         })
