@@ -270,23 +270,34 @@ fn make_unnamed(folder: impl AsFd) -> rustix::io::Result<OwnedFd> {
     openat(folder, ".", OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR)
 }
 
+/// How often the directory is made when it is deleted before it is open. A link that leads nowhere is there and is not.
+const TIMES_MADE: usize = 10;
+
 /// Opens the directory, or makes it. Whoever else may write to it could put anything into later checkouts.
 fn open_own(path: &Path) -> Result<OwnedFd> {
     let io = |action| move |error| failed(path.to_owned(), action, error);
-    match mkdirat(CWD, path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(Errno::NOENT) => {
-            let message = "can't be made: the directory that it is to be in is not there";
-            return Err(Error::not_found(Subject::Host(path.to_owned()), message));
-        }
-        Err(error) => return Err(io("make the directory")(error)),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat(CWD, path, flags, Mode::empty()).map_err(io("open the directory"))?;
+    let opened = (0..TIMES_MADE).find_map(|_| match make_and_open(path) {
+        Err((_, Errno::NOENT)) => None,
+        other => Some(other),
+    });
+    let Some(opened) = opened else {
+        let message = "can't be made: the directory that it is to be in is not there";
+        return Err(Error::not_found(Subject::Host(path.to_owned()), message));
+    };
+    let directory = opened.map_err(|(action, error)| io(action)(error))?;
     let stat = Stat::of(&directory, b"").map_err(io("read its metadata"))?;
     if stat.uid != geteuid().as_raw() || stat.mode & 0o022 != 0 {
         let message = "must belong to you, and nobody else may be able to write to it";
         return Err(Error::invalid(Subject::Host(path.to_owned()), message));
     }
     Ok(directory)
+}
+
+fn make_and_open(path: &Path) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
+    match mkdirat(CWD, path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(("make the directory", error)),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|error| ("open the directory", error))
 }
