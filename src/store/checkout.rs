@@ -1,4 +1,4 @@
-//! Directories: images as directories of the host, and what the store remembers of them.
+//! Checkouts: images as directories of the host, and what the store remembers of them.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
