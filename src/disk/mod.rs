@@ -10,6 +10,7 @@ mod memory;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod recording;
+mod unsynced;
 
 use std::fmt::Debug;
 use std::io;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub(crate) use memory::MemoryDisk;
 pub(crate) use real::RealDisk;
+pub(crate) use unsynced::UnsyncedDisk;
 
 /// The file that the store's lock is on.
 pub(crate) const LOCK_FILE: &str = "lock";

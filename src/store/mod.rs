@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx};
-use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk};
+use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::pack::reader::{ObjectReader, PackReader};
@@ -50,7 +50,7 @@ pub use import::{ImportOptions, WriteReport};
 use index::IndexCache;
 pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
-pub use options::StoreOptions;
+pub use options::{Durability, StoreOptions};
 pub use project::{Project, ProjectInfo};
 use publish::Publications;
 pub use resolve::{Resolved, Scope};
@@ -140,6 +140,10 @@ impl Store {
     }
 
     fn on_disk(disk: Arc<dyn Disk>, location: PathBuf, options: StoreOptions) -> Result<Self> {
+        let disk: Arc<dyn Disk> = match options.durability {
+            Durability::Synced => disk,
+            Durability::Unsynced => Arc::new(UnsyncedDisk(disk)),
+        };
         let poison = Poison::default();
         let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));
         let gate = Gate::new(Arc::clone(&disk), location.clone(), poison.clone(), options.lock_timeout);

@@ -2,6 +2,18 @@
 
 use std::time::Duration;
 
+/// What a store promises of that for which it returned `Ok`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It is there after a power cut.
+    #[default]
+    Synced,
+    /// It is there after the process was killed. A power cut or a crash of the system may take it, and leave the store
+    /// damaged: only for stores that can be made again.
+    Unsynced,
+}
+
 /// How a store is opened and what it may use. [`StoreOptions::open`] opens one.
 ///
 /// ```no_run
@@ -14,6 +26,7 @@ use std::time::Duration;
 pub struct StoreOptions {
     pub(crate) lock_timeout: Duration,
     pub(crate) exclusive: bool,
+    pub(crate) durability: Durability,
     pub(crate) level: i32,
     pub(crate) pack_bytes: u64,
     pub(crate) row_objects: u64,
@@ -30,6 +43,7 @@ impl Default for StoreOptions {
         Self {
             lock_timeout: Duration::from_secs(30),
             exclusive: false,
+            durability: Durability::Synced,
             level: 3,
             pack_bytes: 128 << 20,
             row_objects: 2 << 10,
@@ -55,6 +69,12 @@ impl StoreOptions {
     /// processes wait. Default: off.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;
+        self
+    }
+
+    /// What is promised of that for which the store returned `Ok`. Default: [`Synced`](Durability::Synced).
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
         self
     }
 

@@ -113,7 +113,9 @@ pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> 
     for (key, _) in rows.take_while(|((_, offset), _)| *offset < bytes) {
         tx.remove::<Frames>(&key)?;
     }
-    let indexed_objects = known.indexed_objects + objects;
+    // Others may have moved some of the rows to a segment of their own meanwhile.
+    let is_all = bytes == known.committed_bytes;
+    let indexed_objects = if is_all { known.objects } else { known.indexed_objects + objects };
     let record = OpenPackRecord { indexed_bytes: bytes, indexed_objects, ..known };
     tx.put::<OpenPacks>(&pack, &record)?;
     tx.put::<Segments>(&segment, &SegmentRecord { objects, domain: known.domain })?;

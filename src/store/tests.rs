@@ -276,6 +276,37 @@ fn sessions_that_end_together_are_published_together() {
 }
 
 #[test]
+fn rows_that_are_moved_to_two_segments_at_once_are_counted_once() {
+    let given = Given::with_large_sessions();
+    let catalog = given.store.0.catalog().unwrap();
+    let (first, _) = given.store.0.begin_session().unwrap();
+    append(&first, &[1; 1000]);
+    given.store.0.publish(first, |_| Ok(())).unwrap();
+    let (second, _) = given.store.0.begin_session().unwrap();
+    append(&second, &[2; 1000]);
+    let (host, unpublished) = second.finish().unwrap();
+    let crate::pack::session::Unpublished::Pack(Some(written)) = unpublished else { panic!("it is large") };
+    let indexed = host.index(&written).unwrap();
+    assert_eq!(indexed.objects, 2);
+    // What upkeep does meanwhile.
+    let pack = written.pack.id;
+    let (segment, frames) =
+        catalog.write(|tx| Ok((packs::next_segment(tx)?, packs::frames(tx, pack)?))).unwrap();
+    let before = given.packs()[0].1;
+    let moved =
+        packs::write_segment(&*given.store.0.disk, segment, pack, &frames, before.committed_bytes).unwrap();
+    catalog.write(|tx| packs::publish_segment(tx, moved)).unwrap();
+    catalog.write(|tx| packs::publish_indexed(tx, &written, indexed)).unwrap();
+    let [(_, record)] = given.packs()[..] else { panic!("one pack") };
+    assert_eq!((record.objects, record.indexed_objects), (2, 2));
+    assert_eq!((record.committed_bytes, record.indexed_bytes), (written.pack.end, written.pack.end));
+    let reader = given.store.0.reader(&catalog).unwrap();
+    for byte in [1, 2] {
+        assert!(reader.has(&ObjectKind::Chunk.id_of(&[byte; 1000])).unwrap());
+    }
+}
+
+#[test]
 fn full_packs_are_sealed_and_segments_merged_while_a_reader_keeps_its_view() {
     let given = Given::with(StoreOptions::default().row_objects(10).pack_bytes(2_000));
     let first = given.import("0").image;

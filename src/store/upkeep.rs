@@ -94,7 +94,8 @@ impl Work {
     fn pack_to_index(&self, tx: &impl ReadTables) -> Result<Option<(PackId, OpenPackRecord)>> {
         let mut open = tx.collect::<OpenPacks>(&[])?.into_iter();
         Ok(open.find(|(_, record)| {
-            record.objects - record.indexed_objects >= self.options.row_objects || self.is_complete(record)
+            record.objects.saturating_sub(record.indexed_objects) >= self.options.row_objects
+                || self.is_complete(record)
         }))
     }
 

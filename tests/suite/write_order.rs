@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use layerstone::testing::{DiskLog, DiskOperation};
-use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Project, Store, StoreOptions};
+use layerstone::{CheckoutOptions, CommitOptions, Durability, ImportOptions, Project, Store, StoreOptions};
 
 const CATALOG: &str = "catalog.redb";
 
@@ -197,6 +197,16 @@ fn a_held_store_commits_with_one_sync_of_the_pack() {
     let catalog_syncs =
         operations.iter().filter(|operation| syncs(operation, |name| name == CATALOG)).count();
     assert_eq!(catalog_syncs, 2, "one transaction, in two phases");
+}
+
+#[test]
+fn a_store_that_promises_nothing_of_power_cuts_syncs_nothing() {
+    let recorded =
+        Recorded::new(StoreOptions::default().durability(Durability::Unsynced).row_objects(1).pack_bytes(1));
+    let operations = recorded.import();
+    assert!(operations.iter().any(|operation| writes(operation, is_pack)));
+    assert_eq!(count_syncs(&operations), 0, "{operations:#?}");
+    assert!(recorded.store.verify().unwrap().is_sound());
 }
 
 /// A store that each use opens anew, as programs do, and a directory of one small file.
