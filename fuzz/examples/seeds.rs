@@ -199,7 +199,7 @@ fn references() -> Outcome {
     Ok(())
 }
 
-/// A pack, a segment and checkout states as a store writes them.
+/// A segment as a store writes it.
 fn store_files(work: &Path) -> Outcome {
     let source = work.join("source");
     for number in 0..6 {
@@ -220,13 +220,9 @@ fn store_files(work: &Path) -> Outcome {
     let reference: ImageRef = image.image.to_string().parse()?;
     let copy = work.join("copy");
     project.find(&reference)?.check_out(&copy, CheckoutOptions::default())?;
-    seed("state", "whole", &only_file(&folder.join("directories"))?)?;
     fs::write(copy.join("new"), "new")?;
     fs::remove_file(copy.join("file-3"))?;
     project.commit(&copy, &CommitOptions::default())?;
-    // What a commit adds to a state is a segment behind it.
-    let whole = only_file(&folder.join("directories"))?;
-    seed("state", "appended", &[whole.as_slice(), &whole].concat())?;
     // More objects, for the pack to be sealed by the next that is written.
     fs::write(source.join("more"), "more")?;
     project.import_directory(&source, &ImportOptions::default())?;

@@ -126,8 +126,9 @@ pub(crate) struct DirectoryRecord {
     pub(crate) inode: u64,
     /// The directory's birth time, nanoseconds since 1970: a reused inode number is not taken for it.
     pub(crate) born_ns: u64,
-    /// Bytes of the state file.
+    /// Bytes of the state file, and of what it unpacks to.
     pub(crate) state_bytes: u64,
+    pub(crate) unpacked_state_bytes: u64,
     /// How many segments of the state are rows, and their bytes.
     pub(crate) news: u64,
     pub(crate) news_bytes: u64,

@@ -96,11 +96,11 @@ impl Image {
     fn remember(&self, directory: &Path, stat: &Stat, state: &[u8]) -> Result<()> {
         let store = &self.project.store;
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
-        let record = place.record(&Equal::from(&self.record), state.len() as u64);
+        let record = place.record(&Equal::from(&self.record));
         let abandoned = store.abandoned_directories()?;
         let gone = store.catalog()?.write(|tx| {
             let mut gone = Inner::forget_directories(tx, &abandoned)?;
-            gone.extend(store.add_directory(tx, &record, state)?);
+            gone.extend(store.add_directory(tx, record.clone(), state)?);
             Ok(gone)
         })?;
         store.remove_states(gone);

@@ -1,7 +1,7 @@
 //! What the store remembers of directories that it wrote or read: a row for each, found by the device and inode, and a state
 //! (see `host::state`), so that what is as it was need not be read again.
 //!
-//! A state is a file and, as long as they are small, the segments that came since as rows. The file is made inside the
+//! A state is a compressed file and, as long as they are small, the segments that came since as rows. The file is made inside the
 //! transaction that makes it count, and never changed; so whoever holds the lock and finds a file without a row knows that
 //! it is a killed process's. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
 //! imported directory only saves time, and one that is lost or damaged is no loss.
@@ -25,6 +25,9 @@ use super::{DIRECTORIES, Inner};
 
 /// Rows that are looked at for abandoned directories when one is added: more than one, so their number falls.
 const LOOKED_AT: usize = 64;
+
+/// How a state is compressed: the paths and times of neighbours are much alike.
+const STATE_LEVEL: i32 = 1;
 
 /// What the store remembers of a directory.
 pub(super) struct KnownDirectory {
@@ -85,7 +88,7 @@ impl DirectoryPlace {
     }
 
     /// The row of this directory, equal to an image.
-    pub(super) fn record(&self, equal: &Equal, state_bytes: u64) -> DirectoryRecord {
+    pub(super) fn record(&self, equal: &Equal) -> DirectoryRecord {
         let Self { usage, project, ref directory, device, inode, born_ns } = *self;
         DirectoryRecord {
             usage,
@@ -97,7 +100,8 @@ impl DirectoryPlace {
             device,
             inode,
             born_ns,
-            state_bytes,
+            state_bytes: 0,
+            unpacked_state_bytes: 0,
             news: 0,
             news_bytes: 0,
             seen_ms: Moment::now().unix_ms(),
@@ -157,11 +161,15 @@ impl Inner {
     pub(super) fn add_directory(
         &self,
         tx: &mut WriteTx,
-        record: &DirectoryRecord,
+        record: DirectoryRecord,
         state: &[u8],
     ) -> Result<Option<DirectoryId>> {
         let id = DirectoryId::new(tx.next(Sequence::Directory)?);
-        self.create_state(id, state, is_precious(record.usage))?;
+        let packed = zstd::bulk::compress(state, STATE_LEVEL);
+        let packed = packed.map_err(|error| self.state_error("compress a directory's state", error))?;
+        self.create_state(id, &packed, is_precious(record.usage))?;
+        let (state_bytes, unpacked_state_bytes) = (packed.len() as u64, state.len() as u64);
+        let record = DirectoryRecord { state_bytes, unpacked_state_bytes, ..record };
         let place = ((record.device, record.inode), record.usage);
         // The inode was another directory's before, which is gone, or is this one's with an older state.
         let old = tx.get::<DirectoryPlaces>(&place)?;
@@ -169,7 +177,7 @@ impl Inner {
             remove_rows(tx, old)?;
         }
         tx.put::<DirectoryPlaces>(&place, &id)?;
-        tx.put::<Directories>(&id, record)?;
+        tx.put::<Directories>(&id, &record)?;
         Ok(old)
     }
 
@@ -193,14 +201,20 @@ impl Inner {
                 }
             }
             (Some(known), StateNews::Segment(segment)) => {
-                let DirectoryRecord { state_bytes, news, news_bytes, .. } = known.record;
+                let DirectoryRecord { state_bytes, unpacked_state_bytes, news, news_bytes, .. } =
+                    known.record;
                 tx.put::<DirectoryNews>(&(known.id, news), segment)?;
-                let (news, news_bytes) = (news + 1, news_bytes + segment.len() as u64);
-                let record = DirectoryRecord { news, news_bytes, ..place.record(&equal, state_bytes) };
+                let record = DirectoryRecord {
+                    state_bytes,
+                    unpacked_state_bytes,
+                    news: news + 1,
+                    news_bytes: news_bytes + segment.len() as u64,
+                    ..place.record(&equal)
+                };
                 tx.put::<Directories>(&known.id, &record)?;
             }
             (_, StateNews::Whole(state) | StateNews::Segment(state)) => {
-                gone.extend(self.add_directory(tx, &place.record(&equal, state.len() as u64), state)?);
+                gone.extend(self.add_directory(tx, place.record(&equal), state)?);
             }
         }
         Ok(gone)
@@ -294,11 +308,14 @@ impl Inner {
             Ok(bytes)
         };
         let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
-        let mut bytes = read().map_err(|error| match error.kind() {
+        let packed = read().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => damaged("is missing".to_owned()),
             std::io::ErrorKind::UnexpectedEof => damaged("is cut short".to_owned()),
             _ => self.state_error("read a directory's state", error),
         })?;
+        let unpacked_bytes = usize::try_from(known.record.unpacked_state_bytes).unwrap_or(usize::MAX);
+        let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
+        let mut bytes = unpacked.map_err(|_| damaged("can't be unpacked".to_owned()))?;
         bytes.extend(news.into_iter().flat_map(|(_, segment)| segment));
         State::load(&bytes).map_err(|error| damaged(error.to_string()))
     }
