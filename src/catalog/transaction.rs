@@ -58,6 +58,13 @@ fn prefix_bounds(prefix: Vec<u8>) -> KeyRange {
     (Bound::Included(prefix), Bound::Unbounded)
 }
 
+fn raw_value(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>> {
+    Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+}
+
 fn raw_scan(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     bounds: &KeyRange,
@@ -158,8 +165,7 @@ pub(crate) struct WriteTx {
 
 impl ReadTables for ReadTx {
     fn raw_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let table = self.0.open_table(RawTable::new(table)).map_err(failure)?;
-        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+        raw_value(&self.0.open_table(RawTable::new(table)).map_err(failure)?, key)
     }
 
     fn raw_range(
@@ -179,8 +185,7 @@ impl ReadTables for WriteTx {
         if let Some(attempted) = self.attempt.as_ref().and_then(|attempt| attempt.get(table, key)) {
             return Ok(attempted.clone());
         }
-        let table = self.transaction.open_table(RawTable::new(table)).map_err(failure)?;
-        Ok(table.get(key).map_err(failure)?.map(|value| value.value().to_vec()))
+        raw_value(&self.transaction.open_table(RawTable::new(table)).map_err(failure)?, key)
     }
 
     fn raw_range(

@@ -133,10 +133,10 @@ impl WrittenPack {
         Error::io(Subject::Pack(self.pack.id), "sync it", error)
     }
 
-    /// The pack as it was before this session.
-    pub(crate) fn into_committed(self) -> OpenPack {
-        let end = self.frames.first().map_or(self.pack.end, |frame| frame.offset);
-        OpenPack { end, ..self.pack }
+    /// Cuts off what was appended. An error changes nothing that counts: whoever opens the pack next does the same.
+    pub(crate) fn cut_back(self) {
+        let committed_bytes = self.frames.first().map_or(self.pack.end, |frame| frame.offset);
+        let _ = self.pack.file.set_len(committed_bytes);
     }
 
     /// Objects that this session added.

@@ -1,17 +1,17 @@
 //! The object index as the catalog has it: loaded once, then brought up to date.
 
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::catalog::table::{Frames, OpenPacks, Segments, Sequence, key_bytes};
-use crate::catalog::{Catalog, Direction, ReadTables, ReadTx};
+use crate::catalog::table::{OpenPacks, Segments, Sequence};
+use crate::catalog::{Catalog, ReadTables, ReadTx};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::id::{PackId, SegmentId};
 use crate::pack::index::{ObjectIndex, OpenPackObjects};
 use crate::pack::segment::Segment;
-use crate::pack::session::WrittenFrame;
+
+use super::packs;
 
 /// The newest view of the index, and what the next one can be made of.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl IndexCache {
             let objects =
                 objects.unwrap_or_else(|| Arc::new(OpenPackObjects::new(pack, record.indexed_bytes)));
             if objects.end() < record.committed_bytes {
-                objects.extend(frames_from(tx, pack, objects.end())?, record.committed_bytes);
+                objects.extend(packs::frames_from(tx, pack, objects.end())?, record.committed_bytes);
             }
             views.push((Arc::clone(&objects), record.committed_bytes));
             open.insert(pack, objects);
@@ -80,15 +80,4 @@ impl IndexCache {
         let view = Arc::new(ObjectIndex::new(views, by_size));
         Ok(Newest { version, view, open, segments })
     }
-}
-
-/// The frames of an open pack from a place in it.
-fn frames_from(tx: &ReadTx, pack: PackId, start: u64) -> Result<Vec<WrittenFrame>> {
-    let mut frames = Vec::new();
-    let before = start.checked_sub(1).map(|before| (pack, before));
-    tx.scan::<Frames>(&key_bytes(&pack), before.as_ref(), Direction::Ascending, |(_, offset), record| {
-        frames.push(WrittenFrame { offset, frame_bytes: record.frame_bytes, objects: record.objects });
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(frames)
 }

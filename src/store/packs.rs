@@ -1,8 +1,10 @@
 //! Packs as the catalog knows them: who may append to which, and how a full one is sealed.
 
+use std::ops::ControlFlow;
+
 use crate::catalog::record::{FrameRecord, OpenPackRecord, SealedPackRecord, SegmentRecord};
 use crate::catalog::table::{Frames, Leases, OpenPacks, SealedPacks, Segments, Sequence, key_bytes};
-use crate::catalog::{ReadTables, WriteTx};
+use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::{LeaseId, PackId, SegmentId};
@@ -135,13 +137,18 @@ pub(super) fn seal(tx: &mut WriteTx, pack: PackId) -> Result<()> {
 
 /// The published frames of an open pack that are no part of a segment.
 pub(super) fn frames(tx: &impl ReadTables, pack: PackId) -> Result<Vec<WrittenFrame>> {
-    let rows = tx.collect::<Frames>(&key_bytes(&pack))?;
-    let frame = |((_, offset), record): (_, FrameRecord)| WrittenFrame {
-        offset,
-        frame_bytes: record.frame_bytes,
-        objects: record.objects,
-    };
-    Ok(rows.into_iter().map(frame).collect())
+    frames_from(tx, pack, 0)
+}
+
+/// Those of them from a place in the pack.
+pub(super) fn frames_from(tx: &impl ReadTables, pack: PackId, start: u64) -> Result<Vec<WrittenFrame>> {
+    let mut frames = Vec::new();
+    let before = start.checked_sub(1).map(|before| (pack, before));
+    tx.scan::<Frames>(&key_bytes(&pack), before.as_ref(), Direction::Ascending, |(_, offset), record| {
+        frames.push(WrittenFrame { offset, frame_bytes: record.frame_bytes, objects: record.objects });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(frames)
 }
 
 /// A number for a segment that is going to be written.

@@ -178,7 +178,11 @@ impl Inner {
         }
         let (pack, record) = packs::free_pack(tx, &self.options)?;
         let mut written = write(packs::open_pack_file(&*self.disk, pack, &record)?);
-        held.into_iter().try_for_each(|frame| written.append(frame).map(drop))?;
+        if let Err(error) = held.into_iter().try_for_each(|frame| written.append(frame).map(drop)) {
+            // On a full disk it would take the room that others could use.
+            written.cut_back();
+            return Err(error);
+        }
         written.sync().inspect_err(|_| self.poison.set())?;
         packs::publish_frames(tx, &written)
     }

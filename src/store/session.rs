@@ -58,8 +58,12 @@ impl Inner {
     /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the
     /// next process to open the store finds the lease dead and does the same.
     pub(super) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
-        if let Some(pack) = written.map(WrittenPack::into_committed) {
-            let _ = pack.file.set_len(pack.end);
+        // After a failed commit it may be that the catalog on the disk counts on what was written.
+        if self.poison.check().is_err() {
+            return;
+        }
+        if let Some(written) = written {
+            written.cut_back();
         }
         if let Some(lease) = host.lease.get() {
             let released = self.catalog().and_then(|catalog| catalog.write(|tx| packs::release(tx, *lease)));

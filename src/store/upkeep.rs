@@ -3,9 +3,10 @@
 //!
 //! Neither changes what exists, so neither is anybody's to wait for: commits only add rows. Each step holds a lease, so
 //! that nobody takes its unfinished file for a stray, and ends in one transaction; a kill before it leaves everything as it
-//! was. An error ends the step: it is tried again after the next publication, and what damage there is shows to whoever
-//! reads it.
+//! was. An error ends the step: it is tried again after the next publication, unless it is damage, which stays and shows to
+//! whoever reads it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -36,6 +37,8 @@ struct Work {
     gate: Arc<Gate>,
     index: Arc<IndexCache>,
     options: StoreOptions,
+    /// Something is damaged: each further try would read it all again.
+    is_stuck: AtomicBool,
 }
 
 impl Upkeep {
@@ -45,7 +48,8 @@ impl Upkeep {
         index: Arc<IndexCache>,
         options: StoreOptions,
     ) -> Self {
-        Self { work: Arc::new(Work { disk, gate, index, options }), thread: Mutex::default() }
+        let work = Work { disk, gate, index, options, is_stuck: AtomicBool::new(false) };
+        Self { work: Arc::new(work), thread: Mutex::default() }
     }
 
     /// Does what is due, unless something is under way already.
@@ -77,12 +81,20 @@ impl Drop for Upkeep {
 
 impl Work {
     fn run(&self) {
-        while matches!(self.index_rows(), Ok(true)) {}
-        while matches!(self.merge_segments(), Ok(true)) {}
+        let done = self.do_all();
+        let is_stuck = done.is_err_and(|error| error.is_corrupt());
+        self.is_stuck.store(is_stuck, Ordering::Relaxed);
+    }
+
+    fn do_all(&self) -> Result<()> {
+        while self.index_rows()? {}
+        while self.merge_segments()? {}
+        Ok(())
     }
 
     fn is_due(&self, tx: &impl ReadTables) -> Result<bool> {
-        Ok(self.pack_to_index(tx)?.is_some() || due_segments(tx)?.is_some())
+        let is_stuck = self.is_stuck.load(Ordering::Relaxed);
+        Ok(!is_stuck && (self.pack_to_index(tx)?.is_some() || due_segments(tx)?.is_some()))
     }
 
     /// A pack is full and free, so that nothing will be added to it.
