@@ -27,22 +27,22 @@ pub const FRAME_PACK: u32 = 1;
 /// Where in it they are: behind its head.
 pub const FRAME_OFFSET: u64 = frame::PACK_HEAD_BYTES as u64;
 
-/// An object in a frame: the id and kind that the frame's table says, and its bytes.
+/// An object in a frame: its id, kind and bytes.
 pub type FrameObject = (ObjectId, ObjectKind, Vec<u8>);
 
 /// The objects of the frame with these bytes, at [`FRAME_OFFSET`] of [`FRAME_PACK`].
 pub fn decode_frame(bytes: &[u8]) -> Result<Vec<FrameObject>> {
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(set_up)?;
-    let decoded = frame::decode(PackId::new(FRAME_PACK), FRAME_OFFSET, bytes, &mut decompressor)?;
-    let mut rest = decoded.raw.as_slice();
-    let mut objects = Vec::new();
-    for slot in decoded.slots {
-        let short = || Error::corrupt(Subject::Object(slot.id), "is beyond the end of its frame");
-        let (object, after) = rest.split_at_checked(slot.bytes as usize).ok_or_else(short)?;
-        objects.push((slot.id, slot.kind, object.to_vec()));
-        rest = after;
+    let pack = PackId::new(FRAME_PACK);
+    let mut raw = Vec::new();
+    let table = frame::decode(pack, FRAME_OFFSET, bytes, &mut decompressor, &mut raw)?;
+    let objects = table.objects(&raw).map(|(kind, bytes)| (kind.id_of(bytes), kind, bytes.to_vec()));
+    let objects: Vec<_> = objects.collect();
+    let ids: Vec<_> = objects.iter().map(|(id, ..)| *id).collect();
+    if table.is_of(&ids) {
+        return Ok(objects);
     }
-    Ok(objects)
+    Err(Error::corrupt(Subject::Pack(pack), "the frame's objects are not those that were written"))
 }
 
 fn set_up(error: std::io::Error) -> Error {
@@ -100,6 +100,11 @@ pub fn rewrite_state(bytes: &[u8]) -> Result<(StateRows, Vec<u8>), DecodeError> 
     // Late enough that no row becomes less trusted by it.
     let observed = Timestamp { seconds: i64::MAX, nanos: 0 };
     Ok((rows, state.rewritten(observed, &BTreeMap::new(), &[])))
+}
+
+/// The state in a file of a store's `directories`.
+pub fn unpack_state(file: &[u8]) -> std::io::Result<Vec<u8>> {
+    zstd::stream::decode_all(file)
 }
 
 /// The tree node with these bytes, encoded again.

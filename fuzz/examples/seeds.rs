@@ -223,6 +223,13 @@ fn store_files(work: &Path) -> Outcome {
     fs::write(copy.join("new"), "new")?;
     fs::remove_file(copy.join("file-3"))?;
     project.commit(&copy, &CommitOptions::default())?;
+    let mut states: Vec<PathBuf> = fs::read_dir(folder.join("directories"))?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    states.sort();
+    for (state, name) in states.iter().zip(["import", "checkout"]) {
+        seed("state", name, &testing::unpack_state(&fs::read(state)?)?)?;
+    }
     // More objects, for the pack to be sealed by the next that is written.
     fs::write(source.join("more"), "more")?;
     project.import_directory(&source, &ImportOptions::default())?;

@@ -6,12 +6,14 @@
 //! state   = segment*
 //! segment = "LSST" version(1) body-bytes(8, little-endian) check(16) body
 //! body    = observed:timestamp  count row*  count gone*
-//! row     = path flags kind [bit 4: device] inode size mtime:timestamp ctime:timestamp
+//! row     = path flags kind [bit 4: device] inode size mtime [no bit 5: ctime]
 //!           [bit 0: uid gid] [bit 1: mode] [bit 2: count name*]          bit 3: nothing was made on the disk
 //!                                                                        bit 4: the device is not the row's before
+//!                                                                        bit 5: the ctime is the mtime
 //! gone    = path
 //! path    = shared-bytes suffix                                          shared with the path before
 //! timestamp = seconds (zigzag) nanos
+//! inode, mtime, ctime = what they are more than in the row before, in zigzag; a time's seconds and then its nanos
 //! check   = first 16 bytes of BLAKE3(body)
 //! ```
 //! Later rows win. `observed` is when the rows were true: a file whose last change is not clearly before it could
@@ -26,13 +28,15 @@ use crate::tree::Timestamp;
 use super::stat::{FileKind, Stat};
 
 const MAGIC: &[u8; 4] = b"LSST";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 const OWNER_UNSET: u8 = 1;
 const MODE_UNSET: u8 = 2;
 const XATTRS_UNSET: u8 = 4;
 const OMITTED: u8 = 8;
 const OTHER_DEVICE: u8 = 16;
+const SAME_CTIME: u8 = 32;
+const ALL_FLAGS: u8 = 63;
 
 /// What a checkout left out or could not set, and what is on the disk instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,10 +141,10 @@ impl State {
     fn add(&mut self, mut body: Decoder<'_>) -> Result<(), DecodeError> {
         let observed = decode_time(&mut body)?;
         let mut last = Vec::new();
-        let mut device = 0;
+        let mut neighbour = Neighbour::default();
         for _ in 0..body.varint()? {
             let path = decode_path(&mut body, &mut last)?;
-            let row = decode_row(&mut body, &mut device)?;
+            let row = decode_row(&mut body, &mut neighbour)?;
             let is_settled = is_settled(row.ctime, observed);
             self.rows.push((path, row, is_settled));
         }
@@ -249,13 +253,13 @@ pub(crate) struct SegmentRows {
     encoded: Encoder,
     count: u64,
     last: Vec<u8>,
-    device: u64,
+    neighbour: Neighbour,
 }
 
 impl SegmentRows {
     pub(crate) fn push(&mut self, path: &TreePath, row: &StateRow) {
         encode_path(&mut self.encoded, &self.last, path);
-        encode_row(&mut self.encoded, row, &mut self.device);
+        encode_row(&mut self.encoded, row, &mut self.neighbour);
         self.count += 1;
         self.last.clear();
         self.last.extend_from_slice(path.as_key());
@@ -326,7 +330,31 @@ const KINDS: [(u8, FileKind); 7] = [
     (6, FileKind::Socket),
 ];
 
-fn encode_row(encoder: &mut Encoder, row: &StateRow, device: &mut u64) {
+/// What a row has in common with the one before it: files that were made together have inodes and times close together.
+#[derive(Default)]
+struct Neighbour {
+    device: u64,
+    inode: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+}
+
+/// A time as how much later it is than another.
+fn encode_later(encoder: &mut Encoder, time: Timestamp, than: &mut Timestamp) {
+    encoder.signed(time.seconds.wrapping_sub(than.seconds));
+    encoder.signed(i64::from(time.nanos) - i64::from(than.nanos));
+    *than = time;
+}
+
+fn decode_later(decoder: &mut Decoder<'_>, than: &mut Timestamp) -> Result<Timestamp, DecodeError> {
+    let seconds = than.seconds.wrapping_add(decoder.signed()?);
+    let nanos = i64::from(than.nanos).checked_add(decoder.signed()?);
+    let nanos = nanos.and_then(|nanos| u32::try_from(nanos).ok()).filter(|nanos| *nanos < 1_000_000_000);
+    *than = Timestamp { seconds, nanos: nanos.ok_or(DecodeError::BadNumber)? };
+    Ok(*than)
+}
+
+fn encode_row(encoder: &mut Encoder, row: &StateRow, before: &mut Neighbour) {
     let nothing = Unset::default();
     let unset = row.unset.as_deref().unwrap_or(&nothing);
     let bit = |is_set: bool, bit| if is_set { bit } else { 0 };
@@ -334,15 +362,21 @@ fn encode_row(encoder: &mut Encoder, row: &StateRow, device: &mut u64) {
         | bit(unset.mode.is_some(), MODE_UNSET)
         | bit(!unset.xattrs.is_empty(), XATTRS_UNSET)
         | bit(unset.omitted, OMITTED)
-        | bit(row.device != *device, OTHER_DEVICE);
+        | bit(row.device != before.device, OTHER_DEVICE)
+        | bit(row.ctime == row.mtime, SAME_CTIME);
     encoder.u8(flags).u8(KINDS.iter().find(|(_, kind)| *kind == row.kind).map_or(0, |(byte, _)| *byte));
-    if row.device != *device {
-        *device = row.device;
+    if row.device != before.device {
+        before.device = row.device;
         encoder.varint(row.device);
     }
-    encoder.varint(row.inode).varint(row.size);
-    encode_time(encoder, row.mtime);
-    encode_time(encoder, row.ctime);
+    encoder.signed(row.inode.wrapping_sub(before.inode).cast_signed()).varint(row.size);
+    before.inode = row.inode;
+    encode_later(encoder, row.mtime, &mut before.mtime);
+    if row.ctime == row.mtime {
+        before.ctime = row.ctime;
+    } else {
+        encode_later(encoder, row.ctime, &mut before.ctime);
+    }
     if let Some((uid, gid)) = unset.owner {
         encoder.varint(uid.into()).varint(gid.into());
     }
@@ -357,18 +391,25 @@ fn encode_row(encoder: &mut Encoder, row: &StateRow, device: &mut u64) {
     }
 }
 
-fn decode_row(decoder: &mut Decoder<'_>, device: &mut u64) -> Result<StateRow, DecodeError> {
+fn decode_row(decoder: &mut Decoder<'_>, before: &mut Neighbour) -> Result<StateRow, DecodeError> {
     let flags = decoder.u8()?;
-    if flags & !(OWNER_UNSET | MODE_UNSET | XATTRS_UNSET | OMITTED | OTHER_DEVICE) != 0 {
+    if flags & !ALL_FLAGS != 0 {
         return Err(DecodeError::UnknownTag);
     }
     let byte = decoder.u8()?;
     let (_, kind) = *KINDS.iter().find(|(known, _)| *known == byte).ok_or(DecodeError::UnknownTag)?;
     if flags & OTHER_DEVICE != 0 {
-        *device = decoder.varint()?;
+        before.device = decoder.varint()?;
     }
-    let (inode, size) = (decoder.varint()?, decoder.varint()?);
-    let (mtime, ctime) = (decode_time(decoder)?, decode_time(decoder)?);
+    before.inode = before.inode.wrapping_add(decoder.signed()?.cast_unsigned());
+    let size = decoder.varint()?;
+    let mtime = decode_later(decoder, &mut before.mtime)?;
+    let ctime = if flags & SAME_CTIME == 0 {
+        decode_later(decoder, &mut before.ctime)?
+    } else {
+        before.ctime = mtime;
+        mtime
+    };
     let mut unset = Unset { omitted: flags & OMITTED != 0, ..Unset::default() };
     if flags & OWNER_UNSET != 0 {
         unset.owner = Some((decoder.number()?, decoder.number()?));
@@ -382,7 +423,7 @@ fn decode_row(decoder: &mut Decoder<'_>, device: &mut u64) -> Result<StateRow, D
         }
     }
     let unset = (!unset.is_empty()).then(|| Box::new(unset));
-    Ok(StateRow { kind, device: *device, inode, size, mtime, ctime, unset })
+    Ok(StateRow { kind, device: before.device, inode: before.inode, size, mtime, ctime, unset })
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! pack    = pack-head frame*
 //! pack-head (24 bytes)  = "LSPACK" version(1) 0(1) pack(4) domain(4) check(8)
 //! frame   = head table payload
-//! head    (40 bytes)    = "LSFR" codec(1) 0(1) objects(2) raw-bytes(4) payload-bytes(4) table-bytes(4) 0(4) check(16)
-//! table   = objects × (id(32) kind(1) length(varint))
+//! head    (44 bytes)    = "LSFR" codec(1) 0(1) objects(2) raw-bytes(4) payload-bytes(4) table-bytes(4) contents(8) check(16)
+//! table   = objects × (kind(1) length(varint))
 //! payload = the objects' bytes one after the other, as they are (codec 0) or as one zstd frame (codec 1)
 //! ```
 //! Numbers are little-endian. A frame's check is BLAKE3 over pack, offset, head and table, so that a frame that
-//! turns up in another place is found out; the payload is covered by the objects' ids. The table makes a pack
-//! readable without any index.
+//! turns up in another place is found out. Ids are not stored: they are what hashing the objects gives, which whoever
+//! reads one does anyway. `contents` is BLAKE3 over all of them: a pack that is read without any index tells damage from
+//! objects, too.
 
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder};
@@ -20,7 +21,7 @@ use crate::object::ObjectKind;
 /// Bytes at the start of a pack.
 pub(crate) const PACK_HEAD_BYTES: usize = 24;
 /// Bytes of a frame's head.
-pub(crate) const FRAME_HEAD_BYTES: usize = 40;
+pub(crate) const FRAME_HEAD_BYTES: usize = 44;
 /// No object is larger.
 pub(crate) const MAX_OBJECT_BYTES: usize = 1 << 20;
 /// No frame holds more raw bytes: bounds what a damaged head can make a reader allocate.
@@ -31,7 +32,8 @@ pub(crate) const MAX_FRAME_BYTES: usize = 2 * MAX_FRAME_RAW_BYTES;
 
 const PACK_MAGIC: &[u8; 6] = b"LSPACK";
 const FRAME_MAGIC: &[u8; 4] = b"LSFR";
-const PACK_VERSION: u8 = 1;
+const PACK_VERSION: u8 = 2;
+const CHECK_BYTES: usize = 16;
 const RAW: u8 = 0;
 const ZSTD: u8 = 1;
 /// What compression must save to be worth undoing it at every read: one part in this many.
@@ -53,7 +55,6 @@ pub(crate) fn pack_head(pack: PackId, domain: u32) -> [u8; PACK_HEAD_BYTES] {
 /// One object in a frame's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot {
-    pub(crate) id: ObjectId,
     pub(crate) kind: ObjectKind,
     pub(crate) bytes: u32,
 }
@@ -62,6 +63,7 @@ pub(crate) struct Slot {
 #[derive(Default)]
 pub(crate) struct FrameBuilder {
     raw: Vec<u8>,
+    ids: Vec<ObjectId>,
     slots: Vec<Slot>,
     /// The frame's bytes once it is sealed, and what is left of a longer one behind them.
     encoded: Vec<u8>,
@@ -76,7 +78,8 @@ impl FrameBuilder {
             .filter(|_| bytes.len() <= MAX_OBJECT_BYTES)
             .ok_or_else(too_big)?;
         self.raw.extend_from_slice(bytes);
-        self.slots.push(Slot { id, kind, bytes: len });
+        self.ids.push(id);
+        self.slots.push(Slot { kind, bytes: len });
         Ok(())
     }
 
@@ -90,8 +93,8 @@ impl FrameBuilder {
     }
 
     /// The objects so far.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = ObjectId> {
-        self.slots.iter().map(|slot| slot.id)
+    pub(crate) fn ids(&self) -> &[ObjectId] {
+        &self.ids
     }
 
     /// Compresses what was collected. It stays until it is [cleared](Self::clear).
@@ -100,10 +103,10 @@ impl FrameBuilder {
         compressor: &mut zstd::bulk::Compressor<'_>,
     ) -> Result<SealedFrame<&mut [u8]>> {
         let raw_bytes = self.raw.len();
-        let objects = self.ids().collect();
+        let objects = self.ids.clone();
         let mut table = Encoder::default();
         for slot in &self.slots {
-            table.id(&slot.id).u8(slot.kind as u8).varint(slot.bytes.into());
+            table.u8(slot.kind as u8).varint(slot.bytes.into());
         }
         let start = FRAME_HEAD_BYTES + table.0.len();
         let room = start + zstd::zstd_safe::compress_bound(raw_bytes);
@@ -128,6 +131,7 @@ impl FrameBuilder {
     /// Begins the next frame.
     pub(crate) fn clear(&mut self) {
         self.raw.clear();
+        self.ids.clear();
         self.slots.clear();
     }
 }
@@ -177,48 +181,63 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SealedFrame<B> {
         let mut fields = Encoder(Vec::with_capacity(FRAME_HEAD_BYTES));
         fields.raw(FRAME_MAGIC).u8(self.codec).u8(0).raw(&objects.to_le_bytes());
         fields.raw(&size(self.raw_bytes)?).raw(&size(payload.len())?).raw(&size(table.len())?);
-        fields.raw(&[0; 4]);
+        fields.raw(&contents_check(&self.objects));
         let check = frame_check(pack, offset, &fields.0, table);
         head.copy_from_slice(&fields.raw(&check).0);
         Ok(self.encoded.as_ref())
     }
 }
 
-fn frame_check(pack: PackId, offset: u64, head: &[u8], table: &[u8]) -> [u8; 16] {
+/// What a frame's head says of the objects in it, in their order.
+fn contents_check(ids: &[ObjectId]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&pack.get().to_le_bytes()).update(&offset.to_le_bytes()).update(head).update(table);
-    let mut check = [0; 16];
+    for id in ids {
+        hasher.update(id.as_bytes());
+    }
+    let mut check = [0; 8];
     hasher.finalize_xof().fill(&mut check);
     check
 }
 
-/// A frame read back: its table, and its objects' bytes once they were unpacked.
-#[derive(Debug)]
-pub(crate) struct DecodedFrame {
-    pub(crate) slots: Vec<Slot>,
-    pub(crate) raw: Vec<u8>,
+fn frame_check(pack: PackId, offset: u64, head: &[u8], table: &[u8]) -> [u8; CHECK_BYTES] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&pack.get().to_le_bytes()).update(&offset.to_le_bytes()).update(head).update(table);
+    let mut check = [0; CHECK_BYTES];
+    hasher.finalize_xof().fill(&mut check);
+    check
 }
 
-/// Reads a whole frame as it was found at this place.
+/// What a frame says of the objects in it.
+#[derive(Debug)]
+pub(crate) struct FrameTable {
+    pub(crate) slots: Vec<Slot>,
+    contents: [u8; 8],
+}
+
+impl FrameTable {
+    /// Whether objects with these ids, in this order, are those that were written.
+    pub(crate) fn is_of(&self, ids: &[ObjectId]) -> bool {
+        self.contents == contents_check(ids)
+    }
+
+    /// Each object's kind and bytes, out of those of the frame.
+    pub(crate) fn objects<'r>(&self, mut raw: &'r [u8]) -> impl Iterator<Item = (ObjectKind, &'r [u8])> {
+        self.slots.iter().map_while(move |slot| {
+            let (object, rest) = raw.split_at_checked(slot.bytes as usize)?;
+            raw = rest;
+            Some((slot.kind, object))
+        })
+    }
+}
+
+/// Reads a whole frame as it was found at this place, its objects' bytes into `raw`, which had another frame's before.
 pub(crate) fn decode(
     pack: PackId,
     offset: u64,
     bytes: &[u8],
     decompressor: &mut zstd::bulk::Decompressor<'_>,
-) -> Result<DecodedFrame> {
-    let mut raw = Vec::new();
-    let slots = decode_into(pack, offset, bytes, decompressor, &mut raw)?;
-    Ok(DecodedFrame { slots, raw })
-}
-
-/// Reads a whole frame as it was found at this place, its objects' bytes into `raw`, which had another frame's before.
-pub(crate) fn decode_into(
-    pack: PackId,
-    offset: u64,
-    bytes: &[u8],
-    decompressor: &mut zstd::bulk::Decompressor<'_>,
     raw: &mut Vec<u8>,
-) -> Result<Vec<Slot>> {
+) -> Result<FrameTable> {
     let corrupt =
         |what: &str| Error::corrupt(Subject::Pack(pack), format!("the frame at byte {offset} {what}"));
     parse(pack, offset, bytes)
@@ -243,18 +262,19 @@ struct ParsedFrame<'a> {
     codec: u8,
     raw_bytes: usize,
     payload: &'a [u8],
-    slots: Vec<Slot>,
+    table: FrameTable,
 }
 
 fn parse(pack: PackId, offset: u64, bytes: &[u8]) -> Result<ParsedFrame<'_>, DecodeError> {
     let mut decoder = Decoder(bytes);
-    let head = Decoder(bytes).raw(FRAME_HEAD_BYTES - 16)?;
+    let head = Decoder(bytes).raw(FRAME_HEAD_BYTES - CHECK_BYTES)?;
     let magic = decoder.raw(4)?;
     let (codec, _) = (decoder.u8()?, decoder.u8()?);
     let objects = u16::from_le_bytes(decoder.array()?);
     let mut size = || decoder.array().map(|bytes| u32::from_le_bytes(bytes) as usize);
-    let (raw_bytes, payload_bytes, table_bytes, _) = (size()?, size()?, size()?, size()?);
-    let check = decoder.array::<16>()?;
+    let (raw_bytes, payload_bytes, table_bytes) = (size()?, size()?, size()?);
+    let contents = decoder.array()?;
+    let check = decoder.array::<CHECK_BYTES>()?;
     if magic != FRAME_MAGIC {
         return Err(DecodeError::UnknownTag);
     }
@@ -272,16 +292,15 @@ fn parse(pack: PackId, offset: u64, bytes: &[u8]) -> Result<ParsedFrame<'_>, Dec
     if listed != raw_bytes as u64 {
         return Err(DecodeError::BadNumber);
     }
-    Ok(ParsedFrame { codec, raw_bytes, payload, slots })
+    Ok(ParsedFrame { codec, raw_bytes, payload, table: FrameTable { slots, contents } })
 }
 
 fn decode_table(table: &[u8], objects: u16) -> Result<Vec<Slot>, DecodeError> {
     let mut decoder = Decoder(table);
     let mut slots = Vec::with_capacity(objects.into());
     for _ in 0..objects {
-        let id = decoder.id()?;
         let kind = ObjectKind::from_u8(decoder.u8()?).ok_or(DecodeError::UnknownTag)?;
-        slots.push(Slot { id, kind, bytes: decoder.number()? });
+        slots.push(Slot { kind, bytes: decoder.number()? });
     }
     decoder.finish()?;
     Ok(slots)
@@ -292,7 +311,7 @@ impl ParsedFrame<'_> {
         self,
         decompressor: &mut zstd::bulk::Decompressor<'_>,
         raw: &mut Vec<u8>,
-    ) -> Result<Vec<Slot>, &'static str> {
+    ) -> Result<FrameTable, &'static str> {
         raw.clear();
         match self.codec {
             RAW => raw.extend_from_slice(self.payload),
@@ -302,7 +321,7 @@ impl ParsedFrame<'_> {
             }
             _ => return Err("has an unknown codec"),
         }
-        if raw.len() == self.raw_bytes { Ok(self.slots) } else { Err("does not have the length it says") }
+        if raw.len() == self.raw_bytes { Ok(self.table) } else { Err("does not have the length it says") }
     }
 }
 
@@ -325,25 +344,32 @@ mod tests {
         builder.seal(&mut compressor).unwrap().place(pack, 24).unwrap().to_vec()
     }
 
-    fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<DecodedFrame> {
-        super::decode(pack, offset, bytes, &mut zstd::bulk::Decompressor::new().unwrap())
+    fn decode(pack: PackId, offset: u64, bytes: &[u8]) -> Result<(FrameTable, Vec<u8>)> {
+        let mut raw = Vec::new();
+        let table =
+            super::decode(pack, offset, bytes, &mut zstd::bulk::Decompressor::new().unwrap(), &mut raw)?;
+        Ok((table, raw))
     }
 
     proptest! {
         #[test]
         fn objects_come_back(objects in prop::collection::vec(prop::collection::vec(0_u8..4, 0..900), 0..20)) {
             let pack = PackId::new(7);
-            let decoded = decode(pack, 24, &frame_of(pack, &objects)).unwrap();
-            prop_assert_eq!(decoded.raw, objects.concat());
-            let ids: Vec<_> = decoded.slots.iter().map(|slot| slot.id).collect();
-            prop_assert_eq!(ids, objects.iter().map(|bytes| ObjectKind::Chunk.id_of(bytes)).collect::<Vec<_>>());
+            let (table, raw) = decode(pack, 24, &frame_of(pack, &objects)).unwrap();
+            let found: Vec<_> = table.objects(&raw).map(|(kind, bytes)| (kind, bytes.to_vec())).collect();
+            let given: Vec<_> = objects.iter().map(|bytes| (ObjectKind::Chunk, bytes.clone())).collect();
+            prop_assert_eq!(found, given);
+            let mut ids: Vec<_> = objects.iter().map(|bytes| ObjectKind::Chunk.id_of(bytes)).collect();
+            prop_assert!(table.is_of(&ids));
+            ids.push(ObjectKind::Chunk.id_of(b"one more"));
+            prop_assert!(!table.is_of(&ids));
         }
 
         #[test]
         fn damage_to_head_or_table_is_found(position in 0_usize..1000, bit in 0_u8..8) {
             let pack = PackId::new(7);
             let mut bytes = frame_of(pack, &[vec![1; 500], vec![2; 70]]);
-            let table_bytes = (32 + 1 + 2) + (32 + 1 + 1);
+            let table_bytes = (1 + 2) + (1 + 1);
             let covered = FRAME_HEAD_BYTES + table_bytes;
             bytes[position % covered] ^= 1 << bit;
             prop_assert!(decode(pack, 24, &bytes).unwrap_err().is_corrupt());
@@ -369,9 +395,9 @@ mod tests {
         let hex = crate::format::hex(&bytes);
         assert_eq!(
             hex,
-            "4c534652000001000a0000000a0000002200000000000000281d452a8e34141dc7ca30bf5d9aafcd\
-             792b855d3dde2dcaa76a8bfa8f23faa1232084431aa68f6665cb0c3891eac056000a6c6179657273746f6e65"
+            "4c534652000001000a0000000a00000002000000abcd15c6c847e8a6c8624ffa9680f501412661366ef31682\
+             000a6c6179657273746f6e65"
         );
-        assert_eq!(pack_head(PackId::new(1), 0)[..16], *b"LSPACK\x01\0\x01\0\0\0\0\0\0\0");
+        assert_eq!(pack_head(PackId::new(1), 0)[..16], *b"LSPACK\x02\0\x01\0\0\0\0\0\0\0");
     }
 }

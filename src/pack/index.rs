@@ -76,21 +76,31 @@ impl ObjectIndex {
         &self.segments
     }
 
-    /// Where the frames of a pack are, and their bytes, ascending: looks at every row of the index.
-    pub(crate) fn frames_of(&self, pack: PackId) -> Result<BTreeSet<(u64, u32)>> {
+    /// Gives every row to `each`. Fails with *corrupt* at a row that is none.
+    pub(crate) fn for_each_row(&self, mut each: impl FnMut(ObjectId, Locator)) -> Result<()> {
+        for (objects, committed_bytes) in &self.open {
+            let known = objects.known.read().unwrap_or_else(PoisonError::into_inner);
+            let rows = known.objects.iter().filter(|(_, place)| place.offset < *committed_bytes);
+            rows.for_each(|(id, place)| each(*id, *place));
+        }
+        for row in self.segments.iter().flat_map(|segment| segment.rows()) {
+            let (id, place) = row?;
+            each(id, place);
+        }
+        Ok(())
+    }
+
+    /// Where the frames of a pack are, and their bytes, ascending.
+    pub(crate) fn frames_of(&self, pack: PackId) -> BTreeSet<(u64, u32)> {
         let mut frames = BTreeSet::new();
         for (objects, committed_bytes) in self.open.iter().filter(|(objects, _)| objects.pack == pack) {
             let known = objects.known.read().unwrap_or_else(PoisonError::into_inner);
             let places = known.objects.values().filter(|place| place.offset < *committed_bytes);
             frames.extend(places.map(|place| (place.offset, place.frame_bytes)));
         }
-        for row in self.segments.iter().flat_map(|segment| segment.rows()) {
-            let (_, place) = row?;
-            if place.pack == pack {
-                frames.insert((place.offset, place.frame_bytes));
-            }
-        }
-        Ok(frames)
+        let listed = self.segments.iter().flat_map(|segment| segment.frames());
+        frames.extend(listed.filter(|frame| frame.pack == pack).map(|frame| (frame.offset, frame.bytes)));
+        frames
     }
 
     /// Where the object is, if it exists.

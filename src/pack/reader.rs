@@ -1,8 +1,7 @@
 //! Reading objects: locators to checked bytes, through a cache of decoded frames.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -19,30 +18,27 @@ use super::{Locator, pack_file};
 /// What a reader of a session's own frames keeps of them.
 const UNSHARED_CACHE_BYTES: u64 = 1 << 20;
 
-/// A decoded frame; its objects are checked against their ids when they are first asked for.
+/// A decoded frame.
 #[derive(Debug)]
 struct CachedFrame {
-    slots: Vec<Slot>,
-    starts: Vec<usize>,
+    objects: Vec<CachedObject>,
     raw: Arc<Vec<u8>>,
-    /// A bit for each object that was checked.
-    checked: Vec<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct CachedObject {
+    start: usize,
+    slot: Slot,
+    /// What its bytes are, hashed when it is first asked for.
+    id: OnceLock<ObjectId>,
 }
 
 impl CachedFrame {
     fn object(&self, slot: usize, id: &ObjectId) -> Option<ObjectBytes> {
-        let listed = self.slots.get(slot).filter(|listed| listed.id == *id)?;
-        let start = *self.starts.get(slot)?;
-        let bytes =
-            ObjectBytes::new(Arc::clone(&self.raw), start..start.checked_add(listed.bytes as usize)?)?;
-        let (word, bit) = (self.checked.get(slot / 64)?, 1 << (slot % 64));
-        if word.load(Ordering::Relaxed) & bit == 0 {
-            if listed.kind.id_of(&bytes) != *id {
-                return None;
-            }
-            word.fetch_or(bit, Ordering::Relaxed);
-        }
-        Some(bytes)
+        let object = self.objects.get(slot)?;
+        let end = object.start.checked_add(object.slot.bytes as usize)?;
+        let bytes = ObjectBytes::new(Arc::clone(&self.raw), object.start..end)?;
+        (object.id.get_or_init(|| object.slot.kind.id_of(&bytes)) == id).then_some(bytes)
     }
 }
 
@@ -51,7 +47,7 @@ struct RawBytes;
 
 impl Weighter<(PackId, u64), Arc<CachedFrame>> for RawBytes {
     fn weight(&self, _: &(PackId, u64), frame: &Arc<CachedFrame>) -> u64 {
-        (frame.raw.len() + frame.slots.len() * size_of::<Slot>() + 1) as u64
+        (frame.raw.len() + frame.objects.len() * size_of::<CachedObject>() + 1) as u64
     }
 }
 
@@ -152,19 +148,19 @@ impl PackReader {
             ),
             _ => Error::io(Subject::Pack(place.pack), "read it", error),
         })?;
-        let decoded = frame::decode(place.pack, place.offset, packed, &mut unpacker.decompressor)?;
+        let mut raw = Vec::new();
+        let table = frame::decode(place.pack, place.offset, packed, &mut unpacker.decompressor, &mut raw)?;
         self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
-        let starts = decoded
+        let objects = table
             .slots
-            .iter()
+            .into_iter()
             .scan(0, |next, slot| {
                 let start = *next;
                 *next += slot.bytes as usize;
-                Some(start)
+                Some(CachedObject { start, slot, id: OnceLock::new() })
             })
             .collect();
-        let checked = (0..decoded.slots.len().div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        Ok(CachedFrame { slots: decoded.slots, starts, raw: Arc::new(decoded.raw), checked })
+        Ok(CachedFrame { objects, raw: Arc::new(raw) })
     }
 
     /// The object at this place, checked.

@@ -44,7 +44,7 @@ impl FrameClass {
         match self {
             Self::Structure => 32 << 10,
             Self::Files => 128 << 10,
-            Self::Pieces => 2 << 20,
+            Self::Pieces => 3 << 20,
             Self::LargePieces => 4 << 20,
         }
     }
@@ -389,7 +389,7 @@ impl<'s, H: PackHost> ObjectWriter<'s, H> {
         let Some(frame) = frame else { return Ok(()) };
         let first = self.session.append(frame.seal(&mut self.compressor)?)?;
         if let (Some(places), Some(first)) = (&mut self.places, first) {
-            places.extend(frame.ids().zip(0..).map(|(id, slot)| (id, Locator { slot, ..first })));
+            places.extend(frame.ids().iter().zip(0..).map(|(id, slot)| (*id, Locator { slot, ..first })));
         }
         frame.clear();
         Ok(())

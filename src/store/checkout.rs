@@ -20,7 +20,7 @@ use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
 use super::Inner;
 use super::image::Image;
-use super::known::{DirectoryPlace, Equal};
+use super::known::{DirectoryPlace, Equal, StateFile};
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
@@ -87,13 +87,13 @@ impl Image {
         let observed = settle(&written);
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());
-        self.remember(&directory, &stat, &written.rows.finish(observed, &[]))?;
+        self.remember(&directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?)?;
         checkout.publish(options.fsync)?;
         Ok(report)
     }
 
     /// Records the checkout before it appears: a directory that is there is always known.
-    fn remember(&self, directory: &Path, stat: &Stat, state: &[u8]) -> Result<()> {
+    fn remember(&self, directory: &Path, stat: &Stat, state: &StateFile) -> Result<()> {
         let store = &self.project.store;
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
         let record = place.record(&Equal::from(&self.record));

@@ -24,7 +24,7 @@ use crate::tree::{self, Entry, Root, Timestamp};
 use super::checkout::file_time;
 use super::commit::{Base, Changes};
 use super::identity::{created, identity, identity_of, remember_image_id};
-use super::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
+use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::links;
 use super::project::Project;
 use super::session::WriteSession;
@@ -162,9 +162,9 @@ impl Project {
         observed: Timestamp,
     ) -> Result<ImportedTree> {
         let (root, rows) = self.store_tree(source, session)?;
-        let news = StateNews::Whole(rows.finish(observed, &[]));
+        let news = StateNews::Whole(None, StateFile::pack(&rows.finish(observed, &[]))?);
         let abandoned = self.store.abandoned_directories()?;
-        let state = StateUpdate { known: None, place, news, abandoned };
+        let state = StateUpdate { place, news, abandoned };
         Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
     }
 
@@ -184,7 +184,7 @@ impl Project {
             root = tree::edit(reader, &mut writer, &root, entries)?;
             writer.flush()?;
         }
-        Ok(ImportedTree { root, examined, state: base.state_update(observed, &rows, &gone) })
+        Ok(ImportedTree { root, examined, state: base.state_update(observed, &rows, &gone)? })
     }
 
     /// Stores a directory's tree while it is scanned, and gives what its files were like. Hard link groups are put in

@@ -27,7 +27,7 @@ use super::{DIRECTORIES, Inner};
 const LOOKED_AT: usize = 64;
 
 /// How a state is compressed: the paths and times of neighbours are much alike.
-const STATE_LEVEL: i32 = 1;
+const STATE_LEVEL: i32 = 3;
 
 /// What the store remembers of a directory.
 pub(super) struct KnownDirectory {
@@ -44,8 +44,6 @@ pub(super) struct Equal {
 
 /// What an import or a commit learned of the directory that it read.
 pub(super) struct StateUpdate {
-    /// What was known of it; none of one that is new.
-    pub(super) known: Option<KnownDirectory>,
     /// Where it is, and what it is to the store.
     pub(super) place: DirectoryPlace,
     pub(super) news: StateNews,
@@ -67,10 +65,25 @@ pub(super) struct DirectoryPlace {
 
 /// What becomes of a state.
 pub(super) enum StateNews {
-    /// A segment is added.
-    Segment(Vec<u8>),
-    /// All of it is written anew.
-    Whole(Vec<u8>),
+    /// A segment is added to what was known.
+    Segment(KnownDirectory, Vec<u8>),
+    /// All of it is written anew; what was known of a directory that is not new goes.
+    Whole(Option<KnownDirectory>, StateFile),
+}
+
+/// A state as its file has it.
+pub(super) struct StateFile {
+    packed: Vec<u8>,
+    unpacked_bytes: u64,
+}
+
+impl StateFile {
+    /// Compresses a state: before a transaction, not in it.
+    pub(super) fn pack(state: &[u8]) -> Result<Self> {
+        let io = |error| Error::io(Subject::Argument("level"), "compress a directory's state", error);
+        let packed = zstd::bulk::compress(state, STATE_LEVEL).map_err(io)?;
+        Ok(Self { packed, unpacked_bytes: state.len() as u64 })
+    }
 }
 
 impl DirectoryPlace {
@@ -162,14 +175,15 @@ impl Inner {
         &self,
         tx: &mut WriteTx,
         record: DirectoryRecord,
-        state: &[u8],
+        state: &StateFile,
     ) -> Result<Option<DirectoryId>> {
         let id = DirectoryId::new(tx.next(Sequence::Directory)?);
-        let packed = zstd::bulk::compress(state, STATE_LEVEL);
-        let packed = packed.map_err(|error| self.state_error("compress a directory's state", error))?;
-        self.create_state(id, &packed, is_precious(record.usage))?;
-        let (state_bytes, unpacked_state_bytes) = (packed.len() as u64, state.len() as u64);
-        let record = DirectoryRecord { state_bytes, unpacked_state_bytes, ..record };
+        self.create_state(id, &state.packed, is_precious(record.usage))?;
+        let record = DirectoryRecord {
+            state_bytes: state.packed.len() as u64,
+            unpacked_state_bytes: state.unpacked_bytes,
+            ..record
+        };
         let place = ((record.device, record.inode), record.usage);
         // The inode was another directory's before, which is gone, or is this one's with an older state.
         let old = tx.get::<DirectoryPlaces>(&place)?;
@@ -188,19 +202,22 @@ impl Inner {
         update: &StateUpdate,
         image: &ImageRecord,
     ) -> Result<Vec<DirectoryId>> {
-        let StateUpdate { known, place, news, abandoned } = update;
+        let StateUpdate { place, news, abandoned } = update;
         let mut gone = Self::forget_directories(tx, abandoned)?;
         let equal = Equal::from(image);
-        match (known, news) {
-            (Some(known), _) if tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record) => {
-                // Of an imported directory the other's state is as good.
-                if is_precious(place.usage) {
-                    let directory = std::ffi::OsStr::from_bytes(&place.directory);
-                    let message = "another commit of this directory came first; commit again";
-                    return Err(Error::conflict(Subject::Host(directory.into()), message));
-                }
+        if let StateNews::Segment(known, _) | StateNews::Whole(Some(known), _) = news
+            && tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record)
+        {
+            // Of an imported directory the other's state is as good.
+            if is_precious(place.usage) {
+                let directory = std::ffi::OsStr::from_bytes(&place.directory);
+                let message = "another commit of this directory came first; commit again";
+                return Err(Error::conflict(Subject::Host(directory.into()), message));
             }
-            (Some(known), StateNews::Segment(segment)) => {
+            return Ok(gone);
+        }
+        match news {
+            StateNews::Segment(known, segment) => {
                 let DirectoryRecord { state_bytes, unpacked_state_bytes, news, news_bytes, .. } =
                     known.record;
                 tx.put::<DirectoryNews>(&(known.id, news), segment)?;
@@ -213,9 +230,7 @@ impl Inner {
                 };
                 tx.put::<Directories>(&known.id, &record)?;
             }
-            (_, StateNews::Whole(state) | StateNews::Segment(state)) => {
-                gone.extend(self.add_directory(tx, place.record(&equal), state)?);
-            }
+            StateNews::Whole(_, state) => gone.extend(self.add_directory(tx, place.record(&equal), state)?),
         }
         Ok(gone)
     }

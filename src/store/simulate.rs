@@ -8,13 +8,13 @@ use crate::catalog::table::{Frames, OpenPacks, SealedPacks, Segments, Sequence, 
 use crate::error::Result;
 use crate::id::{ObjectId, PackId, SegmentId};
 use crate::pack::index::ObjectIndex;
-use crate::pack::{Locator, segment};
+use crate::pack::segment::{self, FramePlace, RowPlace};
 
 use super::{Store, packs};
 
 /// Objects of a sealed pack: of 4 kB on average.
 const OBJECTS_PER_PACK: u64 = 32 << 10;
-/// Objects of a frame of nodes in an open pack.
+/// Objects of a frame.
 const OBJECTS_PER_FRAME: usize = 32;
 
 /// What a store's index was filled with.
@@ -112,9 +112,16 @@ impl Store {
         }
         let mut parts: Vec<_> = sizes.into_iter().map(|(_, rows)| rows).collect();
         for (number, rows) in (0_u32..).zip(&parts) {
-            let place = Locator { pack: PackId::new(1 + number), offset: 24, frame_bytes: 1000, slot: 0 };
-            let row = |object| Ok((id(number.into(), object, *rows), place));
-            segment::write_sorted(&*self.0.disk, SegmentId::new(1 + number), *rows, (0..*rows).map(row))?;
+            let frames = u32::try_from(rows.div_ceil(OBJECTS_PER_FRAME as u64)).unwrap_or(u32::MAX);
+            let frame =
+                |frame: u32| FramePlace { pack: PackId::new(1 + number), offset: frame.into(), bytes: 1000 };
+            // Of the object that is next by its id, the frame is any.
+            let frame_of = |object| u32::try_from(mix(object) % u64::from(frames.max(1))).unwrap_or_default();
+            let place = |object| RowPlace { frame: frame_of(object), slot: 0 };
+            let row = |object| Ok((id(number.into(), object, *rows), place(object)));
+            let segment = SegmentId::new(1 + number);
+            let frames = (0..frames).map(frame);
+            segment::write_sorted(&*self.0.disk, segment, frames, *rows, (0..*rows).map(row))?;
         }
         let open = objects % per_segment;
         self.0.catalog()?.write(|tx| {

@@ -358,11 +358,11 @@ fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
     fs::write(directory.join("new"), "new").unwrap();
     given.project.commit(&directory, &CommitOptions::default()).unwrap();
     let catalog = given.store.0.catalog().unwrap();
-    let news = super::known::StateNews::Segment(b"segment".to_vec());
+    let news = super::known::StateNews::Segment(stale, b"segment".to_vec());
     let place =
         super::known::DirectoryPlace::new(DirectoryUse::Checkout, given.project.id, &directory, &stat)
             .unwrap();
-    let update = super::known::StateUpdate { known: Some(stale), place, news, abandoned: Vec::new() };
+    let update = super::known::StateUpdate { place, news, abandoned: Vec::new() };
     let late = catalog.write(|tx| given.store.0.advance_directory(tx, &update, &image.record));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
     drop(catalog);

@@ -17,7 +17,7 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId, PackId};
 use crate::layer::LayerRecord;
 use crate::object::ObjectSource;
-use crate::pack::frame::decode_into;
+use crate::pack::frame;
 use crate::pack::reader::ObjectReader;
 use crate::pack::walk::{FrameRun, PackWalk};
 use crate::tree::{Reference, Root};
@@ -113,6 +113,9 @@ impl Store {
     }
 }
 
+/// An object's pack, frame and slot.
+type ObjectPlace = (PackId, u64, u16);
+
 /// A pack, how many of its bytes count, and its domain.
 type Extent = (PackId, u64, u32);
 
@@ -130,6 +133,7 @@ struct Runs<'s> {
     reader: &'s ObjectReader,
     packs: std::vec::IntoIter<Extent>,
     walk: Option<PackWalk>,
+    damaged: BTreeSet<ObjectPlace>,
     report: VerifyReport,
 }
 
@@ -142,7 +146,7 @@ impl Runs<'_> {
                     Ok(None) => self.walk = None,
                     Err(error) => {
                         self.report.note(error)?;
-                        walk.go_on_with(self.reader.index().frames_of(walk.pack())?);
+                        walk.go_on_with(self.reader.index().frames_of(walk.pack()));
                     }
                 }
                 continue;
@@ -164,6 +168,7 @@ impl Inner {
             reader,
             packs: packs.into_iter(),
             walk: None,
+            damaged: BTreeSet::new(),
             report: VerifyReport::default(),
         };
         let runs = Mutex::new(runs);
@@ -175,11 +180,15 @@ impl Inner {
                 worker.verify(&run)?;
             }
             worker.verify_elsewhere()?;
-            lock(&runs).report.add(worker.report);
+            let mut runs = lock(&runs);
+            runs.report.add(worker.report);
+            runs.damaged.extend(worker.damaged);
             Ok(())
         };
         crate::threads::run_all(self.options.threads, &stop, work)?;
-        Ok(runs.into_inner().unwrap_or_else(PoisonError::into_inner).report)
+        let Runs { damaged, mut report, .. } = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        name_damaged(reader, damaged, &mut report)?;
+        Ok(report)
     }
 }
 
@@ -195,6 +204,8 @@ struct Worker<'r> {
     raw: Vec<u8>,
     /// Objects that the index finds in another place, where another session wrote them too.
     elsewhere: BTreeSet<ObjectId>,
+    /// Objects whose bytes are not what was written.
+    damaged: BTreeSet<ObjectPlace>,
     report: VerifyReport,
 }
 
@@ -208,6 +219,7 @@ impl<'r> Worker<'r> {
             packed: Vec::new(),
             raw: Vec::new(),
             elsewhere: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             report: VerifyReport::default(),
         })
     }
@@ -235,30 +247,30 @@ impl<'r> Worker<'r> {
         Ok(())
     }
 
-    fn verify_frame(&mut self, pack: PackId, offset: u64, frame: &[u8]) -> Result<()> {
-        let slots = decode_into(pack, offset, frame, &mut self.decompressor, &mut self.raw)?;
-        let mut rest = self.raw.as_slice();
-        for (slot, number) in slots.iter().zip(0_u16..) {
-            let Some((object, after)) = rest.split_at_checked(slot.bytes as usize) else { break };
-            rest = after;
-            self.report.objects += 1;
-            self.report.bytes += object.len() as u64;
-            let subject = Subject::Object(slot.id);
-            if slot.kind.id_of(object) != slot.id {
-                let message = format!("its bytes in pack {pack} are not what was written");
-                self.report.add_fault(Error::corrupt(subject, message));
-                continue;
-            }
-            match self.reader.index().find(&slot.id) {
-                Some(place) if (place.pack, place.offset, place.slot) == (pack, offset, number) => {}
-                Some(_) => drop(self.elsewhere.insert(slot.id)),
-                None => {
+    fn verify_frame(&mut self, pack: PackId, offset: u64, bytes: &[u8]) -> Result<()> {
+        let table = frame::decode(pack, offset, bytes, &mut self.decompressor, &mut self.raw)?;
+        let ids: Vec<_> = table.objects(&self.raw).map(|(kind, bytes)| kind.id_of(bytes)).collect();
+        self.report.objects += ids.len() as u64;
+        self.report.bytes += self.raw.len() as u64;
+        let is_sound = table.is_of(&ids);
+        let mut unknown = Vec::new();
+        for (id, slot) in ids.into_iter().zip(0..) {
+            match self.reader.index().find(&id) {
+                Some(place) if (place.pack, place.offset, place.slot) == (pack, offset, slot) => {}
+                Some(_) => drop(self.elsewhere.insert(id)),
+                None if is_sound => {
                     let message = format!("it is in pack {pack}, but the index has not got it");
-                    self.report.add_fault(Error::corrupt(subject, message));
+                    self.report.add_fault(Error::corrupt(Subject::Object(id), message));
                 }
+                None => unknown.push((pack, offset, slot)),
             }
         }
-        Ok(())
+        if is_sound || !unknown.is_empty() {
+            self.damaged.extend(unknown);
+            return Ok(());
+        }
+        let message = format!("the frame at byte {offset} has other objects than were written");
+        Err(Error::corrupt(Subject::Pack(pack), message))
     }
 
     /// Checks that the index leads to objects that were found in more places than one.
@@ -270,6 +282,30 @@ impl<'r> Worker<'r> {
         }
         Ok(())
     }
+}
+
+/// Reports objects whose bytes are not what was written: only the index says what they were.
+fn name_damaged(
+    reader: &ObjectReader,
+    mut damaged: BTreeSet<ObjectPlace>,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let named = reader.index().for_each_row(|id, place| {
+        if damaged.remove(&(place.pack, place.offset, place.slot)) {
+            let message = format!("its bytes in pack {} are not what was written", place.pack);
+            report.add_fault(Error::corrupt(Subject::Object(id), message));
+        }
+    });
+    // A damaged segment is in the report already; what it would have named is told by its place.
+    named.or_else(|error| if error.is_corrupt() { Ok(()) } else { Err(error) })?;
+    for (pack, offset, slot) in damaged {
+        let message = format!("object {slot} of the frame at byte {offset} is not what was written");
+        report.add_fault(Error::corrupt(Subject::Pack(pack), message));
+    }
+    Ok(())
 }
 
 /// Looks for everything that an image needs, but for what is `known` to be there.

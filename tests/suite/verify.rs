@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use layerstone::object::ObjectKind;
 use layerstone::testing::DiskLog;
 use layerstone::{
-    CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, Project, Store, StoreOptions, VerifyReport,
+    CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, Project, Store, StoreOptions, Subject,
+    VerifyReport,
 };
 
 use crate::given::{Place, project};
@@ -92,6 +94,29 @@ fn every_flipped_bit_of_packs_and_segments_is_found() {
         }
     }
     assert!(verify(&root).is_sound(), "all damage was undone");
+}
+
+#[test]
+fn a_damaged_object_is_named() {
+    let place = Place::new();
+    let (root, _) = store(&place, small_packs());
+    let content = noise(900 + 40 * 7, 7);
+    let id = ObjectKind::Chunk.id_of(&content);
+    let packs = files(&root, "packs");
+    let found = packs.iter().find_map(|pack| {
+        let bytes = fs::read(pack).unwrap();
+        let at = bytes.windows(content.len()).position(|window| window == content)?;
+        Some((pack, bytes, at))
+    });
+    // Noise is stored as it is, among other files in one frame.
+    let (pack, mut bytes, at) = found.unwrap();
+    bytes[at + 500] ^= 1;
+    fs::write(pack, bytes).unwrap();
+    let report = verify(&root);
+    let own: Vec<_> = report.faults.iter().filter(|fault| fault.subject() == &Subject::Object(id)).collect();
+    let [fault] = &own[..] else { panic!("{report:?}") };
+    assert!(fault.to_string().contains("are not what was written"), "{fault}");
+    assert_eq!(report.fault_count, 1, "{report:?}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::{Checkout, ContentSource, WriteOptions};
 const WINDOW_FILES: usize = 16 << 10;
 /// Files and bytes that a thread takes at once: neighbours, so that they share a directory and frames.
 const BATCH_FILES: usize = 128;
-const BATCH_BYTES: u64 = 2 << 20;
+const BATCH_BYTES: u64 = 3 << 20;
 /// Batches that may wait for each thread.
 const WAITING_BATCHES: usize = 4;
 

@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn rubbish_is_refused_even_with_a_true_check(body in prop::collection::vec(any::<u8>(), 0..60)) {
-        let mut bytes = b"LSST\x02".to_vec();
+        let mut bytes = b"LSST\x03".to_vec();
         bytes.extend((body.len() as u64).to_le_bytes());
         bytes.extend(&blake3::hash(&body).as_bytes()[..16]);
         bytes.extend(&body);
@@ -218,15 +218,17 @@ fn a_later_segment_takes_trust_away_and_gives_it_back() {
 fn golden_bytes() {
     let row =
         StateRow { unset: Some(Box::new(Unset { mode: Some(0o644), ..Unset::default() })), ..settled_row() };
+    let ctime = Timestamp { seconds: 99, nanos: 9 };
+    let next = StateRow { inode: 6, size: 300, ctime, ..settled_row() };
     let bytes = encode_segment(
         Timestamp { seconds: 1, nanos: 2 },
-        Rows::from([(path("f"), row)]).iter(),
+        Rows::from([(path("f"), row), (path("fa"), next)]).iter(),
         &[path("g")],
     );
     let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex.concat(),
-        "4c535354021700000000000000686f14826a91a8d4587b80f35d647add\
-         0202010001661201010703c80105c80105a40301000167"
+        "4c535354032000000000000000cc704169ac548f40edd872c0c30be661\
+         0202020001663201010e03c8010aa403010161000101ac020000010801000167"
     );
 }

@@ -5,10 +5,9 @@ use std::iter::Peekable;
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::id::{ObjectId, SegmentId};
-use crate::pack::Locator;
 
-use super::Segment;
-use super::writer::write_sorted;
+use super::writer::{too_large, write_sorted};
+use super::{RowPlace, Segment};
 
 /// How many segments of one size become one: each object is written again once for every fourfold growth of the store,
 /// and of each size there are at most three.
@@ -42,8 +41,21 @@ pub(crate) fn due_for_merge(segments: impl IntoIterator<Item = (SegmentId, u64)>
 pub(crate) fn merge(disk: &dyn Disk, segment: SegmentId, inputs: &[impl AsRef<Segment>]) -> Result<u64> {
     inputs.iter().try_for_each(|input| input.as_ref().check_body())?;
     let rows_max = inputs.iter().map(|input| input.as_ref().len()).sum();
-    let sources = inputs.iter().map(|input| input.as_ref().rows().peekable()).collect();
-    write_sorted(disk, segment, rows_max, Merged { sources, last: None })
+    let mut frames = 0_u32;
+    let mut sources = Vec::new();
+    for input in inputs {
+        // One list behind the other: a row's frame has as many more before it.
+        let before = frames;
+        let renumber = move |row: Result<(ObjectId, RowPlace)>| {
+            let (id, place) = row?;
+            let frame = place.frame.checked_add(before).ok_or_else(|| too_large(segment))?;
+            Ok((id, RowPlace { frame, ..place }))
+        };
+        sources.push(input.as_ref().numbered_rows().map(renumber).peekable());
+        frames = frames.checked_add(input.as_ref().head.frames).ok_or_else(|| too_large(segment))?;
+    }
+    let frames = inputs.iter().flat_map(|input| input.as_ref().frames());
+    write_sorted(disk, segment, frames, rows_max, Merged { sources, last: None })
 }
 
 /// The rows of several segments in order, each object once.
@@ -52,7 +64,7 @@ struct Merged<I: Iterator> {
     last: Option<ObjectId>,
 }
 
-impl<I: Iterator<Item = Result<(ObjectId, Locator)>>> Merged<I> {
+impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Merged<I> {
     /// The row that comes next, of whichever source.
     fn next_row(&mut self) -> Option<I::Item> {
         let mut least: Option<(usize, ObjectId)> = None;
@@ -69,7 +81,7 @@ impl<I: Iterator<Item = Result<(ObjectId, Locator)>>> Merged<I> {
     }
 }
 
-impl<I: Iterator<Item = Result<(ObjectId, Locator)>>> Iterator for Merged<I> {
+impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Iterator for Merged<I> {
     type Item = I::Item;
 
     fn next(&mut self) -> Option<I::Item> {

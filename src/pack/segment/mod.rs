@@ -1,13 +1,15 @@
 //! Segments: immutable sorted pieces of the object index, mapped into memory.
 //!
 //! ```text
-//! segment = head bucket* row*
+//! segment = head bucket* frame* row*
 //! head   (128 bytes) = "LSSEGM" version(1) 0(1) segment(4) domain(4) rows(8) buckets(8)
-//!                      buckets-hash(32) rows-hash(32) 0(24) check(8)
+//!                      buckets-hash(32) rest-hash(32) frames(4) 0(20) check(8)
 //! bucket  (64 bytes) = first-row(5) filter(59)
-//! row     (48 bytes) = id(32) pack(4) offset(6) frame-bytes(4) slot(2)
+//! frame   (14 bytes) = pack(4) offset(6) bytes(4)
+//! row     (38 bytes) = id(32) frame(4) slot(2)
 //! ```
-//! Numbers are little-endian; rows ascend by id and ids are unique. A bucket stands for an equal share of all ids, about
+//! Numbers are little-endian; rows ascend by id and ids are unique, and each names its frame by the frame's number in the
+//! list, which is in no order. A bucket stands for an equal share of all ids, about
 //! [`ROWS_PER_BUCKET`] rows: it says which is its first, and its filter (a Bloom filter, six bits an id) which ids it
 //! certainly has not. So an id that a segment lacks costs one cache line, and one that it has a few more, however large
 //! the segment is. Buckets ascend with their ids, so a segment is written from first to last, from rows in order, in
@@ -32,15 +34,16 @@ pub(crate) use writer::write;
 pub(crate) use writer::write_sorted;
 
 const MAGIC: &[u8; 6] = b"LSSEGM";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 128;
 const CHECK_BYTES: usize = 8;
 const BUCKET_BYTES: usize = 64;
 const FIRST_ROW_BYTES: usize = 5;
 const FILTER_BITS: usize = 8 * (BUCKET_BYTES - FIRST_ROW_BYTES);
-const ROW_BYTES: usize = 48;
-/// What a bucket is to hold on average: with 64 bytes for each 40 rows, a row costs 49.6 bytes, and of the ids that are
-/// not there about one in a hundred gets past the filter.
+const FRAME_BYTES: usize = 14;
+const ROW_BYTES: usize = 38;
+/// What a bucket is to hold on average: with 64 bytes for each 40 rows, a row costs 39.6 bytes and its part of a frame, and
+/// of the ids that are not there about one in a hundred gets past the filter.
 const ROWS_PER_BUCKET: u64 = 40;
 
 /// A segment, open for look-ups.
@@ -55,8 +58,31 @@ pub(crate) struct Segment {
 struct Head {
     rows: u64,
     buckets: u64,
+    frames: u32,
     buckets_hash: [u8; 32],
-    rows_hash: [u8; 32],
+    /// Of the frames and rows.
+    rest_hash: [u8; 32],
+}
+
+/// Where a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FramePlace {
+    pub(crate) pack: PackId,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u32,
+}
+
+/// Where an object is: its place in one of the segment's frames, by the frame's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RowPlace {
+    pub(crate) frame: u32,
+    pub(crate) slot: u16,
+}
+
+impl From<Locator> for FramePlace {
+    fn from(place: Locator) -> Self {
+        Self { pack: place.pack, offset: place.offset, bytes: place.frame_bytes }
+    }
 }
 
 impl std::fmt::Debug for Segment {
@@ -84,7 +110,7 @@ impl Head {
         let mut fields = Encoder::default();
         fields.raw(MAGIC).u8(VERSION).u8(0).raw(&segment.get().to_le_bytes()).raw(&0_u32.to_le_bytes());
         fields.raw(&self.rows.to_le_bytes()).raw(&self.buckets.to_le_bytes());
-        fields.raw(&self.buckets_hash).raw(&self.rows_hash);
+        fields.raw(&self.buckets_hash).raw(&self.rest_hash).raw(&self.frames.to_le_bytes());
         let mut head = [0; HEAD_BYTES];
         let (body, check) = head.split_at_mut(HEAD_BYTES - CHECK_BYTES);
         body.iter_mut().zip(&fields.0).for_each(|(place, byte)| *place = *byte);
@@ -109,13 +135,15 @@ impl Head {
         }
         fields.raw(4)?;
         let (rows, buckets) = (u64::from_le_bytes(fields.array()?), u64::from_le_bytes(fields.array()?));
+        let (buckets_hash, rest_hash) = (fields.array()?, fields.array()?);
+        let frames = u32::from_le_bytes(fields.array()?);
         let bytes = |count: u64, each: usize| count.checked_mul(each as u64);
-        let expected = bytes(rows, ROW_BYTES)
-            .and_then(|rows| bytes(buckets, BUCKET_BYTES).and_then(|buckets| rows.checked_add(buckets)));
+        let parts = [bytes(rows, ROW_BYTES), bytes(buckets, BUCKET_BYTES), bytes(frames.into(), FRAME_BYTES)];
+        let expected = parts.into_iter().try_fold(0_u64, |sum, part| sum.checked_add(part?));
         if buckets == 0 || expected != Some(decoder.0.len() as u64) {
             return Err(DecodeError::Truncated);
         }
-        Ok(Self { rows, buckets, buckets_hash: fields.array()?, rows_hash: fields.array()? })
+        Ok(Self { rows, buckets, frames, buckets_hash, rest_hash })
     }
 }
 
@@ -152,7 +180,7 @@ impl Segment {
             let middle = low + (high - low) / 2;
             let mut row = self.row(middle)?;
             match row.id().ok()?.cmp(id) {
-                std::cmp::Ordering::Equal => return decode_place(&mut row).ok(),
+                std::cmp::Ordering::Equal => return self.locate(decode_place(&mut row).ok()?),
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
             }
@@ -162,22 +190,47 @@ impl Segment {
 
     /// Every row, in order.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Result<(ObjectId, Locator)>> {
+        self.numbered_rows().map(|row| {
+            let (id, place) = row?;
+            let place = self.locate(place).ok_or_else(|| self.corrupt("a row is of no frame"))?;
+            Ok((id, place))
+        })
+    }
+
+    /// Every row, in order, with the number of its frame.
+    fn numbered_rows(&self) -> impl Iterator<Item = Result<(ObjectId, RowPlace)>> {
         let (rows, _) = self.row_bytes().as_chunks::<ROW_BYTES>();
         rows.iter().map(|bytes| {
             let mut row = Decoder(bytes);
             let decoded = row.id().and_then(|id| decode_place(&mut row).map(|place| (id, place)));
-            decoded.map_err(|error| Error::corrupt(Subject::Segment(self.id), format!("a row {error}")))
+            decoded.map_err(|error| self.corrupt(&format!("a row {error}")))
         })
+    }
+
+    /// Every frame that a row may be of, by its number.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = FramePlace> {
+        let (frames, _) = self.frame_bytes().as_chunks::<FRAME_BYTES>();
+        frames.iter().filter_map(|bytes| decode_frame(bytes).ok())
+    }
+
+    fn locate(&self, place: RowPlace) -> Option<Locator> {
+        let start = usize::try_from(place.frame).ok()?.checked_mul(FRAME_BYTES)?;
+        let bytes = self.frame_bytes().get(start..start.checked_add(FRAME_BYTES)?)?;
+        let FramePlace { pack, offset, bytes: frame_bytes } = decode_frame(bytes).ok()?;
+        Some(Locator { pack, offset, frame_bytes, slot: place.slot })
+    }
+
+    fn corrupt(&self, message: &str) -> Error {
+        Error::corrupt(Subject::Segment(self.id), message)
     }
 
     /// Fails with *corrupt* unless the rows and buckets are those that were written.
     pub(crate) fn check_body(&self) -> Result<()> {
         let hash = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();
         if hash(self.bucket_bytes()) != self.head.buckets_hash
-            || hash(self.row_bytes()) != self.head.rows_hash
+            || hash(self.rest_bytes()) != self.head.rest_hash
         {
-            let message = "its rows are not what was written";
-            return Err(Error::corrupt(Subject::Segment(self.id), message));
+            return Err(self.corrupt("its rows are not what was written"));
         }
         Ok(())
     }
@@ -197,33 +250,54 @@ impl Segment {
         self.row_bytes().get(start..start.checked_add(ROW_BYTES)?).map(Decoder)
     }
 
-    /// Where the rows begin: the head was checked against the number of bytes.
-    fn rows_at(&self) -> usize {
+    /// Where the buckets end: the head was checked against the number of bytes.
+    fn rest_at(&self) -> usize {
         HEAD_BYTES + usize::try_from(self.head.buckets).unwrap_or(usize::MAX).saturating_mul(BUCKET_BYTES)
     }
 
     fn bucket_bytes(&self) -> &[u8] {
-        self.bytes.get(HEAD_BYTES..self.rows_at()).unwrap_or_default()
+        self.bytes.get(HEAD_BYTES..self.rest_at()).unwrap_or_default()
+    }
+
+    /// The frames and the rows.
+    fn rest_bytes(&self) -> &[u8] {
+        self.bytes.get(self.rest_at()..).unwrap_or_default()
+    }
+
+    fn split_rest(&self) -> (&[u8], &[u8]) {
+        let frames = usize::try_from(self.head.frames).unwrap_or(usize::MAX).saturating_mul(FRAME_BYTES);
+        self.rest_bytes().split_at_checked(frames).unwrap_or_default()
+    }
+
+    fn frame_bytes(&self) -> &[u8] {
+        self.split_rest().0
     }
 
     fn row_bytes(&self) -> &[u8] {
-        self.bytes.get(self.rows_at()..).unwrap_or_default()
+        self.split_rest().1
     }
 }
 
-fn encode_row(row: &mut Encoder, id: &ObjectId, place: Locator) {
+fn encode_frame(frames: &mut Encoder, place: FramePlace) {
     let [offset @ .., _, _] = place.offset.to_le_bytes();
-    row.id(id).raw(&place.pack.get().to_le_bytes()).raw(&offset);
-    row.raw(&place.frame_bytes.to_le_bytes()).raw(&place.slot.to_le_bytes());
+    frames.raw(&place.pack.get().to_le_bytes()).raw(&offset).raw(&place.bytes.to_le_bytes());
 }
 
-fn decode_place(row: &mut Decoder<'_>) -> Result<Locator, DecodeError> {
-    let pack = PackId::new(u32::from_le_bytes(row.array()?));
+fn decode_frame(bytes: &[u8]) -> Result<FramePlace, DecodeError> {
+    let mut frame = Decoder(bytes);
+    let pack = PackId::new(u32::from_le_bytes(frame.array()?));
     let mut offset = [0; 8];
-    offset.iter_mut().zip(row.array::<6>()?).for_each(|(place, byte)| *place = byte);
+    offset.iter_mut().zip(frame.array::<6>()?).for_each(|(place, byte)| *place = byte);
     let offset = u64::from_le_bytes(offset);
-    let frame_bytes = u32::from_le_bytes(row.array()?);
-    Ok(Locator { pack, offset, frame_bytes, slot: u16::from_le_bytes(row.array()?) })
+    Ok(FramePlace { pack, offset, bytes: u32::from_le_bytes(frame.array()?) })
+}
+
+fn encode_row(rows: &mut Encoder, id: &ObjectId, place: RowPlace) {
+    rows.id(id).raw(&place.frame.to_le_bytes()).raw(&place.slot.to_le_bytes());
+}
+
+fn decode_place(row: &mut Decoder<'_>) -> Result<RowPlace, DecodeError> {
+    Ok(RowPlace { frame: u32::from_le_bytes(row.array()?), slot: u16::from_le_bytes(row.array()?) })
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use crate::id::{ObjectId, SegmentId};
 use crate::pack::{Locator, SEGMENTS, segment_file};
 
 use super::{
-    BUCKET_BYTES, FIRST_ROW_BYTES, HEAD_BYTES, Head, ROWS_PER_BUCKET, bucket_of, encode_row, filter_bits,
+    BUCKET_BYTES, FIRST_ROW_BYTES, FramePlace, HEAD_BYTES, Head, ROWS_PER_BUCKET, RowPlace, bucket_of,
+    encode_frame, encode_row, filter_bits,
 };
 
 /// Bytes that are collected for one write.
@@ -19,21 +20,34 @@ const WRITE_BYTES: usize = 256 << 10;
 pub(crate) fn write(disk: &dyn Disk, segment: SegmentId, mut rows: Vec<(ObjectId, Locator)>) -> Result<()> {
     rows.sort_unstable();
     rows.dedup_by_key(|(id, _)| *id);
-    write_sorted(disk, segment, rows.len() as u64, rows.into_iter().map(Ok)).map(drop)
+    let mut frames: Vec<_> = rows.iter().map(|(_, place)| FramePlace::from(*place)).collect();
+    frames.sort_unstable();
+    frames.dedup();
+    let count = rows.len() as u64;
+    let rows = rows.iter().map(|(id, place)| {
+        let number = frames.binary_search(&FramePlace::from(*place)).unwrap_or_else(|place| place);
+        let frame = u32::try_from(number).map_err(|_| too_large(segment))?;
+        Ok((*id, RowPlace { frame, slot: place.slot }))
+    });
+    write_sorted(disk, segment, frames.iter().copied(), count, rows).map(drop)
 }
 
-/// Writes a segment of at most `rows_max` rows, whose ids ascend and are unique, makes it and its name durable, and gives
-/// how many they were.
+/// Writes a segment of these frames and of at most `rows_max` rows, whose ids ascend and are unique, makes it and its name
+/// durable, and gives how many rows they were.
 pub(crate) fn write_sorted(
     disk: &dyn Disk,
     segment: SegmentId,
+    frames: impl Iterator<Item = FramePlace>,
     rows_max: u64,
-    rows: impl Iterator<Item = Result<(ObjectId, Locator)>>,
+    rows: impl Iterator<Item = Result<(ObjectId, RowPlace)>>,
 ) -> Result<u64> {
     let mut writer = SegmentWriter::create(disk, segment, rows_max)?;
+    for frame in frames {
+        writer.push_frame(frame)?;
+    }
     for row in rows {
         let (id, place) = row?;
-        writer.push(&id, place)?;
+        writer.push_row(&id, place)?;
     }
     writer.finish()
 }
@@ -48,9 +62,11 @@ struct SegmentWriter<'d> {
     /// The bucket that rows go to now, and its number.
     bucket: [u8; BUCKET_BYTES],
     bucket_number: u64,
+    frames: u32,
     rows: u64,
     written_buckets: Stream,
-    written_rows: Stream,
+    /// The frames, and then the rows.
+    written_rest: Stream,
 }
 
 /// A run of the file that is written from its first byte to its last.
@@ -94,7 +110,7 @@ impl<'d> SegmentWriter<'d> {
         let file = disk.open(&temporary, OpenMode::CreateNew);
         let file = file.map_err(|error| failed(segment, "create it", error))?;
         let buckets = rows_max.div_ceil(ROWS_PER_BUCKET).max(1);
-        let rows_at = HEAD_BYTES as u64 + buckets * BUCKET_BYTES as u64;
+        let rest_at = HEAD_BYTES as u64 + buckets * BUCKET_BYTES as u64;
         Ok(Self {
             disk,
             segment,
@@ -102,14 +118,22 @@ impl<'d> SegmentWriter<'d> {
             buckets,
             bucket: [0; BUCKET_BYTES],
             bucket_number: 0,
+            frames: 0,
             rows: 0,
             written_buckets: Stream::new(HEAD_BYTES as u64),
-            written_rows: Stream::new(rows_at),
+            written_rest: Stream::new(rest_at),
         })
     }
 
+    /// Adds a frame, before any row.
+    fn push_frame(&mut self, place: FramePlace) -> Result<()> {
+        self.frames = self.frames.checked_add(1).ok_or_else(|| too_large(self.segment))?;
+        encode_frame(&mut self.written_rest.encoded, place);
+        self.written_rest.write_if_full(&*self.file).map_err(|error| failed(self.segment, "write it", error))
+    }
+
     /// Adds a row; ids ascend and are unique.
-    fn push(&mut self, id: &ObjectId, place: Locator) -> Result<()> {
+    fn push_row(&mut self, id: &ObjectId, place: RowPlace) -> Result<()> {
         self.advance_to(bucket_of(id, self.buckets))?;
         let (_, filter) = self.bucket.split_at_mut(FIRST_ROW_BYTES);
         for (byte, bit) in filter_bits(id) {
@@ -117,9 +141,9 @@ impl<'d> SegmentWriter<'d> {
                 *byte |= bit;
             }
         }
-        encode_row(&mut self.written_rows.encoded, id, place);
+        encode_row(&mut self.written_rest.encoded, id, place);
         self.rows += 1;
-        self.written_rows.write_if_full(&*self.file).map_err(|error| failed(self.segment, "write it", error))
+        self.written_rest.write_if_full(&*self.file).map_err(|error| failed(self.segment, "write it", error))
     }
 
     /// Ends the buckets before this one.
@@ -139,11 +163,11 @@ impl<'d> SegmentWriter<'d> {
     /// Makes the segment durable under its own name, and gives the number of its rows.
     fn finish(mut self) -> Result<u64> {
         self.advance_to(self.buckets)?;
-        let Self { disk, segment, file, buckets, rows, written_buckets, written_rows, .. } = self;
+        let Self { disk, segment, file, buckets, frames, rows, written_buckets, written_rest, .. } = self;
         let io = |action| move |error| failed(segment, action, error);
         let buckets_hash = written_buckets.finish(&*file).map_err(io("write it"))?;
-        let rows_hash = written_rows.finish(&*file).map_err(io("write it"))?;
-        let head = Head { rows, buckets, buckets_hash, rows_hash };
+        let rest_hash = written_rest.finish(&*file).map_err(io("write it"))?;
+        let head = Head { rows, buckets, frames, buckets_hash, rest_hash };
         file.write_at(&head.encode(segment), 0).map_err(io("write it"))?;
         file.sync().map_err(io("sync it"))?;
         disk.rename(&temporary(segment), &segment_file(segment)).map_err(io("rename it"))?;
@@ -158,4 +182,8 @@ fn temporary(segment: SegmentId) -> String {
 
 fn failed(segment: SegmentId, action: &'static str, error: std::io::Error) -> Error {
     Error::io(Subject::Segment(segment), action, error)
+}
+
+pub(super) fn too_large(segment: SegmentId) -> Error {
+    Error::invalid(Subject::Segment(segment), "cannot hold this many frames")
 }

@@ -10,7 +10,7 @@ use crate::id::{ImageId, ObjectId};
 use crate::ingest::{Captured, Judge, Wanted};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
+use crate::store::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use crate::store::links::Members;
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
 
@@ -40,17 +40,19 @@ impl Base {
         started: Timestamp,
         rows: &BTreeMap<TreePath, StateRow>,
         gone: &[TreePath],
-    ) -> Option<StateUpdate> {
-        let known = self.known?;
+    ) -> Result<Option<StateUpdate>> {
+        let Some(known) = self.known else { return Ok(None) };
         let segment = encode_segment(started, rows.iter(), gone);
         let rows_bytes = known.record.news_bytes + segment.len() as u64;
         let is_small = segment.len() <= ROW_BYTES && rows_bytes <= known.record.state_bytes.max(ROWS_BYTES);
         let news = match self.state {
-            None => StateNews::Whole(segment),
-            Some(_) if is_small => StateNews::Segment(segment),
-            Some(state) => StateNews::Whole(state.rewritten(started, rows, gone)),
+            Some(_) if is_small => StateNews::Segment(known, segment),
+            Some(state) => {
+                StateNews::Whole(Some(known), StateFile::pack(&state.rewritten(started, rows, gone))?)
+            }
+            None => StateNews::Whole(Some(known), StateFile::pack(&segment)?),
         };
-        Some(StateUpdate { known: Some(known), place: self.place, news, abandoned: Vec::new() })
+        Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }))
     }
 
     /// The paths that the directory had when it was the base, in order.

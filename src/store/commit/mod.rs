@@ -194,7 +194,7 @@ fn draft(
         tags: options.tags.clone(),
         comment: options.comment.clone(),
         examined,
-        state: base.state_update(started, &rows, &gone),
+        state: base.state_update(started, &rows, &gone)?,
     })
 }
 
