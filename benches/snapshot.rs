@@ -4,43 +4,19 @@
     missing_docs,
     reason = "a benchmark: a failure ends it"
 )]
-//! How fast one snapshot is: first import (`ingest`), import of the same again (`reingest`), `commit` of a few changes,
-//! `checkout`, `read` of a file, `verify`. `cargo bench --bench snapshot -- commit` runs one of them.
+//! How fast one snapshot is: first import (`ingest`), import of the same again (`reingest`), `checkout`, `read` of a file,
+//! `verify`. `cargo bench --bench snapshot -- checkout` runs one of them.
 //!
 //! On generated data by default; `LAYERSTONE_BENCH_TREE=DIR` measures on a tree of yours (see `corpora`).
+
+mod given;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use layerstone::{
-    CheckoutOptions, CommitOptions, EntryKind, Image, ImportOptions, Project, Store, StoreOptions, TreePath,
-};
-
-/// Files of the generated tree; sizes follow a real root file system's: many small, few large.
-const FILES: usize = 2_000;
-
-fn tree(scratch: &Path) -> PathBuf {
-    if let Some(tree) = std::env::var_os("LAYERSTONE_BENCH_TREE") {
-        return tree.into();
-    }
-    let root = scratch.join("tree");
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for file in 0..FILES {
-        let folder = root.join(format!("d{}", file / 50));
-        std::fs::create_dir_all(&folder).unwrap();
-        let size = if file % 50 == 0 { 500_000 } else { 200 + (file * 37) % 8_000 };
-        let bytes: Vec<u8> = (0..size)
-            .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                // Five random bits a byte: compresses about as well as programs do.
-                (state >> 59) as u8 + b'0'
-            })
-            .collect();
-        std::fs::write(folder.join(format!("f{file}")), bytes).unwrap();
-    }
-    root
-}
+use given::{small_files, tree};
+use layerstone::{CheckoutOptions, Image, ImportOptions, Project, Store, StoreOptions};
 
 fn open(path: &Path) -> Store {
     StoreOptions::default().exclusive(true).open(path).unwrap()
@@ -116,27 +92,6 @@ fn reingest(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn commit(criterion: &mut Criterion) {
-    let given = Given::new();
-    let checkout = given.scratch.path().join("checkout");
-    given.image.check_out(&checkout, CheckoutOptions::default()).unwrap();
-    let mut group = criterion.benchmark_group("commit");
-    let mut turn = 0_u64;
-    for files in [1, 25] {
-        group.bench_function(format!("{files} changed files"), |bencher| {
-            bencher.iter(|| {
-                turn += 1;
-                for file in 0..files {
-                    let text = format!("{turn} {file}");
-                    std::fs::write(checkout.join(format!("changed-{file}")), text).unwrap();
-                }
-                given.project.commit(&checkout, &CommitOptions::default()).unwrap()
-            });
-        });
-    }
-    group.finish();
-}
-
 fn checkout(criterion: &mut Criterion) {
     let given = Given::new();
     let mut group = criterion.benchmark_group("checkout");
@@ -196,22 +151,6 @@ fn read(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Files of up to 4 KiB that are not in their entries.
-fn small_files(image: &Image) -> Vec<TreePath> {
-    let mut small = Vec::new();
-    let mut pending = vec![TreePath::root()];
-    while let Some(directory) = pending.pop() {
-        for entry in image.list(&directory).unwrap() {
-            match entry.kind {
-                EntryKind::Directory => pending.push(entry.path),
-                EntryKind::File if (100..=4096).contains(&entry.size) => small.push(entry.path),
-                _ => {}
-            }
-        }
-    }
-    small
-}
-
 fn verify(criterion: &mut Criterion) {
     let given = Given::new();
     let place = given.scratch.path().join("verified");
@@ -224,5 +163,5 @@ fn verify(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, ingest, reingest, commit, checkout, read, verify);
+criterion_group!(benches, ingest, reingest, checkout, read, verify);
 criterion_main!(benches);

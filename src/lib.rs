@@ -71,10 +71,10 @@ pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName};
 pub use path::TreePath;
 pub use store::{
-    CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, Durability, EntryInfo,
-    EntryKind, Expected, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo, LazyImage,
-    ListOptions, Project, ProjectInfo, RemoveReport, Resolved, Scope, SharedFiles, Sharing, Store,
-    StoreOptions, VerifyReport, WriteReport,
+    Ancestor, CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, Durability, Edit,
+    EntryInfo, EntryKind, Expected, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
+    LazyImage, LineageNode, ListOptions, MergeOutcome, Project, ProjectInfo, RemoveReport, Resolved, Scope,
+    SharedFiles, Sharing, Store, StoreOptions, VerifyReport, WriteReport,
 };
 pub use time::Moment;
 

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod scratch;
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;

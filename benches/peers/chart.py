@@ -16,7 +16,7 @@ PANELS = [
     ("check d", "Read back and check: node_modules", "s", 2),
     ("stored d", "Stored: node_modules", "MB", 0),
     ("layers stored", "Stored: three Debian systems in turn", "MB", 0),
-    ("memory d", "Peak memory of the first snapshot: node_modules", "MB", 0),
+    ("memory d", "Peak memory of any step: node_modules", "MB", 0),
 ]
 
 STYLE = """\

@@ -86,31 +86,28 @@ class Repository:
             said = said.replace(str(place), f"{{{name}}}")
         return said
 
-    def measure(self, row, command, tree=None, memory_row=None):
+    def measure(self, row, command, tree=None):
         """Runs a step and notes its time, if there is such a step and it works; whether it did."""
         if command is None:
             return False
         try:
-            seconds, memory = self.run(command, tree, memory_row is not None)
+            seconds, _ = self.run(command, tree)
         except Failed as error:
             self.figures.fail(row, self.program, str(error))
             return False
-        self.figures.add(row, self.program, seconds)
-        if memory_row:
-            self.figures.add(memory_row, self.program, memory)
+        self.note(row, seconds)
         return True
 
-    def save(self, row, tree, memory_row=None):
+    def save(self, row, tree):
         read_all(tree, self.places["repo"])
-        return self.measure(row, self.program.save, tree, memory_row)
+        return self.measure(row, self.program.save, tree)
 
     def restore(self, row, tree, expected):
         """Restores to the tmpfs. Of what comes, only the number and the size of files are compared."""
         out = self.places["out"]
         read_all(self.places["repo"] if self.program.save else tree)
         if self.measure(row, self.program.restore, tree) and files_and_bytes(out) != expected:
-            self.figures.values[(row, self.program.key)].pop()
-            self.figures.fail(row, self.program, "files are missing from what was restored")
+            self.reject(row, "files are missing from what was restored")
         remove(out)
         out.mkdir()
 
@@ -124,13 +121,38 @@ class Repository:
     def note(self, row, value):
         self.figures.add(row, self.program, value)
 
+    def reject(self, row, why):
+        self.figures.values[(row, self.program.key)].pop()
+        self.figures.fail(row, self.program, why)
+
+
+class WatchedRepository(Repository):
+    """One whose steps are watched for their memory, which takes time: so nothing else is noted of them."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.peak_mb = 0
+
+    def measure(self, row, command, tree=None):
+        if command is None:
+            return False
+        _, memory_mb = self.run(command, tree, is_memory_wanted=True)
+        self.peak_mb = max(self.peak_mb, memory_mb)
+        return True
+
+    def note(self, row, value):
+        pass
+
+    def reject(self, row, why):
+        pass
+
 
 def measure_snapshot(repository, corpus, tree, expected):
     """The steps that every tree is measured by; whether there is a repository with the tree now."""
     if repository.program.save is None:
         repository.restore(f"restore {corpus}", tree, expected)
         return False
-    if not repository.save(f"first {corpus}", tree, memory_row=f"memory {corpus}"):
+    if not repository.save(f"first {corpus}", tree):
         return False
     repository.note(f"stored {corpus}", repository.stored())
     repository.restore(f"restore {corpus}", tree, expected)
@@ -199,6 +221,14 @@ class Bench:
                         measure(repository)
                 except Failed as error:
                     self.figures.fail(f"new repository {corpus}", program, str(error))
+        for program in self.programs if corpus != "layers" else []:
+            say(f"{corpus}, memory: {program.title}")
+            try:
+                with WatchedRepository(program, self.scratch, self.tmpfs, self.figures) as repository:
+                    measure(repository)
+                    self.figures.add(f"memory {corpus}", program, repository.peak_mb)
+            except Failed as error:
+                self.figures.fail(f"memory {corpus}", program, str(error))
         if edits:
             remove(tree, self.scratch / "edits")
 

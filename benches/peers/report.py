@@ -21,7 +21,7 @@ METHOD = """\
 Inputs (for a restore or a check the repository) are read into the page cache before each step, and what was written before
 is synced. Repositories are on a disk and new in each run; stored is the sum of their files' sizes, without keys and caches
 that are kept elsewhere. Unchanged again, and the 25 files with a few bytes inserted, are saves of the same directory. Memory
-is the greatest sum of the anonymous memory (RssAnon) of a step's processes, asked every 10 ms.
+is the greatest sum of the anonymous memory (RssAnon) of a step's processes, asked every 10 ms in a run of its own.
 """
 
 # What a row is kept by, what it is called, and how many decimals it has. The best of layerstone and its peers is bold.
@@ -46,9 +46,9 @@ ROWS = [
     ("layers stored", "debian, then -dev, then -py: total, MB", 1),
     ("edited e", "edited database, s", 2),
     ("edited stored e", "growth by it, MB", 1),
-    ("memory c", "peak memory, first snapshot c, MB", 0),
-    ("memory d", "peak memory, first snapshot d, MB", 0),
-    ("memory e", "peak memory, first snapshot e, MB", 0),
+    ("memory c", "peak memory of any step on c, MB", 0),
+    ("memory d", "peak memory of any step on d, MB", 0),
+    ("memory e", "peak memory of any step on e, MB", 0),
 ]
 
 

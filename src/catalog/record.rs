@@ -39,6 +39,12 @@ pub(crate) struct ImageRecord {
     pub(crate) comment: String,
 }
 
+/// What an image was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LineageRecord {
+    pub(crate) parent: ImageId,
+}
+
 /// A tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct TagRecord {

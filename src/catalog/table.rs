@@ -10,8 +10,8 @@ use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, Segm
 use crate::name::{ProjectName, TagName};
 
 use super::record::{
-    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, OpenPackRecord, ProjectRecord,
-    SealedPackRecord, SegmentRecord, TagRecord,
+    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, LineageRecord, OpenPackRecord,
+    ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord,
 };
 
 /// A table of the catalog.
@@ -198,6 +198,10 @@ tables! {
     Tags = "tags": (ProjectId, TagName) => TagRecord;
     /// The tags of each image, by the scope of the tag.
     ImageTags = "image_tags": ((ProjectId, ImageId), TagName) => ();
+    /// What an image was made from, by the scope that made it: also of images that are gone.
+    Lineage = "lineage": (ProjectId, ImageId) => LineageRecord;
+    /// What was made from each image, by the scope that made it.
+    Children = "children": ((ProjectId, ImageId), ImageId) => ();
     /// Packs that frames are added to: few, and looked through by every session.
     OpenPacks = "open_packs": PackId => OpenPackRecord;
     /// Packs that are complete.

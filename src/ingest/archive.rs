@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader};
+use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
@@ -38,38 +38,23 @@ pub(crate) struct ArchiveTree {
     pub(crate) members: u64,
 }
 
-/// Reads an archive to its end and stores its files' content.
+/// What a layer's archive says of one path.
+pub(crate) enum LayerMember {
+    /// It becomes this inode.
+    Inode(Inode),
+    /// It becomes a further name of the inode at this path.
+    HardLink(TreePath),
+}
+
+/// Reads an archive of a whole file system to its end and stores its files' content.
 pub(crate) fn read_archive<H: PackHost>(
     source: impl Read,
     limits: Limits,
     session: &Session<H>,
     threads: usize,
 ) -> Result<ArchiveTree> {
-    let mut reader = Reader::new(source, limits.clone())?;
-    let mut assembly = Assembly::new(limits);
-    let mut contents = std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
-        let receiver = Arc::new(Mutex::new(receiver));
-        let workers: Vec<_> = (0..threads)
-            .map(|_| {
-                let receiver = Arc::clone(&receiver);
-                scope.spawn(move || store_batches(&receiver, session))
-            })
-            .collect();
-        // The workers have the only receivers: if they all fail, sending does too.
-        drop(receiver);
-        let read = read_members(&mut reader, &mut assembly, session, &sender);
-        // No more batches: the workers end once they have stored what waits.
-        drop(sender);
-        let mut contents = Vec::new();
-        for worker in workers {
-            contents.extend(crate::threads::join(worker)?);
-        }
-        contents.extend(read?);
-        Ok::<_, Error>(contents)
-    })?;
-    contents.sort_unstable_by_key(|(slot, _)| *slot);
-    let summary = reader.finish()?;
+    let mut assembly = Assembly::new(limits.clone());
+    let (contents, summary) = read_contents(source, limits, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
     let mut entries = Vec::new();
     for placed in assembly.finish()? {
@@ -87,6 +72,67 @@ pub(crate) fn read_archive<H: PackHost>(
     }
     writer.flush()?;
     Ok(ArchiveTree { entries, sha256: summary.sha256, members: summary.entries })
+}
+
+/// Reads an archive of what a layer changes to its end, stores its files' content, and gives its members in their order.
+pub(crate) fn read_layer<H: PackHost>(
+    source: impl Read,
+    limits: Limits,
+    session: &Session<H>,
+    threads: usize,
+) -> Result<Vec<(TreePath, LayerMember)>> {
+    let mut members = Vec::new();
+    let (contents, _) = read_contents(source, limits, session, threads, |member| {
+        members.push(member);
+        Ok(())
+    })?;
+    let mut writer = session.writer()?;
+    let place = |member: Member<Slot>| {
+        let path = member.path.clone();
+        let placed = match member.kind {
+            MemberKind::HardLink(target) => LayerMember::HardLink(target),
+            _ => LayerMember::Inode(inode(member, &contents, &mut writer)?),
+        };
+        Ok((path, placed))
+    };
+    let placed = members.into_iter().map(place).collect::<Result<_>>()?;
+    writer.flush()?;
+    Ok(placed)
+}
+
+/// Reads an archive to its end, gives each member to `take`, and stores the contents of files: by the slots that members
+/// have in their place.
+fn read_contents<H: PackHost>(
+    source: impl Read,
+    limits: Limits,
+    session: &Session<H>,
+    threads: usize,
+    mut take: impl FnMut(Member<Slot>) -> Result<()>,
+) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
+    let mut reader = Reader::new(source, limits)?;
+    let mut contents = std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let receiver = Arc::clone(&receiver);
+                scope.spawn(move || store_batches(&receiver, session))
+            })
+            .collect();
+        // The workers have the only receivers: if they all fail, sending does too.
+        drop(receiver);
+        let read = read_members(&mut reader, &mut take, session, &sender);
+        // No more batches: the workers end once they have stored what waits.
+        drop(sender);
+        let mut contents = Vec::new();
+        for worker in workers {
+            contents.extend(crate::threads::join(worker)?);
+        }
+        contents.extend(read?);
+        Ok::<_, Error>(contents)
+    })?;
+    contents.sort_unstable_by_key(|(slot, _)| *slot);
+    Ok((contents, reader.finish()?))
 }
 
 fn store_batches<H: PackHost>(
@@ -109,7 +155,7 @@ fn store_batches<H: PackHost>(
 /// Reads every member; gives the contents of the large files.
 fn read_members<R: Read, H: PackHost>(
     reader: &mut Reader<R>,
-    assembly: &mut Assembly<Slot>,
+    take: &mut impl FnMut(Member<Slot>) -> Result<()>,
     session: &Session<H>,
     sender: &SyncSender<Batch>,
 ) -> Result<Vec<(Slot, Content)>> {
@@ -137,7 +183,7 @@ fn read_members<R: Read, H: PackHost>(
             }
             Ok(slot)
         })?;
-        assembly.add(member)?;
+        take(member)?;
         if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_FILES {
             send(std::mem::take(&mut batch))?;
             batch_bytes = 0;

@@ -10,7 +10,7 @@ mod listed;
 mod queue;
 mod scan;
 
-pub(crate) use archive::{ArchiveTree, read_archive};
+pub(crate) use archive::{ArchiveTree, LayerMember, read_archive, read_layer};
 pub(crate) use capture::{Captured, Everything, Judge, Wanted};
 pub(crate) use listed::capture_listed;
 pub(crate) use scan::{Scan, Scanned};

@@ -26,6 +26,17 @@ pub fn apply(
     if delta.is_empty() {
         return Ok(*root);
     }
+    let edits = edits(source, sink, root, delta)?;
+    tree::edit(source, sink, root, edits)
+}
+
+/// What [`apply`] makes of each path that it changes; none for one that is taken away.
+pub(crate) fn edits(
+    source: &impl ObjectSource,
+    sink: &mut impl ObjectSink,
+    root: &Root,
+    delta: &Delta,
+) -> Result<BTreeMap<TreePath, Option<Entry>>> {
     let mut plan = Plan::new(source, root, delta)?;
     for change in delta.changes() {
         plan.remove(change)?;
@@ -33,8 +44,7 @@ pub fn apply(
     for change in delta.changes() {
         plan.put(change)?;
     }
-    let edits = plan.finish(sink)?;
-    tree::edit(source, sink, root, edits)
+    plan.finish(sink)
 }
 
 struct Plan<'a, S> {

@@ -1,6 +1,8 @@
 //! The algebra's laws over generated trees, and against a naive model of files with names.
 
+mod changeset;
 mod given;
+mod merge;
 
 use given::{Model, delta_changes, dir, dirs, op};
 use proptest::collection::vec;

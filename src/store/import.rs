@@ -25,6 +25,7 @@ use super::checkout::file_time;
 use super::commit::{Base, Changes};
 use super::identity::{created, identity, identity_of, remember_image_id};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
+use super::lineage::remember_parent;
 use super::links;
 use super::project::Project;
 use super::session::WriteSession;
@@ -337,6 +338,7 @@ impl Project {
         } else {
             tx.put::<Images>(&(self.id, record.id), &record)?;
             remember_image_id(tx, record.id)?;
+            remember_parent(tx, self.id, &record)?;
             if record.origin != OriginRecord::Commit {
                 tx.put::<Identities>(&(self.id, identity_of(&record)), &record.id)?;
             }

@@ -7,12 +7,9 @@ use serde::Serialize;
 use crate::error::{Error, Result, Subject};
 use crate::path::{TreePath, escape_bytes};
 use crate::tree::content::ContentReader;
-use crate::tree::{self, Entry, Inode, InodeKind, Root, Timestamp};
+use crate::tree::{self, Entry, Inode, InodeKind, Led, Root, Timestamp};
 
 use super::image::Image;
-
-/// Links followed on the way to one path, as Linux does.
-const MAX_LINKS: usize = 40;
 
 /// What kind of file an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -135,58 +132,19 @@ impl Image {
 
     /// The path that `wanted` leads to, and its entry.
     fn locate(&self, root: &Root, wanted: &TreePath, follow_last: bool) -> Result<(TreePath, Entry)> {
+        let find = |path: &TreePath| {
+            let found = tree::group::resolve(&self.reader, root, path)?;
+            Ok(found.map(|(_, inode)| inode))
+        };
         let missing =
             || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
-        // A path that is in the tree has directories all the way: only its last part may be a link.
-        if let Some(entry) = tree::get(&self.reader, root, wanted)?
-            && (!follow_last || self.symlink_target(root, wanted, &entry)?.is_none())
-        {
-            return Ok((wanted.clone(), entry));
-        }
-        let mut here = TreePath::root();
-        let mut entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
-        let mut ahead: Vec<Vec<u8>> = wanted.components().map(<[u8]>::to_vec).collect();
-        ahead.reverse();
-        let mut links_left = MAX_LINKS;
-        while let Some(name) = ahead.pop() {
-            match &*name {
-                b"" | b"." => continue,
-                b".." => {
-                    here = here.parent().unwrap_or_default();
-                    entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
-                    continue;
-                }
-                _ if !entry.is_directory() => return Err(wrong(&here, "is not a directory")),
-                _ => {}
+        match tree::follow(wanted, follow_last, find)? {
+            Led::To(path, _) => {
+                let entry = tree::get(&self.reader, root, &path)?.ok_or_else(missing)?;
+                Ok((path, entry))
             }
-            let next = here.join(&name).map_err(|error| wrong(wanted, &error.to_string()))?;
-            let found = tree::get(&self.reader, root, &next)?.ok_or_else(missing)?;
-            let target =
-                self.symlink_target(root, &next, &found)?.filter(|_| follow_last || !ahead.is_empty());
-            let Some(target) = target else {
-                (here, entry) = (next, found);
-                continue;
-            };
-            links_left =
-                links_left.checked_sub(1).ok_or_else(|| wrong(wanted, "leads through too many links"))?;
-            if target.starts_with(b"/") {
-                here = TreePath::root();
-                entry = tree::get(&self.reader, root, &here)?.ok_or_else(missing)?;
-            }
-            ahead.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
+            Led::Missing(_) => Err(missing()),
         }
-        Ok((here, entry))
-    }
-
-    fn symlink_target(&self, root: &Root, path: &TreePath, entry: &Entry) -> Result<Option<Box<[u8]>>> {
-        let inode = match entry {
-            Entry::Inode(inode) => Some(inode.clone()),
-            Entry::HardLink(_) => tree::group::resolve(&self.reader, root, path)?.map(|(_, inode)| inode),
-        };
-        Ok(match inode.map(|inode| inode.kind) {
-            Some(InodeKind::Symlink(target)) => Some(target),
-            _ => None,
-        })
     }
 
     fn entry_info(&self, root: &Root, path: TreePath, entry: Entry) -> Result<EntryInfo> {

@@ -7,6 +7,7 @@
 mod archive;
 mod checkout;
 mod commit;
+mod edit;
 mod gate;
 mod holder;
 mod identity;
@@ -16,9 +17,11 @@ mod index;
 mod known;
 #[cfg(feature = "testing")]
 mod late;
+mod lineage;
 mod links;
 mod list;
 mod look;
+mod merge;
 mod options;
 mod packs;
 mod project;
@@ -44,12 +47,15 @@ use crate::path::escape_bytes;
 
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::CommitOptions;
+pub use edit::Edit;
 use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 use index::IndexCache;
+pub use lineage::{Ancestor, LineageNode};
 pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
+pub use merge::MergeOutcome;
 pub use options::{Durability, StoreOptions};
 pub use project::{Project, ProjectInfo};
 use publish::Publications;

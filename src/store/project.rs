@@ -119,6 +119,7 @@ impl Store {
             for ((scope, image), _) in tx.collect::<Images>(&key_bytes(&record.id))? {
                 super::tags::delete_image(tx, scope, image)?;
             }
+            super::lineage::forget_lineage(tx, record.id)?;
             tx.remove::<Projects>(name).map(drop)
         })
     }

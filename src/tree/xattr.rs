@@ -73,6 +73,13 @@ impl Xattrs {
         Ok(())
     }
 
+    /// Removes an attribute, if it is there.
+    pub fn remove(&mut self, name: &[u8]) {
+        if let Some(value) = self.values.remove(name) {
+            self.bytes -= name.len() + value.len();
+        }
+    }
+
     /// The value of an attribute.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {

@@ -19,6 +19,15 @@ pub(crate) struct Seen {
     first_name: PathBuf,
 }
 
+impl Seen {
+    /// The same in one line.
+    pub(crate) fn summary(&self) -> String {
+        let Self { kind, mode, owner, mtime, content, xattrs, first_name } = self;
+        let content = content.len();
+        format!("{kind} {mode:o} {owner:?} {mtime:?} {content} bytes {xattrs:?} {first_name:?}")
+    }
+}
+
 /// Everything below a directory, itself included, by path.
 pub(crate) fn snapshot(root: &Path) -> BTreeMap<PathBuf, Seen> {
     let mut paths = vec![PathBuf::new()];

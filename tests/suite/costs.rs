@@ -109,6 +109,36 @@ fn the_last_of_many_short_lived_commits_reads_as_little_as_the_first() {
     assert!((1..=6).contains(&count("segments")), "{} segments", count("segments"));
 }
 
+/// Bytes of packs that a commit of the same 25 changed files writes to an image of so many files, and the raw bytes.
+fn written_by_a_commit(files: usize) -> (u64, u64) {
+    let project = Store::in_memory().unwrap().create_project(&"p".parse().unwrap()).unwrap();
+    let place = Place::new();
+    let empty = place.directory("empty", &[]);
+    let base = project.import_directory(&empty, &ImportOptions::default()).unwrap().image;
+    let edit = project.find(&base.into()).unwrap().edit();
+    // What makes an image larger lies beside what the smaller one has.
+    let name = |number: usize| {
+        format!("/part-{}/d{:03}/e{:02}/{number}", number / 10_000, number % 500, number % 37)
+    };
+    let edit = (0..files).fold(edit, |edit, number| edit.write(name(number), format!("content {number}")));
+    let image = edit.commit(&CommitOptions::default()).unwrap().image;
+    let edit = project.find(&image.into()).unwrap().edit();
+    let edit = (0..25).fold(edit, |edit, number| edit.write(name(number * 397), noise(2_000, number as u64)));
+    let made = edit.commit(&CommitOptions::default()).unwrap();
+    (made.stored_bytes, made.new_bytes)
+}
+
+#[test]
+fn a_commit_to_an_image_ten_times_larger_writes_hardly_more() {
+    let (few, few_raw) = written_by_a_commit(10_000);
+    let (many, many_raw) = written_by_a_commit(100_000);
+    assert!(many * 5 <= few * 6, "{few} bytes stored, and {many}");
+    assert!(many_raw * 5 <= few_raw * 6, "{few_raw} raw bytes, and {many_raw}");
+    // 25 files and their leaves, a branch or two above each.
+    let files = 25 * 2_000;
+    assert!(many_raw < files + 25 * 6_000, "{many_raw} raw bytes for {files} of files");
+}
+
 /// Files that are imported and checked out to count calls.
 const FILES: usize = 2_000;
 

@@ -16,6 +16,7 @@
 )]
 
 mod api;
+mod chains;
 mod checkouts;
 mod cli;
 mod compare;
@@ -26,7 +27,9 @@ mod edits;
 mod fuzz;
 mod given;
 mod kill;
+mod layers;
 mod model;
+mod overlay;
 mod readme;
 mod reflink;
 mod reimport;

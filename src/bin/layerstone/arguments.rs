@@ -76,8 +76,18 @@ pub(crate) enum Command {
     },
     /// Write an image as real files
     Checkout(CheckoutArguments),
-    /// Commit a changed checkout as a new image; prints the image's UUID last
+    /// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image; prints the image's UUID last
     Commit(CommitArguments),
+    /// Merge what another image changed into an image; prints the new image's UUID last
+    Merge(MergeArguments),
+    /// Show which image came from which
+    Tree {
+        /// Only this image and what came from it: UUID, tag or name
+        image: Option<ImageRef>,
+        /// Print a graph for Graphviz
+        #[arg(long, conflicts_with = "json")]
+        dot: bool,
+    },
     /// Write an image as a tar of its root file system
     Export {
         /// UUID, tag or name
@@ -231,16 +241,46 @@ pub(crate) enum CacheSharing {
 #[derive(Debug, Args)]
 pub(crate) struct CommitArguments {
     /// The directory
-    pub(crate) directory: PathBuf,
+    #[arg(required_unless_present_any = ["layer", "upper"])]
+    pub(crate) directory: Option<PathBuf>,
     /// The image it is a changed copy of; a checkout knows its own
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<ImageRef>,
+    /// Instead of a directory, apply a layer's tar to the base: a file, or `-` for standard input
+    #[arg(long, value_name = "TAR", requires = "base", conflicts_with_all = ["directory", "upper"])]
+    pub(crate) layer: Option<PathBuf>,
+    /// Instead of a directory, commit an overlay's upper directory, whose lower layer is a checkout of the base
+    #[arg(long, value_name = "DIR", requires = "base", conflicts_with = "directory")]
+    pub(crate) upper: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) made: MadeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArguments {
+    /// The image to merge into: the new image's parent
+    pub(crate) ours: ImageRef,
+    /// The image whose changes are merged
+    pub(crate) theirs: ImageRef,
+    /// The image that both have changed [default: the nearest that both came from]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<ImageRef>,
+    #[command(flatten)]
+    pub(crate) made: MadeArguments,
+}
+
+/// What goes with a new image.
+#[derive(Debug, Args)]
+pub(crate) struct MadeArguments {
     /// Tag for the image; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
     /// What to say of it in the history
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     pub(crate) message: String,
+    /// Refuse to commit more than so many bytes of changed files
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_layer_bytes: Option<u64>,
     /// Print the UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use layerstone::{
-    CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, Project,
-    SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
+    CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, MergeOutcome,
+    Project, SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
 };
 use serde_json::json;
 
 use crate::arguments::{
     Arguments, CacheSharing, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments,
-    ProjectCommand, SourceFormat, TagArguments, UntagArguments,
+    MadeArguments, MergeArguments, ProjectCommand, SourceFormat, TagArguments, UntagArguments,
 };
 use crate::output::Output;
 use crate::replacement::write_file;
@@ -58,6 +58,8 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Cat { image, path } => cat(&project, &image, &path),
         Command::Checkout(arguments) => checkout(&project, &out, &arguments),
         Command::Commit(arguments) => commit(&project, &out, arguments),
+        Command::Merge(arguments) => merge(&project, &out, arguments),
+        Command::Tree { image, dot } => tree(&project, &out, image.as_ref(), dot),
         Command::Export { image, output } => export(&project, &image, output.as_deref()),
         Command::Rm { images, force } => remove(&project, &out, &images, force),
     }
@@ -96,6 +98,14 @@ fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
         }
     }
     Ok(())
+}
+
+impl MadeArguments {
+    /// The options that they come to, and whether only the UUID is wanted.
+    fn options(self) -> (CommitOptions, bool) {
+        let Self { tags, message, max_layer_bytes, quiet } = self;
+        (CommitOptions { base: None, tags, comment: message, max_layer_bytes }, quiet)
+    }
 }
 
 /// Says what an import or a commit did, and what became of the user's `message`.
@@ -278,9 +288,49 @@ fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> O
 }
 
 fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
-    let CommitArguments { directory, base, tags, message, quiet } = arguments;
-    let report = project.commit(&directory, &CommitOptions { base, tags, comment: message.clone() })?;
+    let CommitArguments { directory, base, layer, upper, made } = arguments;
+    let (options, quiet) = made.options();
+    let message = options.comment.clone();
+    let report = match (directory, layer, upper, base) {
+        (None, Some(layer), None, Some(base)) => {
+            let edit = project.find(&base)?.edit();
+            let is_stdin = layer.as_os_str() == "-";
+            let edit =
+                if is_stdin { edit.apply_tar(io::stdin().lock()) } else { edit.apply_tar(open(&layer)?) };
+            edit.commit(&options)?
+        }
+        (None, None, Some(upper), Some(base)) => project.commit_upper(&upper, &base, &options)?,
+        (Some(directory), None, None, base) => {
+            project.commit(&directory, &CommitOptions { base, ..options })?
+        }
+        _ => return Err(usage("DIRECTORY", "one of a directory, --layer and --upper is expected")),
+    };
     written(out, quiet, &report, &message)
+}
+
+fn merge(project: &Project, out: &Output, arguments: MergeArguments) -> Outcome {
+    let MergeArguments { ours, theirs, base, made } = arguments;
+    let (options, quiet) = made.options();
+    let message = options.comment.clone();
+    let outcome = project.merge(&ours, &theirs, &CommitOptions { base, ..options })?;
+    match &outcome {
+        MergeOutcome::Conflicts(_) if out.json => Output::json(&outcome)?,
+        MergeOutcome::Conflicts(paths) => {
+            paths.iter().try_for_each(|path| Output::line(&format!("C {path}")))?;
+        }
+        MergeOutcome::Merged(_) => {}
+    }
+    written(out, quiet, &outcome.into_report()?, &message)
+}
+
+fn tree(project: &Project, out: &Output, image: Option<&ImageRef>, dot: bool) -> Outcome {
+    let nodes = project.lineage(image)?;
+    let _: () = match (out.json, dot) {
+        (true, _) => Output::json(&nodes)?,
+        (false, true) => show::lineage_graph(&nodes)?,
+        (false, false) => show::lineage(&nodes)?,
+    };
+    Ok(())
 }
 
 fn export(project: &Project, image: &ImageRef, output: Option<&Path>) -> Outcome {

@@ -30,7 +30,21 @@ pub(super) enum Op {
     Chmod(TreePath, u16),
 }
 
-fn name() -> impl Strategy<Value = TreePath> {
+impl Op {
+    /// The same below a directory; none for a link, which may be of any file.
+    pub(super) fn below(&self, directory: &str) -> Option<Self> {
+        let moved =
+            |at: &TreePath| path(&format!("{directory}/{}", String::from_utf8(at.to_relative()).unwrap()));
+        match self {
+            Self::Write(path, entry) => Some(Self::Write(moved(path), entry.clone())),
+            Self::Link(..) => None,
+            Self::Remove(path) => Some(Self::Remove(moved(path))),
+            Self::Chmod(path, mode) => Some(Self::Chmod(moved(path), *mode)),
+        }
+    }
+}
+
+pub(super) fn name() -> impl Strategy<Value = TreePath> {
     proptest::collection::vec("[abc]", 1..4).prop_map(|names| path(&names.join("/")))
 }
 
@@ -93,6 +107,44 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// The path that an [`Op::Link`] links to.
+    pub(super) fn nth_file(&self, nth: usize) -> Option<TreePath> {
+        let files: Vec<_> = self.names.iter().filter(|(_, number)| !self.is_directory(**number)).collect();
+        files.get(nth % files.len().max(1)).map(|(path, _)| (*path).clone())
+    }
+
+    /// Every path and its inode.
+    pub(super) fn inodes(&self) -> Vec<(TreePath, Inode)> {
+        self.names.iter().map(|(path, number)| (path.clone(), self.inodes[*number].clone())).collect()
+    }
+
+    /// Moves what is at one path to another where nothing is, in a directory; whether it could.
+    pub(super) fn rename(&mut self, from: &TreePath, to: &TreePath) -> bool {
+        let is_placed = to
+            .parent()
+            .is_some_and(|parent| self.names.get(&parent).is_some_and(|number| self.is_directory(*number)));
+        if !self.names.contains_key(from) || self.names.contains_key(to) || to.starts_with(from) || !is_placed
+        {
+            return false;
+        }
+        let moved: Vec<_> = self.names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for old in moved {
+            let number = self.names.remove(&old).unwrap();
+            let rest = &old.as_key()[from.as_key().len()..];
+            self.names.insert(TreePath::from_key(&[to.as_key(), rest].concat()).unwrap(), number);
+        }
+        true
+    }
+
+    /// Empties a directory; whether it was one.
+    pub(super) fn clear(&mut self, top: &TreePath) -> bool {
+        let is_directory = self.names.get(top).is_some_and(|number| self.is_directory(*number));
+        if is_directory {
+            self.names.retain(|path, _| path == top || !path.starts_with(top));
+        }
+        is_directory
     }
 
     /// What the delta says, step by step; none if it cannot be.

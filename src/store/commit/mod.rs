@@ -5,12 +5,13 @@
 
 mod base;
 mod missing;
+mod upper;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::catalog::record::{DirectoryUse, OriginRecord};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
@@ -21,8 +22,9 @@ use crate::path::TreePath;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
-use super::import::{Draft, LayerDraft, WriteReport};
-use super::known::{DirectoryPlace, KnownDirectory};
+pub(super) use super::import::LayerDraft;
+use super::import::{Draft, WriteReport};
+use super::known::{DirectoryPlace, Equal, KnownDirectory};
 use super::links::{self, Members};
 use super::project::Project;
 use super::session::WriteSession;
@@ -40,6 +42,8 @@ pub struct CommitOptions {
     pub tags: Vec<TagName>,
     /// The user's words.
     pub comment: String,
+    /// Most bytes of file content in what is added or modified: a larger layer is refused.
+    pub max_layer_bytes: Option<u64>,
 }
 
 /// What a directory has that its base has not.
@@ -170,7 +174,7 @@ impl Project {
     }
 }
 
-/// The image that a base becomes with these changes.
+/// The image that a base becomes with what changed in a directory.
 fn draft(
     base: Base,
     changes: Changes,
@@ -180,14 +184,10 @@ fn draft(
     options: &CommitOptions,
 ) -> Result<Draft> {
     let Changes { entries, gone, rows, examined } = changes;
-    let root = Root::open(reader, base.root)?;
-    let mut layer = LayerDraft { previous: Some(base.layer), created_by: "commit", ..LayerDraft::default() };
-    layer.count(reader, &root, &entries)?;
-    let mut writer = session.writer()?;
-    let new_root = tree::edit(reader, &mut writer, &root, entries)?;
-    writer.flush()?;
+    let equal = Equal { image: base.image, root: base.root, layer: base.layer };
+    let (root, layer) = draft_of_changes(&equal, "commit", entries, session, reader, options)?;
     Ok(Draft {
-        root: new_root,
+        root,
         layer,
         origin: OriginRecord::Commit,
         parent: Some(base.image),
@@ -196,6 +196,25 @@ fn draft(
         examined,
         state: base.state_update(started, &rows, &gone)?,
     })
+}
+
+/// The tree that a base becomes with these changes, and what the step to it is.
+pub(super) fn draft_of_changes(
+    base: &Equal,
+    created_by: &'static str,
+    changes: BTreeMap<TreePath, Option<Entry>>,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    options: &CommitOptions,
+) -> Result<(Root, LayerDraft)> {
+    let root = Root::open(reader, base.root)?;
+    let mut layer = LayerDraft { previous: Some(base.layer), created_by, ..LayerDraft::default() };
+    layer.count(reader, &root, &changes)?;
+    layer.check(options)?;
+    let mut writer = session.writer()?;
+    let root = tree::edit(reader, &mut writer, &root, changes)?;
+    writer.flush()?;
+    Ok((root, layer))
 }
 
 impl LayerDraft {
@@ -208,14 +227,31 @@ impl LayerDraft {
     ) -> Result<()> {
         for (path, after) in changes {
             let before = tree::get(reader, root, path)?;
-            match (&before, after) {
-                (before, after) if before == after => continue,
-                (None, Some(_)) => self.added += 1,
-                (Some(_), Some(_)) => self.modified += 1,
-                (_, None) => self.removed += 1,
-            }
-            self.changed_bytes += after.as_ref().map_or(0, Entry::file_bytes);
+            self.add(before.as_ref(), after.as_ref());
         }
         Ok(())
+    }
+
+    /// Counts what becomes of a path.
+    pub(super) fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
+        match (before, after) {
+            (before, after) if before == after => return,
+            (None, _) => self.added += 1,
+            (Some(_), Some(_)) => self.modified += 1,
+            (_, None) => self.removed += 1,
+        }
+        self.changed_bytes += after.map_or(0, Entry::file_bytes);
+    }
+
+    /// Fails with *quota exceeded* if there is more than the options allow.
+    pub(super) fn check(&self, options: &CommitOptions) -> Result<()> {
+        let Some(limit) = options.max_layer_bytes.filter(|limit| self.changed_bytes > *limit) else {
+            return Ok(());
+        };
+        let message = format!(
+            "is passed: what changed has {} bytes and the limit is {limit}; change less, or raise it",
+            self.changed_bytes
+        );
+        Err(Error::new(ErrorKind::QuotaExceeded, Subject::Argument("max_layer_bytes"), message))
     }
 }

@@ -1,0 +1,326 @@
+//! Commits of an overlay file system's upper directory: what was written over an image that is its lower layer.
+//!
+//! An upper directory holds what changed, and marks for the rest: a character device 0/0 (or an empty file with an
+//! attribute) where something is gone, and attributes `trusted.overlay.*` (`user.overlay.*` in a user's own mount) on
+//! directories that hide what is below, on those that were renamed, on files of which only the attributes were copied.
+//! What the merged view shows is put together from them and the image's tree: no file of the lower layer is opened.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use crate::catalog::record::OriginRecord;
+use crate::error::{Error, Result, Subject};
+use crate::host::source::{Found, SourceTree, Xattr};
+use crate::host::stat::FileKind;
+use crate::ingest::{Judge, Scan, Scanned, Wanted, capture_listed};
+use crate::layer::{self, Changeset, Delta};
+use crate::name::ImageRef;
+use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
+use crate::store::import::{Draft, WriteReport};
+use crate::store::known::Equal;
+use crate::store::links::{self, Members};
+use crate::store::project::Project;
+use crate::store::session::WriteSession;
+use crate::tree::{self, Entries, Entry, Inode, InodeKind, Root};
+
+use super::{CommitOptions, draft_of_changes};
+
+/// What the names of an overlay's own attributes begin with.
+const PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// What follows where an attribute is not this overlay's own but of one that lies in it.
+const ESCAPE: &[u8] = b"overlay.";
+
+/// What of the lower layer does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hides {
+    /// What is in the directory.
+    Below,
+    /// The path itself.
+    Path,
+}
+
+/// What the overlay says of a path by its attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Marks {
+    hides: Option<Hides>,
+    /// Content is the lower file's.
+    is_metacopy: bool,
+    /// Other names of the lower inode are names of this one.
+    is_indexed: bool,
+    /// Where in the lower layer it was: absolute, or another name in its directory.
+    redirect: Option<Vec<u8>>,
+}
+
+/// What an upper directory has.
+#[derive(Default)]
+struct Upper {
+    inodes: BTreeMap<TreePath, Inode>,
+    /// All names of inodes that have several, by the first.
+    members: Members,
+}
+
+/// Takes the overlay's own attributes away from what is read, and keeps what they say.
+#[derive(Default)]
+struct MarkReader {
+    marks: Mutex<HashMap<TreePath, Marks>>,
+}
+
+impl Wanted for MarkReader {
+    fn judge(&self) -> Judge<'_> {
+        Box::new(|_| true)
+    }
+
+    fn correct(&self, path: &TreePath, _: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
+        let mut marks = Marks::default();
+        xattrs.retain_mut(|(name, value)| {
+            let Some((prefix, own)) =
+                PREFIXES.iter().find_map(|prefix| name.strip_prefix(*prefix).map(|own| (*prefix, own)))
+            else {
+                return true;
+            };
+            if let Some(inner) = own.strip_prefix(ESCAPE) {
+                *name = [prefix, inner].concat();
+                return true;
+            }
+            match own {
+                b"opaque" if value == b"y" => marks.hides = Some(Hides::Below),
+                b"whiteout" => marks.hides = Some(Hides::Path),
+                b"metacopy" => marks.is_metacopy = true,
+                b"nlink" => marks.is_indexed = true,
+                b"redirect" => marks.redirect = Some(std::mem::take(value)),
+                _ => {}
+            }
+            false
+        });
+        if marks != Marks::default() {
+            self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), marks);
+        }
+        Ok(())
+    }
+}
+
+impl Project {
+    /// Commits an overlay's upper directory, whose lower layer is a checkout of `base`, as a new image whose parent is
+    /// `base`: what the overlay's merged view shows. The cost follows the upper directory alone.
+    ///
+    /// The upper directory's own attributes are the root directory's. Of hard links in the lower layer that an overlay
+    /// without `index=on` has copied up, each name is a file of its own, as the merged view shows them.
+    ///
+    /// Errors: as of [`commit`](Self::commit); [`Invalid`](crate::ErrorKind::Invalid) naming a path whose mark leads to
+    /// nothing in the base: the upper directory is of another one; [`Unsupported`](crate::ErrorKind::Unsupported) naming a
+    /// file with several links that was renamed in an overlay with `index=on`.
+    pub fn commit_upper(
+        &self,
+        upper: impl AsRef<Path>,
+        base: &ImageRef,
+        options: &CommitOptions,
+    ) -> Result<WriteReport> {
+        if options.base.is_some() {
+            let message = "is an argument of its own here; leave the option out";
+            return Err(Error::invalid(Subject::Argument("base"), message));
+        }
+        let source = SourceTree::open(upper.as_ref())?;
+        let base = self.store.read(|tx| {
+            self.check(tx)?;
+            self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
+        })?;
+        let (session, reader) = self.store.begin_session()?;
+        let made = self.draft_of_upper(&source, &base, &session, &reader, options);
+        self.finish(session, made)
+    }
+
+    fn draft_of_upper(
+        &self,
+        source: &SourceTree,
+        base: &Equal,
+        session: &WriteSession,
+        reader: &ObjectReader,
+        options: &CommitOptions,
+    ) -> Result<Draft> {
+        let marks = MarkReader::default();
+        let upper = self.read_upper(source, &marks, session)?;
+        let examined = upper.inodes.len() as u64;
+        let root = Root::open(reader, base.root)?;
+        let marks = marks.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let delta = Overlay {
+            base: tree::iter(reader, &root)?,
+            changes: Changeset::new(reader, &root)?,
+            marks,
+            lower: HashMap::new(),
+        }
+        .merge(upper)?;
+        let mut writer = session.writer()?;
+        let entries = layer::edits(reader, &mut writer, &root, &delta)?;
+        writer.flush()?;
+        let (root, layer) = draft_of_changes(base, "commit", entries, session, reader, options)?;
+        Ok(Draft {
+            root,
+            layer,
+            origin: OriginRecord::Commit,
+            parent: Some(base.image),
+            tags: options.tags.clone(),
+            comment: options.comment.clone(),
+            examined,
+            state: None,
+        })
+    }
+
+    fn read_upper(&self, source: &SourceTree, marks: &MarkReader, session: &WriteSession) -> Result<Upper> {
+        let threads = self.store.options.threads;
+        let scan = Scan { source, wanted: marks, refused: self.store.own_directory(), threads };
+        let mut linked = Vec::new();
+        let mut inodes = scan.run(session, |scanned| {
+            let mut inodes = BTreeMap::new();
+            for scanned in scanned {
+                match scanned? {
+                    Scanned::Captured(path, captured) => drop(inodes.insert(path, captured.inode)),
+                    Scanned::Linked { found, .. } => linked.push(found),
+                    Scanned::Left(_) => {}
+                }
+            }
+            Ok(inodes)
+        })?;
+        // An overlay makes one whiteout and links it wherever it needs one: each is by itself.
+        let is_whiteout = |found: &Found| {
+            found.stat.kind == FileKind::CharDevice && (found.stat.major, found.stat.minor) == (0, 0)
+        };
+        let (whiteouts, linked): (Vec<_>, Vec<_>) = linked.into_iter().partition(is_whiteout);
+        let (firsts, members) = links::group(linked);
+        let others = capture_listed(source, &whiteouts, session, marks, threads)?;
+        inodes
+            .extend(whiteouts.into_iter().zip(others).map(|(found, captured)| (found.path, captured.inode)));
+        let captured = capture_listed(source, &firsts, session, marks, threads)?;
+        inodes.extend(firsts.into_iter().zip(captured).map(|(found, captured)| (found.path, captured.inode)));
+        Ok(Upper { inodes, members })
+    }
+}
+
+/// The merged view, as changes of the base.
+struct Overlay<'r> {
+    base: Entries<&'r ObjectReader>,
+    changes: Changeset<&'r ObjectReader>,
+    marks: HashMap<TreePath, Marks>,
+    /// The directory of the base that shows through each directory of the upper one; none of one that hides all.
+    lower: HashMap<TreePath, Option<TreePath>>,
+}
+
+impl Overlay<'_> {
+    fn merge(mut self, upper: Upper) -> Result<Delta> {
+        let Upper { inodes, members } = upper;
+        let mut links = Vec::new();
+        let mut indexed = Vec::new();
+        // In the order of paths, so that a directory comes before what is in it.
+        for (path, inode) in inodes {
+            let marks = self.marks.get(&path).cloned().unwrap_or_default();
+            let is_device = inode.kind == InodeKind::CharDevice { major: 0, minor: 0 };
+            let is_marked = marks.hides == Some(Hides::Path) && matches!(inode.kind, InodeKind::File(_));
+            if is_device || is_marked {
+                if self.changes.find(&path)?.is_some() {
+                    self.changes.remove(&path)?;
+                }
+                continue;
+            }
+            if inode.kind == InodeKind::Directory {
+                self.put_directory(&path, inode, &marks)?;
+                continue;
+            }
+            let lower = self.lower_of(&path, &marks)?;
+            let inode = if marks.is_metacopy {
+                self.with_lower_content(&path, inode, lower.as_ref())?
+            } else {
+                inode
+            };
+            self.changes.put(&path, inode)?;
+            links.extend(members.get(&path).into_iter().flatten().map(|name| (name.clone(), path.clone())));
+            if marks.is_indexed {
+                indexed.push(path);
+            }
+        }
+        for (name, first) in links.into_iter().filter(|(name, first)| name != first) {
+            self.changes.link(&name, &first)?;
+        }
+        for path in indexed {
+            self.take_over(&path, members.get(&path))?;
+        }
+        self.changes.finish()
+    }
+
+    /// Makes all names of the lower inode names of the one that was copied from it. Which that was is known by the names
+    /// that it kept.
+    fn take_over(&mut self, path: &TreePath, names: Option<&BTreeSet<TreePath>>) -> Result<()> {
+        let mut is_known = false;
+        for name in std::iter::once(path).chain(names.into_iter().flatten()) {
+            if let Some(lower) = self.lower_of(name, &Marks::default())? {
+                is_known |= self.changes.take_over(path, &lower)?;
+            }
+        }
+        if is_known {
+            return Ok(());
+        }
+        let message = "was renamed in an overlay with an index, and which other names are links to it is not said in the upper \
+                       directory; import the merged view, or mount with index=off";
+        Err(Error::unsupported(Subject::Path(path.clone()), message))
+    }
+
+    /// Puts a directory, of which the lower one shows what the upper one does not hide.
+    fn put_directory(&mut self, path: &TreePath, inode: Inode, marks: &Marks) -> Result<()> {
+        let lower = if marks.hides == Some(Hides::Below) { None } else { self.lower_of(path, marks)? };
+        let lower = match lower {
+            Some(lower) if self.base.find(&lower)?.is_some_and(|entry| entry.is_directory()) => Some(lower),
+            Some(lower) if marks.redirect.is_some() => return Err(astray(path, &lower)),
+            _ => None,
+        };
+        if lower.as_ref() != Some(path) {
+            match self.changes.find(path)? {
+                Some(there) if there.kind == InodeKind::Directory => self.changes.clear(path)?,
+                _ => {}
+            }
+        }
+        self.changes.put(path, inode)?;
+        if let Some(lower) = lower.as_ref().filter(|lower| *lower != path) {
+            self.changes.graft(lower, path)?;
+        }
+        self.lower.insert(path.clone(), lower);
+        Ok(())
+    }
+
+    /// The path of the base that lies below a path of the upper directory, if one does.
+    fn lower_of(&self, path: &TreePath, marks: &Marks) -> Result<Option<TreePath>> {
+        let invalid = |error: crate::path::PathError| {
+            Error::invalid(Subject::Path(path.clone()), format!("has a redirect that {error}"))
+        };
+        if let Some(redirect) = marks.redirect.as_deref().filter(|redirect| redirect.starts_with(b"/")) {
+            return TreePath::parse(redirect).map(Some).map_err(invalid);
+        }
+        let Some(parent) = path.parent() else { return Ok(Some(TreePath::root())) };
+        let Some(Some(parent)) = self.lower.get(&parent) else { return Ok(None) };
+        let name = marks.redirect.as_deref().or(path.file_name()).unwrap_or_default();
+        parent.join(name).map(Some).map_err(invalid)
+    }
+
+    /// A file of which the overlay has copied the attributes only.
+    fn with_lower_content(
+        &mut self,
+        path: &TreePath,
+        inode: Inode,
+        lower: Option<&TreePath>,
+    ) -> Result<Inode> {
+        let below = match lower.map(|lower| self.base.find(lower)).transpose()?.flatten() {
+            Some(Entry::HardLink(holder)) => self.base.find(&holder)?,
+            found => found,
+        };
+        match below {
+            Some(Entry::Inode(Inode { kind: kind @ InodeKind::File(_), .. })) => Ok(Inode { kind, ..inode }),
+            _ => Err(astray(path, lower.unwrap_or(path))),
+        }
+    }
+}
+
+fn astray(path: &TreePath, lower: &TreePath) -> Error {
+    let message = format!(
+        "lies over {lower}, which the base has not: name the image that is the overlay's lower layer"
+    );
+    Error::invalid(Subject::Path(path.clone()), message)
+}

@@ -1,0 +1,225 @@
+//! Which image came from which.
+//!
+//! The rows outlive the images: whoever asks for the history of what is left learns of the steps between. They go with
+//! their project.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::catalog::record::{ImageRecord, LineageRecord};
+use crate::catalog::table::{Children, Lineage, key_bytes};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::{Error, Result, Subject};
+use crate::id::{ImageId, ProjectId};
+use crate::layer::{LayerRecord, MAX_HISTORY};
+use crate::name::ImageRef;
+use crate::time::Moment;
+
+use super::identity::created;
+use super::image::ImageInfo;
+use super::project::Project;
+use super::{Image, ListOptions};
+
+/// An image's place among those that it came from, or that came from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ancestor {
+    /// The image.
+    pub id: ImageId,
+    /// The image that it was made from.
+    pub parent: Option<ImageId>,
+    /// When it was made.
+    pub created: Moment,
+    /// Whether it is still there.
+    pub is_there: bool,
+}
+
+/// An image in a [lineage](Project::lineage).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LineageNode {
+    /// The image.
+    pub id: ImageId,
+    /// The image that it was made from, if that is in the lineage too.
+    pub parent: Option<ImageId>,
+    /// When it was made.
+    pub created: Moment,
+    /// What listings show of it; none of one that was removed, and of which something came that is there.
+    pub info: Option<ImageInfo>,
+    /// Bytes of file content in what it has and its parent has not.
+    pub added_bytes: u64,
+}
+
+impl Project {
+    /// The image that this one was made from, whether or not both are still there.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for an image that the project never saw.
+    pub fn parent(&self, id: ImageId) -> Result<Option<ImageId>> {
+        self.store.read(|tx| {
+            self.check(tx)?;
+            self.known_parent(tx, id)
+        })
+    }
+
+    /// The images that were made from this one and are there, oldest first.
+    pub fn children(&self, id: ImageId) -> Result<Vec<ImageId>> {
+        self.store.read(|tx| {
+            self.check(tx)?;
+            let mut children = BTreeSet::new();
+            for scope in self.scopes() {
+                for ((_, child), ()) in tx.collect::<Children>(&key_bytes(&(scope, id)))? {
+                    if self.image_row(tx, child)?.is_some() {
+                        children.insert(child);
+                    }
+                }
+            }
+            Ok(children.into_iter().collect())
+        })
+    }
+
+    /// The images that this one came from, nearest first, also those that were removed since.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for an image that the project never saw.
+    pub fn ancestors(&self, id: ImageId) -> Result<Vec<Ancestor>> {
+        self.store.read(|tx| {
+            self.check(tx)?;
+            let mut ancestors = Vec::new();
+            let mut next = self.known_parent(tx, id)?;
+            while let Some(id) = next {
+                if ancestors.len() >= MAX_HISTORY {
+                    return Err(too_many(id));
+                }
+                let is_there = self.image_row(tx, id)?.is_some();
+                next = self.parent_of(tx, id)?;
+                ancestors.push(Ancestor { id, parent: next, created: created(id), is_there });
+            }
+            Ok(ancestors)
+        })
+    }
+
+    /// The nearest image that both came from; one of the two, where the other came from it.
+    pub fn common_ancestor(&self, one: ImageId, other: ImageId) -> Result<Option<ImageId>> {
+        self.store.read(|tx| {
+            self.check(tx)?;
+            self.known_parent(tx, one)?;
+            self.known_parent(tx, other)?;
+            // Ids ascend with time: the newer of two can't be an ancestor of the older.
+            let (mut one, mut other) = (one, other);
+            for _ in 0..MAX_HISTORY {
+                if one == other {
+                    return Ok(Some(one));
+                }
+                let newer = one.max(other);
+                let Some(parent) = self.parent_of(tx, newer)? else { return Ok(None) };
+                (one, other) = (one.min(other), parent);
+            }
+            Err(too_many(one))
+        })
+    }
+
+    /// The images that came from one, itself first, or all images that the project can see. Each comes after its parent,
+    /// followed by all that came from it; of several children the oldest is first.
+    pub fn lineage(&self, of: Option<&ImageRef>) -> Result<Vec<LineageNode>> {
+        let top = of.map(|reference| self.resolve(reference)).transpose()?.map(|resolved| resolved.id);
+        let mut nodes = BTreeMap::new();
+        for info in self.images(&ListOptions { limit: None, ..ListOptions::default() })?.images {
+            nodes.insert(info.id, self.node(info)?);
+        }
+        self.add_removed(&mut nodes)?;
+        let mut children: BTreeMap<Option<ImageId>, Vec<ImageId>> = BTreeMap::new();
+        for node in nodes.values() {
+            children.entry(node.parent).or_default().push(node.id);
+        }
+        let mut ordered = Vec::new();
+        let mut pending = top.map_or_else(|| children.remove(&None).unwrap_or_default(), |top| vec![top]);
+        pending.reverse();
+        while let Some(id) = pending.pop() {
+            pending.extend(children.remove(&Some(id)).unwrap_or_default().into_iter().rev());
+            ordered.extend(nodes.remove(&id));
+        }
+        if let (Some(first), Some(_)) = (ordered.first_mut(), top) {
+            first.parent = None;
+        }
+        Ok(ordered)
+    }
+
+    fn node(&self, info: ImageInfo) -> Result<LineageNode> {
+        let image = self.find(&ImageRef::Id(info.id))?;
+        let added_bytes = LayerRecord::read(&image.reader, image.record.layer)?.changed_bytes;
+        Ok(LineageNode {
+            id: info.id,
+            parent: info.parent,
+            created: info.created,
+            info: Some(info),
+            added_bytes,
+        })
+    }
+
+    /// Puts in the removed images that lie between others, and takes parents away that lead to nothing.
+    fn add_removed(&self, nodes: &mut BTreeMap<ImageId, LineageNode>) -> Result<()> {
+        self.store.read(|tx| {
+            let mut unknown: Vec<_> = nodes.values().filter_map(|node| node.parent).collect();
+            while let Some(id) = unknown.pop() {
+                if nodes.contains_key(&id) {
+                    continue;
+                }
+                let parent = self.parent_of(tx, id)?;
+                unknown.extend(parent);
+                nodes
+                    .insert(id, LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
+            }
+            Ok(())
+        })
+    }
+
+    /// The parent of an image that this project has or had.
+    fn known_parent(&self, tx: &impl ReadTables, id: ImageId) -> Result<Option<ImageId>> {
+        let parent = self.parent_of(tx, id)?;
+        if parent.is_none() && self.image_row(tx, id)?.is_none() {
+            let message = format!("no such image in project '{}' or the public scope", self.name);
+            return Err(Error::not_found(Subject::Image(id), message));
+        }
+        Ok(parent)
+    }
+
+    fn parent_of(&self, tx: &impl ReadTables, id: ImageId) -> Result<Option<ImageId>> {
+        for scope in self.scopes() {
+            if let Some(LineageRecord { parent }) = tx.get::<Lineage>(&(scope, id))? {
+                return Ok(Some(parent));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn too_many(id: ImageId) -> Error {
+    let message = format!("has more than {MAX_HISTORY} images after it");
+    Error::corrupt(Subject::Image(id), message)
+}
+
+/// Remembers what a new image was made from.
+pub(super) fn remember_parent(tx: &mut WriteTx, scope: ProjectId, image: &ImageRecord) -> Result<()> {
+    let Some(parent) = image.parent else { return Ok(()) };
+    tx.put::<Lineage>(&(scope, image.id), &LineageRecord { parent })?;
+    tx.put::<Children>(&((scope, parent), image.id), &())
+}
+
+/// Forgets all that a project remembers.
+pub(super) fn forget_lineage(tx: &mut WriteTx, scope: ProjectId) -> Result<()> {
+    for ((scope, image), LineageRecord { parent }) in tx.collect::<Lineage>(&key_bytes(&scope))? {
+        tx.remove::<Lineage>(&(scope, image))?;
+        tx.remove::<Children>(&((scope, parent), image))?;
+    }
+    Ok(())
+}
+
+impl Image {
+    /// The images that this one came from, nearest first: see [`Project::ancestors`].
+    pub fn ancestors(&self) -> Result<Vec<Ancestor>> {
+        self.project.ancestors(self.id())
+    }
+
+    /// The images that were made from this one: see [`Project::children`].
+    pub fn children(&self) -> Result<Vec<ImageId>> {
+        self.project.children(self.id())
+    }
+}

@@ -1,0 +1,126 @@
+//! Bringing together what two images made of a third.
+
+use serde::Serialize;
+
+use crate::catalog::record::OriginRecord;
+use crate::error::{Error, Result, Subject};
+use crate::id::ImageId;
+use crate::layer::{self, Merged};
+use crate::name::ImageRef;
+use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
+use crate::tree::{self, Root};
+
+use super::commit::{CommitOptions, LayerDraft};
+use super::import::{Draft, WriteReport};
+use super::project::Project;
+use super::session::WriteSession;
+
+/// What came of merging images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeOutcome {
+    /// An image that has what both changed.
+    Merged(WriteReport),
+    /// Paths that both changed so that not both can have it their way, ascending; nothing was made.
+    Conflicts(Vec<TreePath>),
+}
+
+impl MergeOutcome {
+    /// What was made; conflicts as an error that says how many they are and names the first.
+    pub fn into_report(self) -> Result<WriteReport> {
+        match self {
+            Self::Merged(report) => Ok(report),
+            Self::Conflicts(paths) => {
+                let message = match paths.len() {
+                    0 | 1 => "was changed by both images in another way".to_owned(),
+                    count => {
+                        format!("and {} other paths were changed by both images in another way", count - 1)
+                    }
+                };
+                Err(Error::conflict(Subject::Path(paths.into_iter().next().unwrap_or_default()), message))
+            }
+        }
+    }
+}
+
+impl Project {
+    /// Merges what `theirs` changed into `ours`: an image whose parent is `ours`. Both changes are those since the
+    /// [`base`](CommitOptions::base), or since the nearest image that both came from.
+    ///
+    /// What only one changed is taken; where both changed a path, fields of an inode are merged one by one, and of two
+    /// times of a directory the later stays. A commit's own changes are put upon another image by naming its parent as the
+    /// base (`rebase`).
+    ///
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) where no base is given and the images have nothing in common.
+    pub fn merge(&self, ours: &ImageRef, theirs: &ImageRef, options: &CommitOptions) -> Result<MergeOutcome> {
+        let (session, reader) = self.store.begin_session()?;
+        match self.draft_of_merge(ours, theirs, options, &session, &reader) {
+            Ok(Ok(draft)) => self.finish(session, Ok(draft)).map(MergeOutcome::Merged),
+            Ok(Err(conflicts)) => {
+                self.store.abandon(session);
+                Ok(MergeOutcome::Conflicts(conflicts))
+            }
+            Err(error) => {
+                self.store.abandon(session);
+                Err(error)
+            }
+        }
+    }
+
+    fn draft_of_merge(
+        &self,
+        ours: &ImageRef,
+        theirs: &ImageRef,
+        options: &CommitOptions,
+        session: &WriteSession,
+        reader: &ObjectReader,
+    ) -> Result<std::result::Result<Draft, Vec<TreePath>>> {
+        let row = |reference: &ImageRef| {
+            self.store.read(|tx| {
+                self.check(tx)?;
+                self.resolve_in(tx, reference).map(|(_, record)| record)
+            })
+        };
+        let (ours, theirs) = (row(ours)?, row(theirs)?);
+        let base = match &options.base {
+            Some(base) => row(base)?,
+            None => row(&ImageRef::Id(self.base_of_both(ours.id, theirs.id)?))?,
+        };
+        let open = |root| Root::open(reader, root);
+        let (base_root, our_root, their_root) = (open(base.root)?, open(ours.root)?, open(theirs.root)?);
+        let mut writer = session.tree_writer()?;
+        let root = match layer::merge(reader, &mut writer, &base_root, &our_root, &their_root)? {
+            Merged::Clean(root) => root,
+            Merged::Conflicting(conflicts) => {
+                return Ok(Err(conflicts.into_iter().map(|conflict| conflict.path).collect()));
+            }
+        };
+        writer.flush()?;
+        let mut layer =
+            LayerDraft { previous: Some(ours.layer), created_by: "merge", ..LayerDraft::default() };
+        for change in tree::diff(&writer.read_back()?, &our_root, &root)? {
+            let change = change?;
+            layer.add(change.before.as_ref(), change.after.as_ref());
+        }
+        layer.check(options)?;
+        Ok(Ok(Draft {
+            root,
+            examined: layer.added + layer.modified + layer.removed,
+            layer,
+            origin: OriginRecord::Commit,
+            parent: Some(ours.id),
+            tags: options.tags.clone(),
+            comment: options.comment.clone(),
+            state: None,
+        }))
+    }
+
+    fn base_of_both(&self, ours: ImageId, theirs: ImageId) -> Result<ImageId> {
+        self.common_ancestor(ours, theirs)?.ok_or_else(|| {
+            let message =
+                format!("and image {theirs} came from no common image; name the base to compare them with");
+            Error::invalid(Subject::Image(ours), message)
+        })
+    }
+}
