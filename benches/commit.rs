@@ -9,6 +9,7 @@ mod given;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use given::{small_files, tree};
@@ -26,6 +27,11 @@ struct Given {
     /// Small files, apart from each other.
     files: Vec<TreePath>,
     log: DiskLog,
+}
+
+/// Lets the disk take what was written to make the change: or the commit's first sync would wait for it.
+fn settle() {
+    assert!(Command::new("sync").status().unwrap().success());
 }
 
 fn host(root: &Path, path: &TreePath) -> PathBuf {
@@ -74,6 +80,7 @@ impl Given {
             let time = fs::metadata(host(&self.checkout, &directory)).unwrap().modified().unwrap();
             fs::File::open(host(&upper, &directory)).unwrap().set_modified(time).unwrap();
         }
+        settle();
         upper
     }
 
@@ -155,6 +162,7 @@ fn commit(criterion: &mut Criterion) {
             for path in &files {
                 fs::write(host(&given.checkout, path), format!("{text} {path}")).unwrap();
             }
+            settle();
         };
         let from_checkout = || given.project.commit(&given.checkout, &options).unwrap();
         write(text());

@@ -80,6 +80,23 @@ impl TreePath {
         Ok(Self(key.into()))
     }
 
+    /// The path whose key is the first `shared` bytes of this one's, or all if it has fewer, and then `suffix`: for lists in
+    /// which each path is written by what it has not in common with the one before.
+    pub(crate) fn with_suffix(&self, shared: usize, suffix: &[u8]) -> Result<Self, PathError> {
+        let shared = self.0.get(..shared).unwrap_or(&self.0);
+        if shared.len() + suffix.len() > MAX_PATH_BYTES {
+            return Err(PathError::LongPath);
+        }
+        let key = [shared, suffix].concat();
+        // The components before the last that they share are this path's, which are checked.
+        let checked = shared.iter().rposition(|byte| *byte == 0).map_or(0, |end| end + 1);
+        let unchecked = key.get(checked..).unwrap_or_default();
+        if !key.is_empty() {
+            unchecked.split(|byte| *byte == 0).try_for_each(check_component)?;
+        }
+        Ok(Self(key.into_boxed_slice()))
+    }
+
     /// The key: components joined by zero bytes.
     #[must_use]
     pub fn as_key(&self) -> &[u8] {
@@ -154,7 +171,7 @@ fn check_component(component: &[u8]) -> Result<(), PathError> {
         b"" | b"." => Err(PathError::EmptyComponent),
         b".." => Err(PathError::DotDot),
         _ if component.len() > MAX_COMPONENT_BYTES => Err(PathError::LongComponent),
-        _ if component.iter().any(|byte| matches!(byte, 0 | b'/')) => Err(PathError::Separator),
+        _ if component.contains(&0) || component.contains(&b'/') => Err(PathError::Separator),
         _ => Ok(()),
     }
 }
@@ -214,10 +231,26 @@ impl Serialize for TreePath {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn path(text: &str) -> TreePath {
         TreePath::parse(text.as_bytes()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_suffix_is_checked_as_a_whole_key_is(
+            before in "[a.]{1,2}(\u{0}[a.]{1,2}){0,2}",
+            shared in 0..9_usize,
+            suffix in "[a./\u{0}]{0,4}",
+        ) {
+            let Ok(before) = TreePath::from_key(before.as_bytes()) else { return Ok(()) };
+            let shared = shared.min(before.as_key().len());
+            let whole = [&before.as_key()[..shared], suffix.as_bytes()].concat();
+            prop_assert_eq!(before.with_suffix(shared, suffix.as_bytes()), TreePath::from_key(&whole));
+        }
     }
 
     #[test]

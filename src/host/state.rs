@@ -19,7 +19,7 @@
 //! Later rows win. `observed` is when the rows were true: a file whose last change is not clearly before it could
 //! have been changed again without a trace, so such a row is not trusted.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::path::TreePath;
@@ -120,7 +120,7 @@ pub(crate) struct State {
 impl State {
     /// Reads a state file's committed bytes.
     pub(crate) fn load(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut state = Self::default();
+        let mut events = Vec::new();
         let mut decoder = Decoder(bytes);
         while !decoder.is_empty() {
             if decoder.raw(4)? != MAGIC || decoder.u8()? != VERSION {
@@ -133,31 +133,11 @@ impl State {
             if !blake3::hash(body).as_bytes().starts_with(&check) {
                 return Err(DecodeError::Checksum);
             }
-            state.add(Decoder(body))?;
+            read_segment(Decoder(body), &mut events)?;
         }
-        Ok(state)
-    }
-
-    fn add(&mut self, mut body: Decoder<'_>) -> Result<(), DecodeError> {
-        let observed = decode_time(&mut body)?;
-        let mut last = Vec::new();
-        let mut neighbour = Neighbour::default();
-        for _ in 0..body.varint()? {
-            let path = decode_path(&mut body, &mut last)?;
-            let row = decode_row(&mut body, &mut neighbour)?;
-            let is_settled = is_settled(row.ctime, observed);
-            self.rows.push((path, row, is_settled));
-        }
-        last.clear();
-        let mut gone = HashSet::new();
-        for _ in 0..body.varint()? {
-            gone.insert(decode_path(&mut body, &mut last)?);
-        }
-        keep_latest(&mut self.rows);
-        if !gone.is_empty() {
-            self.rows.retain(|(path, ..)| !gone.contains(path));
-        }
-        body.finish()
+        keep_latest(&mut events);
+        let known = |(path, row): Event| row.map(|(row, is_settled)| (path, row, is_settled));
+        Ok(Self { rows: events.into_iter().filter_map(known).collect() })
     }
 
     /// The bytes of a state that says what this one says with a further segment behind it.
@@ -216,15 +196,35 @@ impl State {
     }
 }
 
-/// Puts rows in order, and leaves of each path the one that came last.
-fn keep_latest(rows: &mut Vec<Known>) {
-    let ascends = |one: &Known, other: &Known| one.0 < other.0;
-    if rows.is_sorted_by(ascends) {
+/// What a segment says of a path: a row and whether its time lets it be trusted, or that it is gone.
+type Event = (TreePath, Option<(StateRow, bool)>);
+
+fn read_segment(mut body: Decoder<'_>, events: &mut Vec<Event>) -> Result<(), DecodeError> {
+    let observed = decode_time(&mut body)?;
+    let mut last = Vec::new();
+    let mut neighbour = Neighbour::default();
+    for _ in 0..body.varint()? {
+        let path = decode_path(&mut body, &mut last)?;
+        let row = decode_row(&mut body, &mut neighbour)?;
+        let is_settled = is_settled(row.ctime, observed);
+        events.push((path, Some((row, is_settled))));
+    }
+    last.clear();
+    for _ in 0..body.varint()? {
+        events.push((decode_path(&mut body, &mut last)?, None));
+    }
+    body.finish()
+}
+
+/// Puts what many segments say in order, and leaves of each path what was said last.
+fn keep_latest(events: &mut Vec<Event>) {
+    let ascends = |one: &Event, other: &Event| one.0 < other.0;
+    if events.is_sorted_by(ascends) {
         return;
     }
     // Stable, and quick where it is made of runs that are in order.
-    rows.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-    rows.dedup_by(|later, earlier| {
+    events.sort_by(|(one, _), (other, _)| one.cmp(other));
+    events.dedup_by(|later, earlier| {
         let is_same = later.0 == earlier.0;
         if is_same {
             std::mem::swap(later, earlier);

@@ -14,6 +14,8 @@ pub(crate) struct Changeset<S> {
     source: S,
     root: Root,
     base: Entries<S>,
+    /// What was asked of the base: neighbours ask for the same directories.
+    found: HashMap<TreePath, Option<Entry>>,
     /// Subtrees of the base that are gone.
     gone: BTreeSet<TreePath>,
     /// Paths that are not as in the base, and what they are names of. **Invariant:** nothing is below what is no directory.
@@ -38,8 +40,8 @@ impl<S: ObjectSource + Clone> Changeset<S> {
     /// No changes of a tree.
     pub(crate) fn new(source: S, root: &Root) -> Result<Self> {
         let base = tree::iter(source.clone(), root)?;
-        let (gone, names, inodes, kept) = Default::default();
-        Ok(Self { source, root: *root, base, gone, names, inodes, kept })
+        let (found, gone, names, inodes, kept) = Default::default();
+        Ok(Self { source, root: *root, base, found, gone, names, inodes, kept })
     }
 
     /// The inode at a path as it is now, without links.
@@ -51,12 +53,30 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         }
     }
 
+    /// The entry of the base at a path, whatever was changed.
+    pub(crate) fn base_entry(&mut self, path: &TreePath) -> Result<Option<Entry>> {
+        if let Some(found) = self.found.get(path) {
+            return Ok(found.clone());
+        }
+        let found = self.base.find(path)?;
+        self.found.insert(path.clone(), found.clone());
+        Ok(found)
+    }
+
     /// Makes the path one of a new inode. What is below a directory stays if that becomes a directory again, and is removed
     /// otherwise. Fails with *invalid* where the path is in no directory.
     pub(crate) fn put(&mut self, path: &TreePath, inode: Inode) -> Result<()> {
         let is_directory = inode.kind == InodeKind::Directory;
         if path.is_root() && !is_directory {
             return Err(invalid(path, "is the root, which must be a directory"));
+        }
+        // What is so already costs nothing further, unless the path has to part with other names of the inode.
+        if !self.names.contains_key(path)
+            && !self.kept.contains_key(path)
+            && !self.is_gone(path)
+            && matches!(self.base_entry(path)?, Some(Entry::Inode(old)) if old == inode)
+        {
+            return Ok(());
         }
         self.check_parent(path)?;
         if !is_directory {
@@ -165,7 +185,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
     /// Makes all names that the base's inode at `lower` has now names of the inode at `path`; whether it has one that is no
     /// directory's.
     pub(crate) fn take_over(&mut self, path: &TreePath, lower: &TreePath) -> Result<bool> {
-        let holder = match self.base.find(lower)? {
+        let holder = match self.base_entry(lower)? {
             Some(Entry::HardLink(holder)) => holder,
             Some(Entry::Inode(inode)) if inode.kind != InodeKind::Directory => lower.clone(),
             _ => return Ok(false),
@@ -232,7 +252,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         if self.is_gone(path) {
             return Ok(None);
         }
-        Ok(self.base.find(path)?.map(|entry| match entry {
+        Ok(self.base_entry(path)?.map(|entry| match entry {
             Entry::Inode(_) => path.clone(),
             Entry::HardLink(least) => least,
         }))
@@ -251,7 +271,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
 
     /// An inode of the base, without links, whether or not it is gone.
     fn base_inode(&mut self, holder: &TreePath) -> Result<Inode> {
-        match self.base.find(holder)? {
+        match self.base_entry(holder)? {
             Some(Entry::Inode(inode)) => Ok(group::unlinked(&inode)),
             _ => Err(group::broken(holder, holder)),
         }
@@ -259,7 +279,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
 
     /// The names that an inode of the base still has there.
     fn kept_members(&mut self, holder: &TreePath) -> Result<BTreeSet<TreePath>> {
-        let Some(Entry::Inode(inode)) = self.base.find(holder)? else {
+        let Some(Entry::Inode(inode)) = self.base_entry(holder)? else {
             return Err(group::broken(holder, holder));
         };
         let mut members = links::read(&self.source, &inode.links)?;
@@ -276,7 +296,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         for path in below {
             self.names.remove(&path);
         }
-        if !self.is_gone(path) && self.base.find(path)?.is_some_and(|entry| entry.is_directory()) {
+        if !self.is_gone(path) && self.base_entry(path)?.is_some_and(|entry| entry.is_directory()) {
             self.gone.insert(path.clone());
         }
         Ok(())

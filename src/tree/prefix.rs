@@ -21,11 +21,13 @@ pub(super) fn decode(
     previous: Option<&TreePath>,
 ) -> Result<TreePath, DecodeError> {
     let before = previous.map_or(&[][..], TreePath::as_key);
-    let (head, tail) = before.split_at_checked(decoder.number()?).ok_or(DecodeError::BadNumber)?;
+    let shared = decoder.number()?;
+    let tail = before.get(shared..).ok_or(DecodeError::BadNumber)?;
     let suffix = decoder.bytes()?;
     // Greater at the first byte not shared is both: ascending, and not one byte more to share.
     if previous.is_some() && suffix.first() <= tail.first() {
         return Err(DecodeError::Unordered);
     }
-    TreePath::from_key(&[head, suffix].concat()).map_err(|_| DecodeError::BadPath)
+    let root = TreePath::root();
+    previous.unwrap_or(&root).with_suffix(shared, suffix).map_err(|_| DecodeError::BadPath)
 }

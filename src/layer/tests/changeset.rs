@@ -117,6 +117,22 @@ proptest! {
 }
 
 #[test]
+fn a_put_of_what_is_there_parts_from_its_links() {
+    let objects = MemoryObjects::default();
+    let mut entries = super::given::dirs(&[""]);
+    entries.push((path("b"), entry(1)));
+    let root = tree::build(&mut &objects, entries).unwrap();
+    let mut changes = Changeset::new(&objects, &root).unwrap();
+    changes.put(&path("b"), entry(1).as_inode().unwrap().clone()).unwrap();
+    assert!(changes.finish().unwrap().is_empty());
+    let mut changes = Changeset::new(&objects, &root).unwrap();
+    changes.link(&path("c"), &path("b")).unwrap();
+    changes.put(&path("b"), entry(1).as_inode().unwrap().clone()).unwrap();
+    let parted = apply(&&objects, &mut &objects, &root, &changes.finish().unwrap()).unwrap();
+    assert_eq!(tree::get(&&objects, &parted, &path("c")).unwrap(), Some(entry(1)));
+}
+
+#[test]
 fn a_few_steps_cost_what_they_touch() {
     let objects = MemoryObjects::default();
     let mut entries = super::given::dirs(&["", "usr"]);

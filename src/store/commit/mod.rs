@@ -225,8 +225,9 @@ impl LayerDraft {
         root: &Root,
         changes: &BTreeMap<TreePath, Option<Entry>>,
     ) -> Result<()> {
+        let mut base = tree::iter(reader, root)?;
         for (path, after) in changes {
-            let before = tree::get(reader, root, path)?;
+            let before = base.find(path)?;
             self.add(before.as_ref(), after.as_ref());
         }
         Ok(())

@@ -23,7 +23,7 @@ use crate::store::known::Equal;
 use crate::store::links::{self, Members};
 use crate::store::project::Project;
 use crate::store::session::WriteSession;
-use crate::tree::{self, Entries, Entry, Inode, InodeKind, Root};
+use crate::tree::{Entry, Inode, InodeKind, Root};
 
 use super::{CommitOptions, draft_of_changes};
 
@@ -144,13 +144,8 @@ impl Project {
         let examined = upper.inodes.len() as u64;
         let root = Root::open(reader, base.root)?;
         let marks = marks.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let delta = Overlay {
-            base: tree::iter(reader, &root)?,
-            changes: Changeset::new(reader, &root)?,
-            marks,
-            lower: HashMap::new(),
-        }
-        .merge(upper)?;
+        let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
+        let delta = overlay.merge(upper)?;
         let mut writer = session.writer()?;
         let entries = layer::edits(reader, &mut writer, &root, &delta)?;
         writer.flush()?;
@@ -199,7 +194,6 @@ impl Project {
 
 /// The merged view, as changes of the base.
 struct Overlay<'r> {
-    base: Entries<&'r ObjectReader>,
     changes: Changeset<&'r ObjectReader>,
     marks: HashMap<TreePath, Marks>,
     /// The directory of the base that shows through each directory of the upper one; none of one that hides all.
@@ -268,7 +262,9 @@ impl Overlay<'_> {
     fn put_directory(&mut self, path: &TreePath, inode: Inode, marks: &Marks) -> Result<()> {
         let lower = if marks.hides == Some(Hides::Below) { None } else { self.lower_of(path, marks)? };
         let lower = match lower {
-            Some(lower) if self.base.find(&lower)?.is_some_and(|entry| entry.is_directory()) => Some(lower),
+            Some(lower) if self.changes.base_entry(&lower)?.is_some_and(|entry| entry.is_directory()) => {
+                Some(lower)
+            }
             Some(lower) if marks.redirect.is_some() => return Err(astray(path, &lower)),
             _ => None,
         };
@@ -307,8 +303,8 @@ impl Overlay<'_> {
         inode: Inode,
         lower: Option<&TreePath>,
     ) -> Result<Inode> {
-        let below = match lower.map(|lower| self.base.find(lower)).transpose()?.flatten() {
-            Some(Entry::HardLink(holder)) => self.base.find(&holder)?,
+        let below = match lower.map(|lower| self.changes.base_entry(lower)).transpose()?.flatten() {
+            Some(Entry::HardLink(holder)) => self.changes.base_entry(&holder)?,
             found => found,
         };
         match below {
