@@ -118,8 +118,9 @@ impl Project {
 
     fn base_of_both(&self, ours: ImageId, theirs: ImageId) -> Result<ImageId> {
         self.common_ancestor(ours, theirs)?.ok_or_else(|| {
-            let message =
-                format!("and image {theirs} came from no common image; name the base to compare them with");
+            let message = format!(
+                "it and image {theirs} came from no common image; name the base to compare them with"
+            );
             Error::invalid(Subject::Image(ours), message)
         })
     }
