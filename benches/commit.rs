@@ -15,7 +15,8 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use given::{small_files, tree};
 use layerstone::testing::{DiskLog, DiskOperation};
 use layerstone::{
-    CheckoutOptions, CommitOptions, Image, ImportOptions, Project, Store, StoreOptions, TreePath, WriteReport,
+    CheckoutOptions, CommitOptions, Image, ImportOptions, OverlayMarks, Project, Store, StoreOptions,
+    TreePath, WriteReport,
 };
 
 /// An image, a checkout of it, and what it costs to write to the store.
@@ -125,7 +126,7 @@ fn commit(criterion: &mut Criterion) {
     given.copy_directory(&untouched, &TreePath::root());
     let time = fs::metadata(&given.checkout).unwrap().modified().unwrap();
     fs::File::open(&untouched).unwrap().set_modified(time).unwrap();
-    let nothing = || given.project.commit_upper(&untouched, &base, &options).unwrap();
+    let nothing = || given.project.commit_upper(&untouched, &base, OverlayMarks::Trusted, &options).unwrap();
     given.tell("from upper, nothing", nothing);
     group.bench_function("from upper, nothing", |bencher| {
         bencher.iter(|| assert!(!nothing().is_new));
@@ -137,7 +138,9 @@ fn commit(criterion: &mut Criterion) {
             format!("changed {turn}")
         };
         let name = format!("from upper, {count}");
-        let from_upper = |upper: PathBuf| given.project.commit_upper(upper, &base, &options).unwrap();
+        let from_upper = |upper: PathBuf| {
+            given.project.commit_upper(upper, &base, OverlayMarks::Trusted, &options).unwrap()
+        };
         let upper = given.write_upper(&files, &text());
         given.tell(&name, || from_upper(upper));
         group.bench_function(&name, |bencher| {

@@ -73,8 +73,8 @@ pub use path::TreePath;
 pub use store::{
     Ancestor, CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, Durability, Edit,
     EntryInfo, EntryKind, Expected, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
-    LazyImage, LineageNode, ListOptions, MergeOutcome, Project, ProjectInfo, RemoveReport, Resolved, Scope,
-    SharedFiles, Sharing, Store, StoreOptions, VerifyReport, WriteReport,
+    LazyImage, LineageNode, ListOptions, MergeOutcome, OverlayMarks, Project, ProjectInfo, RemoveReport,
+    Resolved, Scope, SharedFiles, Sharing, Store, StoreOptions, VerifyReport, WriteReport,
 };
 pub use time::Moment;
 

@@ -40,8 +40,8 @@ pub(crate) struct ArchiveTree {
 
 /// What a layer's archive says of one path.
 pub(crate) enum LayerMember {
-    /// It becomes this inode.
-    Inode(Inode),
+    /// It becomes this inode, which has these extended attributes.
+    Inode(Inode, Vec<(Vec<u8>, Vec<u8>)>),
     /// It becomes a further name of the inode at this path.
     HardLink(TreePath),
 }
@@ -89,10 +89,11 @@ pub(crate) fn read_layer<H: PackHost>(
     let mut writer = session.writer()?;
     let place = |member: Member<Slot>| {
         let path = member.path.clone();
-        let placed = match member.kind {
-            MemberKind::HardLink(target) => LayerMember::HardLink(target),
-            _ => LayerMember::Inode(inode(member, &contents, &mut writer)?),
-        };
+        if let MemberKind::HardLink(target) = member.kind {
+            return Ok((path, LayerMember::HardLink(target)));
+        }
+        let xattrs = member.xattrs.clone();
+        let placed = LayerMember::Inode(inode(member, &contents, &mut writer)?, xattrs);
         Ok((path, placed))
     };
     let placed = members.into_iter().map(place).collect::<Result<_>>()?;

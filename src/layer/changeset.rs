@@ -182,21 +182,24 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         Ok(())
     }
 
-    /// Makes all names that the base's inode at `lower` has now names of the inode at `path`; whether it has one that is no
-    /// directory's.
-    pub(crate) fn take_over(&mut self, path: &TreePath, lower: &TreePath) -> Result<bool> {
-        let holder = match self.base_entry(lower)? {
-            Some(Entry::HardLink(holder)) => holder,
-            Some(Entry::Inode(inode)) if inode.kind != InodeKind::Directory => lower.clone(),
-            _ => return Ok(false),
-        };
+    /// The path that holds the inode of a path of the base, if that has several names there.
+    pub(crate) fn base_group(&mut self, path: &TreePath) -> Result<Option<TreePath>> {
+        Ok(match self.base_entry(path)? {
+            Some(Entry::HardLink(holder)) => Some(holder),
+            Some(Entry::Inode(inode)) if !inode.links.is_empty() => Some(path.clone()),
+            _ => None,
+        })
+    }
+
+    /// Makes all names that an inode of the base has now names of the inode at `path`.
+    pub(crate) fn take_over(&mut self, path: &TreePath, holder: &TreePath) -> Result<()> {
         let index = self.index(path)?;
-        let members = self.kept_members(&holder)?;
-        if let Some(kept) = self.kept.remove(&holder) {
+        let members = self.kept_members(holder)?;
+        if let Some(kept) = self.kept.remove(holder) {
             self.names.values_mut().filter(|name| **name == kept).for_each(|name| *name = index);
         }
         self.names.extend(members.into_iter().map(|member| (member, index)));
-        Ok(true)
+        Ok(())
     }
 
     /// What all changes come to.

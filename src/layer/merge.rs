@@ -1,8 +1,8 @@
 //! Merging what two trees changed since a third.
 //!
-//! What only one side changed is taken; where both changed a path, their inodes are merged field by field. A directory
-//! whose time alone changed is no obstacle: its time follows from what happened in it, and the later one stays. All else
-//! that both sides touched, and differently, is a conflict: a path, what one side removed and the other put something into,
+//! What only one side changed is taken; where both changed a path, their inodes are merged field by field, as long as they
+//! are of one kind; of two times the later stays. A directory whose time alone changed is no obstacle: its time follows from
+//! what happened in it. All else that both sides touched, and differently, is a conflict: a path, what one side removed and the other put something into,
 //! a hard link group that one side adds names to while the other takes some away.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,11 +49,24 @@ pub fn merge(
     ours: &Root,
     theirs: &Root,
 ) -> Result<Merged> {
+    match merge_delta(source, base, ours, theirs)? {
+        Ok(delta) => apply(source, sink, ours, &delta).map(Merged::Clean),
+        Err(conflicts) => Ok(Merged::Conflicting(conflicts)),
+    }
+}
+
+/// What a [`merge`] changes in `ours`, or the conflicts.
+pub(crate) fn merge_delta(
+    source: &impl ObjectSource,
+    base: &Root,
+    ours: &Root,
+    theirs: &Root,
+) -> Result<std::result::Result<Delta, Vec<Conflict>>> {
     if ours == theirs || theirs == base {
-        return Ok(Merged::Clean(*ours));
+        return Ok(Ok(Delta::default()));
     }
     if ours == base {
-        return Ok(Merged::Clean(*theirs));
+        return diff(source, base, theirs).map(Ok);
     }
     let [our_side, their_side] = [ours, theirs].map(|side| diff(source, base, side).map(Side::new));
     let mut merger = Merger {
@@ -67,13 +80,13 @@ pub fn merge(
     merger.compare_groups()?;
     let Merger { kept, conflicts, .. } = merger;
     if conflicts.is_empty() {
-        return apply(source, sink, ours, &Delta::new(kept)?).map(Merged::Clean);
+        return Delta::new(kept).map(Ok);
     }
     let conflicts = conflicts.into_iter().map(|path| {
         let [base, ours, theirs] = [base, ours, theirs].map(|root| tree::get(source, root, &path));
         Ok(Conflict { base: base?, ours: ours?, theirs: theirs?, path })
     });
-    conflicts.collect::<Result<_>>().map(Merged::Conflicting)
+    conflicts.collect::<Result<_>>().map(Err)
 }
 
 /// The tree `onto` with what `delta` changes in `base`: a [`merge`] of both, in which `onto` is ours.
@@ -297,8 +310,8 @@ fn merge_inodes(base: Option<&Inode>, ours: &Inode, theirs: &Inode) -> Option<In
         }
         (base == Some(ours)).then(|| theirs.clone())
     }
-    let is_directory = |inode: &Inode| inode.kind == InodeKind::Directory;
-    if is_directory(ours) != is_directory(theirs) {
+    // Fields of different kinds of file don't belong together.
+    if std::mem::discriminant(&ours.kind) != std::mem::discriminant(&theirs.kind) {
         return None;
     }
     let field = |field: fn(&Inode) -> u32| pick(base.map(field).as_ref(), &field(ours), &field(theirs));

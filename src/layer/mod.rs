@@ -23,6 +23,7 @@ pub(crate) use apply::edits;
 pub(crate) use changeset::Changeset;
 pub use delta::{Delta, DeltaChange};
 pub use diff::diff;
+pub(crate) use merge::merge_delta;
 pub use merge::{Conflict, Merged, merge, rebase, squash};
 pub use record::{History, LayerRecord, MAX_HISTORY, history};
 

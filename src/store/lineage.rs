@@ -4,22 +4,24 @@
 //! their project.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use serde::Serialize;
 
 use crate::catalog::record::{ImageRecord, LineageRecord};
-use crate::catalog::table::{Children, Lineage, key_bytes};
-use crate::catalog::{ReadTables, WriteTx};
+use crate::catalog::table::{Children, Images, Lineage, key_bytes};
+use crate::catalog::{Direction, ReadTables, ReadTx, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ProjectId};
 use crate::layer::{LayerRecord, MAX_HISTORY};
 use crate::name::ImageRef;
+use crate::pack::reader::ObjectReader;
 use crate::time::Moment;
 
+use super::Image;
 use super::identity::created;
 use super::image::ImageInfo;
 use super::project::Project;
-use super::{Image, ListOptions};
 
 /// An image's place among those that it came from, or that came from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -119,56 +121,93 @@ impl Project {
     /// The images that came from one, itself first, or all images that the project can see. Each comes after its parent,
     /// followed by all that came from it; of several children the oldest is first.
     pub fn lineage(&self, of: Option<&ImageRef>) -> Result<Vec<LineageNode>> {
-        let top = of.map(|reference| self.resolve(reference)).transpose()?.map(|resolved| resolved.id);
-        let mut nodes = BTreeMap::new();
-        for info in self.images(&ListOptions { limit: None, ..ListOptions::default() })?.images {
-            nodes.insert(info.id, self.node(info)?);
-        }
-        self.add_removed(&mut nodes)?;
-        let mut children: BTreeMap<Option<ImageId>, Vec<ImageId>> = BTreeMap::new();
-        for node in nodes.values() {
-            children.entry(node.parent).or_default().push(node.id);
-        }
-        let mut ordered = Vec::new();
-        let mut pending = top.map_or_else(|| children.remove(&None).unwrap_or_default(), |top| vec![top]);
-        pending.reverse();
-        while let Some(id) = pending.pop() {
-            pending.extend(children.remove(&Some(id)).unwrap_or_default().into_iter().rev());
-            ordered.extend(nodes.remove(&id));
-        }
-        if let (Some(first), Some(_)) = (ordered.first_mut(), top) {
-            first.parent = None;
-        }
-        Ok(ordered)
-    }
-
-    fn node(&self, info: ImageInfo) -> Result<LineageNode> {
-        let image = self.find(&ImageRef::Id(info.id))?;
-        let added_bytes = LayerRecord::read(&image.reader, image.record.layer)?.changed_bytes;
-        Ok(LineageNode {
-            id: info.id,
-            parent: info.parent,
-            created: info.created,
-            info: Some(info),
-            added_bytes,
-        })
-    }
-
-    /// Puts in the removed images that lie between others, and takes parents away that lead to nothing.
-    fn add_removed(&self, nodes: &mut BTreeMap<ImageId, LineageNode>) -> Result<()> {
-        self.store.read(|tx| {
-            let mut unknown: Vec<_> = nodes.values().filter_map(|node| node.parent).collect();
-            while let Some(id) = unknown.pop() {
-                if nodes.contains_key(&id) {
-                    continue;
-                }
-                let parent = self.parent_of(tx, id)?;
-                unknown.extend(parent);
-                nodes
-                    .insert(id, LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
+        let catalog = self.store.catalog()?;
+        let reader = self.store.reader(&catalog)?;
+        catalog.read(|tx| {
+            self.check(tx)?;
+            let top =
+                of.map(|reference| self.resolve_in(tx, reference)).transpose()?.map(|(found, _)| found.id);
+            let mut nodes = BTreeMap::new();
+            let ids = match top {
+                Some(top) => self.descendants(tx, top)?,
+                None => self.visible(tx)?,
+            };
+            for id in ids {
+                let record = self.image_row(tx, id)?;
+                nodes.insert(id, self.node(tx, &reader, id, record.as_ref())?);
             }
-            Ok(())
+            match top.and_then(|top| nodes.get_mut(&top)) {
+                Some(top) => top.parent = None,
+                None => self.add_removed(tx, &mut nodes)?,
+            }
+            Ok(in_order(nodes, top))
         })
+    }
+
+    /// All images that the project can see.
+    fn visible(&self, tx: &ReadTx) -> Result<BTreeSet<ImageId>> {
+        let mut visible = BTreeSet::new();
+        for scope in self.scopes() {
+            tx.scan::<Images>(&key_bytes(&scope), None, Direction::Ascending, |(_, id), _| {
+                visible.insert(id);
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        Ok(visible)
+    }
+
+    /// An image and what came from it, as far as it is there or something that is there came from it.
+    fn descendants(&self, tx: &ReadTx, top: ImageId) -> Result<BTreeSet<ImageId>> {
+        let mut parents = BTreeMap::new();
+        let mut pending = vec![top];
+        while let Some(parent) = pending.pop() {
+            for scope in self.scopes() {
+                for ((_, child), ()) in tx.collect::<Children>(&key_bytes(&(scope, parent)))? {
+                    parents.insert(child, parent);
+                    pending.push(child);
+                }
+            }
+        }
+        let mut wanted = BTreeSet::from([top]);
+        for (id, parent) in &parents {
+            if self.image_row(tx, *id)?.is_some() {
+                let mut next = Some((*id, *parent));
+                while let Some((_, parent)) = next.filter(|(id, _)| wanted.insert(*id)) {
+                    next = parents.get(&parent).map(|above| (parent, *above));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn node(
+        &self,
+        tx: &ReadTx,
+        reader: &ObjectReader,
+        id: ImageId,
+        record: Option<&ImageRecord>,
+    ) -> Result<LineageNode> {
+        let Some(record) = record else {
+            let parent = self.parent_of(tx, id)?;
+            return Ok(LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
+        };
+        let info = self.info(tx, record)?;
+        let added_bytes = LayerRecord::read(reader, record.layer)?.changed_bytes;
+        Ok(LineageNode { id, parent: info.parent, created: info.created, info: Some(info), added_bytes })
+    }
+
+    /// Puts in the removed images that lie above others.
+    fn add_removed(&self, tx: &ReadTx, nodes: &mut BTreeMap<ImageId, LineageNode>) -> Result<()> {
+        let mut unknown: Vec<_> = nodes.values().filter_map(|node| node.parent).collect();
+        while let Some(id) = unknown.pop() {
+            if nodes.contains_key(&id) {
+                continue;
+            }
+            let parent = self.parent_of(tx, id)?;
+            unknown.extend(parent);
+            nodes.insert(id, LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
+        }
+        Ok(())
     }
 
     /// The parent of an image that this project has or had.
@@ -194,6 +233,22 @@ impl Project {
 fn too_many(id: ImageId) -> Error {
     let message = format!("has more than {MAX_HISTORY} images after it");
     Error::corrupt(Subject::Image(id), message)
+}
+
+/// Each node after its parent, followed by all below it, oldest first; from `top` on, or from those without a parent.
+fn in_order(mut nodes: BTreeMap<ImageId, LineageNode>, top: Option<ImageId>) -> Vec<LineageNode> {
+    let mut children: BTreeMap<Option<ImageId>, Vec<ImageId>> = BTreeMap::new();
+    for node in nodes.values() {
+        children.entry(node.parent).or_default().push(node.id);
+    }
+    let mut ordered = Vec::new();
+    let mut pending = top.map_or_else(|| children.remove(&None).unwrap_or_default(), |top| vec![top]);
+    pending.reverse();
+    while let Some(id) = pending.pop() {
+        pending.extend(children.remove(&Some(id)).unwrap_or_default().into_iter().rev());
+        ordered.extend(nodes.remove(&id));
+    }
+    ordered
 }
 
 /// Remembers what a new image was made from.

@@ -2,17 +2,18 @@
 
 use serde::Serialize;
 
-use crate::catalog::record::OriginRecord;
+use crate::catalog::record::{ImageRecord, OriginRecord};
 use crate::error::{Error, Result, Subject};
-use crate::id::ImageId;
-use crate::layer::{self, Merged};
+use crate::id::{ImageId, ObjectId};
+use crate::layer;
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::tree::{self, Root};
+use crate::tree::Root;
 
-use super::commit::{CommitOptions, LayerDraft};
+use super::commit::{CommitOptions, draft_of_changes};
 use super::import::{Draft, WriteReport};
+use super::known::Equal;
 use super::project::Project;
 use super::session::WriteSession;
 
@@ -48,8 +49,8 @@ impl Project {
     /// Merges what `theirs` changed into `ours`: an image whose parent is `ours`. Both changes are those since the
     /// [`base`](CommitOptions::base), or since the nearest image that both came from.
     ///
-    /// What only one changed is taken; where both changed a path, fields of an inode are merged one by one, and of two
-    /// times of a directory the later stays. A commit's own changes are put upon another image by naming its parent as the
+    /// What only one changed is taken; where both changed a path, fields of an inode are merged one by one, and of two times
+    /// the later stays. A commit's own changes are put upon another image by naming its parent as the
     /// base (`rebase`).
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) where no base is given and the images have nothing in common.
@@ -84,44 +85,50 @@ impl Project {
         };
         let (ours, theirs) = (row(ours)?, row(theirs)?);
         let base = match &options.base {
-            Some(base) => row(base)?,
-            None => row(&ImageRef::Id(self.base_of_both(ours.id, theirs.id)?))?,
+            Some(base) => row(base)?.root,
+            None => self.root_of_both(reader, &ours, theirs.id)?,
         };
         let open = |root| Root::open(reader, root);
-        let (base_root, our_root, their_root) = (open(base.root)?, open(ours.root)?, open(theirs.root)?);
-        let mut writer = session.tree_writer()?;
-        let root = match layer::merge(reader, &mut writer, &base_root, &our_root, &their_root)? {
-            Merged::Clean(root) => root,
-            Merged::Conflicting(conflicts) => {
-                return Ok(Err(conflicts.into_iter().map(|conflict| conflict.path).collect()));
-            }
+        let (base_root, our_root, their_root) = (open(base)?, open(ours.root)?, open(theirs.root)?);
+        let delta = match layer::merge_delta(reader, &base_root, &our_root, &their_root)? {
+            Ok(delta) => delta,
+            Err(conflicts) => return Ok(Err(conflicts.into_iter().map(|conflict| conflict.path).collect())),
         };
+        let mut writer = session.writer()?;
+        let entries = layer::edits(reader, &mut writer, &our_root, &delta)?;
         writer.flush()?;
-        let mut layer =
-            LayerDraft { previous: Some(ours.layer), created_by: "merge", ..LayerDraft::default() };
-        for change in tree::diff(&writer.read_back()?, &our_root, &root)? {
-            let change = change?;
-            layer.add(change.before.as_ref(), change.after.as_ref());
-        }
-        layer.check(options)?;
+        let examined = entries.len() as u64;
+        let parent = Equal::from(&ours);
+        let (root, layer) = draft_of_changes(&parent, "merge", entries, session, reader, options)?;
         Ok(Ok(Draft {
             root,
-            examined: layer.added + layer.modified + layer.removed,
             layer,
             origin: OriginRecord::Commit,
             parent: Some(ours.id),
             tags: options.tags.clone(),
             comment: options.comment.clone(),
+            examined,
             state: None,
         }))
     }
 
-    fn base_of_both(&self, ours: ImageId, theirs: ImageId) -> Result<ImageId> {
-        self.common_ancestor(ours, theirs)?.ok_or_else(|| {
+    /// The tree of the nearest image that both came from. It is found in the history of one: the image itself may be gone.
+    fn root_of_both(&self, reader: &ObjectReader, ours: &ImageRecord, theirs: ImageId) -> Result<ObjectId> {
+        let nothing = || {
             let message = format!(
                 "it and image {theirs} came from no common image; name the base to compare them with"
             );
-            Error::invalid(Subject::Image(ours), message)
-        })
+            Error::invalid(Subject::Image(ours.id), message)
+        };
+        let common = self.common_ancestor(ours.id, theirs)?.ok_or_else(nothing)?;
+        // An image is one step after its parent.
+        let steps = match self.ancestors(ours.id)?.iter().position(|ancestor| ancestor.id == common) {
+            Some(before) => before + 1,
+            None => 0,
+        };
+        match layer::history(reader, ours.layer).nth(steps).transpose()? {
+            Some((_, step)) => Ok(step.root),
+            None => Err(nothing()),
+        }
     }
 }

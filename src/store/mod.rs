@@ -46,7 +46,7 @@ use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
 
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
-pub use commit::CommitOptions;
+pub use commit::{CommitOptions, OverlayMarks};
 pub use edit::Edit;
 use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};

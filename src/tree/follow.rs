@@ -37,15 +37,16 @@ pub(crate) fn follow(
     ahead.reverse();
     let mut links_left = MAX_LINKS;
     while let Some(name) = ahead.pop() {
-        match (&*name, &found) {
-            (b"" | b".", _) => continue,
-            (b"..", _) => {
+        if found.as_ref().is_some_and(|inode| inode.kind != InodeKind::Directory) {
+            return Err(invalid(&here, "is not a directory"));
+        }
+        match &*name {
+            b"" | b"." => continue,
+            b".." => {
                 here = here.parent().unwrap_or_default();
-                found = find(&here)?;
+                // There is no way back out of what is not there.
+                found = if found.is_some() { find(&here)? } else { None };
                 continue;
-            }
-            (_, Some(inode)) if inode.kind != InodeKind::Directory => {
-                return Err(invalid(&here, "is not a directory"));
             }
             _ => {}
         }

@@ -258,6 +258,90 @@ fn a_layer_goes_through_links_of_the_base_and_links_to_its_files() {
     assert_eq!(image.list(&path("/")).unwrap()[0].kind, EntryKind::Symlink);
 }
 
+/// Entries of a tar: a path, and its text, or none for a directory.
+fn layer_of(entries: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (at, text) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(if text.is_some() {
+            tar::EntryType::Regular
+        } else {
+            tar::EntryType::Directory
+        });
+        header.set_size(text.map_or(0, str::len) as u64);
+        header.set_mode(0o755);
+        tar.append_data(&mut header, at, text.unwrap_or_default().as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn a_whiteout_below_a_link_that_the_layer_replaces_takes_nothing_away() {
+    let given = Given::new();
+    let layer = [
+        ("bin/", None),
+        ("bin/.wh..wh..opq", Some("")),
+        ("bin/.wh.tool", Some("")),
+        ("bin/new", Some("new")),
+        // The base has a file there, so there is nothing below it.
+        ("etc/motd/.wh.x", Some("")),
+        (".wh..wh.plnk/12.34", Some("aufs")),
+    ];
+    let made = given.base.edit().apply_tar(layer_of(&layer).as_slice()).commit(&options()).unwrap();
+    let image = given.find(made.image);
+    assert_eq!(read(&image, "/usr/bin/tool"), b"tool");
+    let names: Vec<_> =
+        image.list(&path("/bin")).unwrap().iter().map(|entry| entry.path.to_string()).collect();
+    assert_eq!(names, ["/bin/new"]);
+    assert!(image.list(&path("/.wh..wh.plnk")).is_err());
+}
+
+#[test]
+fn steps_after_a_layer_s_tar_see_what_it_put() {
+    let given = Given::new();
+    let mut tar = Command::new("tar");
+    let source = given.place.directory("attributes", &[("f", b"f")]);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(source.join("f"), "user.long", &[7; 900], flags).unwrap();
+    let tar =
+        tar.args(["--create", "--xattrs", "--directory"]).arg(&source).arg("f").output().unwrap().stdout;
+    let edit = given.base.edit().apply_tar(tar.as_slice()).set_xattr("/f", "user.more", "1");
+    let made = edit.commit(&options()).unwrap();
+    given.find(made.image).check_out(given.place.path("out"), CheckoutOptions::default()).unwrap();
+    let mut value = [0; 1_000];
+    let file = given.place.path("out/f");
+    assert_eq!(rustix::fs::getxattr(&file, "user.long", &mut value[..]).unwrap(), 900);
+    assert_eq!(rustix::fs::getxattr(&file, "user.more", &mut value[..]).unwrap(), 1);
+}
+
+#[test]
+fn there_is_no_way_out_of_what_is_not_there() {
+    let given = Given::new();
+    let made = given.base.edit().symlink("/way", "nowhere/../etc/motd").commit(&options()).unwrap();
+    let image = given.find(made.image);
+    assert_eq!(image.read_file(&path("/way")).err().unwrap().kind(), ErrorKind::NotFound);
+    let through_file = given.base.edit().symlink("/way", "etc/motd/../motd").commit(&options()).unwrap();
+    assert_eq!(
+        given.find(through_file.image).read_file(&path("/way")).err().unwrap().kind(),
+        ErrorKind::Invalid
+    );
+}
+
+#[test]
+fn images_are_merged_though_what_both_came_from_is_gone() {
+    let given = Given::new();
+    let from =
+        |image: &Image, at: &str| given.find(image.edit().write(at, at).commit(&options()).unwrap().image);
+    let base = from(&given.base, "/base");
+    let (ours, theirs) = (from(&from(&base, "/ours"), "/more"), from(&base, "/theirs"));
+    given.project.remove(&base.id().into(), false).unwrap();
+    let merged = given.project.merge(&ours.id().into(), &theirs.id().into(), &options()).unwrap();
+    let merged = given.find(merged.into_report().unwrap().image);
+    for at in ["/base", "/ours", "/more", "/theirs"] {
+        assert_eq!(read(&merged, at), at.as_bytes());
+    }
+}
+
 #[test]
 fn images_are_merged_since_what_both_came_from() {
     let given = Given::new();

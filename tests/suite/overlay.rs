@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use layerstone::id::ImageId;
-use layerstone::{CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, Project, Store, WriteReport};
+use layerstone::{
+    CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, OverlayMarks, Project, Store, WriteReport,
+};
 
 use crate::compare::{Seen, snapshot};
 use crate::given::{Place, project};
@@ -25,6 +27,7 @@ struct Given {
     place: Place,
     project: Project,
     base: ImageId,
+    marks: OverlayMarks,
     is_mounted: bool,
 }
 
@@ -59,7 +62,8 @@ impl Given {
         mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(place.path("merged"));
         let output = mount.output().expect("mount is installed");
         assert!(output.status.success(), "{layers}: {}", String::from_utf8_lossy(&output.stderr));
-        Self { place, project, base, is_mounted: true }
+        let marks = if options.contains("userxattr") { OverlayMarks::User } else { OverlayMarks::Trusted };
+        Self { place, project, base, marks, is_mounted: true }
     }
 
     fn merged(&self) -> PathBuf {
@@ -75,7 +79,9 @@ impl Given {
 
     fn commit(&self) -> WriteReport {
         let base = self.base.into();
-        self.project.commit_upper(self.place.path("upper"), &base, &CommitOptions::default()).unwrap()
+        self.project
+            .commit_upper(self.place.path("upper"), &base, self.marks, &CommitOptions::default())
+            .unwrap()
     }
 }
 
@@ -174,9 +180,25 @@ fn a_file_that_was_renamed_under_an_index_is_refused() {
     shell(&given.merged(), "mv f/six renamed; echo more >> renamed; grep -q more g/sei");
     given.unmount();
     let (upper, base) = (given.place.path("upper"), given.base.into());
-    let error = given.project.commit_upper(&upper, &base, &CommitOptions::default()).unwrap_err();
+    let error =
+        given.project.commit_upper(&upper, &base, given.marks, &CommitOptions::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("/renamed"), "{error}");
+}
+
+#[test]
+fn names_that_lead_to_several_groups_of_links_are_refused() {
+    if !system::is_on() {
+        return;
+    }
+    for script in ["echo more >> f/six; ln -f f/six d/uno", "echo more >> f/six; mv f/six e/five"] {
+        let mut given = Given::new(",index=on");
+        shell(&given.merged(), script);
+        given.unmount();
+        let (upper, base) = (given.place.path("upper"), given.base.into());
+        let made = given.project.commit_upper(&upper, &base, given.marks, &CommitOptions::default());
+        assert_eq!(made.unwrap_err().kind(), ErrorKind::Unsupported, "{script}");
+    }
 }
 
 #[test]
@@ -186,6 +208,24 @@ fn with_directories_renamed_again_and_again() {
         mv three/deep two/sub/deep; mv e three/e; mv three four; rm four/e/five; mkdir -p d/sub; mv a/deep d/sub/a
     ";
     is_committed_as_shown(",redirect_dir=on", script);
+}
+
+#[test]
+fn with_directories_renamed_away_and_back() {
+    let script = "
+        mv d/sub t; rm -r d; mkdir d; mv t d/sub
+        mv e away; mv away e; mv f/six seis; mv f ff; mv ff f; mv g/seven f/seven; mv f g/f; mv g/f f
+    ";
+    is_committed_as_shown(",redirect_dir=on", script);
+}
+
+#[test]
+fn what_anyone_can_set_marks_nothing() {
+    let script = "
+        setfattr -n user.overlay.redirect -v /plain e/five; setfattr -n user.overlay.metacopy e/five
+        setfattr -n user.overlay.opaque -v y d; setfattr -n user.overlay.whiteout d/one
+    ";
+    is_committed_as_shown("", script);
 }
 
 #[test]
@@ -212,7 +252,10 @@ fn an_upper_directory_of_another_image_is_refused() {
     let other = given.place.directory("other", &[("x", b"x")]);
     let other = given.project.import_directory(&other, &ImportOptions::default()).unwrap().image;
     let upper = given.place.path("upper");
-    let error = given.project.commit_upper(&upper, &other.into(), &CommitOptions::default()).unwrap_err();
+    let error = given
+        .project
+        .commit_upper(&upper, &other.into(), given.marks, &CommitOptions::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("/moved"), "{error}");
 }

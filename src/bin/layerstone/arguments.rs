@@ -252,6 +252,9 @@ pub(crate) struct CommitArguments {
     /// Instead of a directory, commit an overlay's upper directory, whose lower layer is a checkout of the base
     #[arg(long, value_name = "DIR", requires = "base", conflicts_with = "directory")]
     pub(crate) upper: Option<PathBuf>,
+    /// The overlay was mounted with `userxattr`
+    #[arg(long, requires = "upper")]
+    pub(crate) userxattr: bool,
     #[command(flatten)]
     pub(crate) made: MadeArguments,
 }

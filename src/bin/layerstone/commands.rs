@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use layerstone::{
     CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, MergeOutcome,
-    Project, SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
+    OverlayMarks, Project, SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
 };
 use serde_json::json;
 
@@ -288,7 +288,7 @@ fn checkout(project: &Project, out: &Output, arguments: &CheckoutArguments) -> O
 }
 
 fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcome {
-    let CommitArguments { directory, base, layer, upper, made } = arguments;
+    let CommitArguments { directory, base, layer, upper, userxattr, made } = arguments;
     let (options, quiet) = made.options();
     let message = options.comment.clone();
     let report = match (directory, layer, upper, base) {
@@ -299,7 +299,10 @@ fn commit(project: &Project, out: &Output, arguments: CommitArguments) -> Outcom
                 if is_stdin { edit.apply_tar(io::stdin().lock()) } else { edit.apply_tar(open(&layer)?) };
             edit.commit(&options)?
         }
-        (None, None, Some(upper), Some(base)) => project.commit_upper(&upper, &base, &options)?,
+        (None, None, Some(upper), Some(base)) => {
+            let marks = if userxattr { OverlayMarks::User } else { OverlayMarks::Trusted };
+            project.commit_upper(&upper, &base, marks, &options)?
+        }
         (Some(directory), None, None, base) => {
             project.commit(&directory, &CommitOptions { base, ..options })?
         }

@@ -201,6 +201,31 @@ fn fields_of_an_inode_are_merged_one_by_one() {
 }
 
 #[test]
+fn fields_of_different_kinds_are_not_mixed() {
+    let objects = MemoryObjects::default();
+    let root = with_group(&objects, ["d/1", "d/2", "e/3"]);
+    let Entry::Inode(link) = Entry::Inode(inode(InodeKind::Symlink(b"x".as_slice().into()))) else {
+        unreachable!()
+    };
+    let link = Entry::Inode(Inode { mode: 0o777, ..link });
+    let found = both(&objects, &root, &[put("f", link)], &[put("f", file(0o600, 2))]);
+    assert_eq!(found, Err(vec!["/f".to_owned()]));
+}
+
+#[test]
+fn a_rebase_writes_all_that_its_tree_needs() {
+    let objects = MemoryObjects::default();
+    let base = with_group(&objects, ["d/1", "d/2", "e/3"]);
+    let delta = Delta::new(vec![put("d/x", entry(5)), put("y", link("d/1"))]).unwrap();
+    let Merged::Clean(onto_base) = rebase(&&objects, &mut &objects, &base, &delta, &base).unwrap() else {
+        panic!("its own base")
+    };
+    // Nothing but the sink has it.
+    assert_eq!(tree::get(&&objects, &onto_base, &path("d/x")).unwrap(), Some(entry(5)));
+    assert_eq!(onto_base, apply(&&objects, &mut &objects, &base, &delta).unwrap());
+}
+
+#[test]
 fn a_directory_s_time_is_no_obstacle() {
     let objects = MemoryObjects::default();
     let root = with_group(&objects, ["d/1", "d/2", "e/3"]);

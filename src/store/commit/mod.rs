@@ -31,6 +31,7 @@ use super::session::WriteSession;
 pub(super) use base::Base;
 use base::Changed;
 use missing::Missing;
+pub use upper::OverlayMarks;
 
 /// What goes with a commit besides the directory.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,7 @@
 //! Commits of an overlay file system's upper directory: what was written over an image that is its lower layer.
 //!
 //! An upper directory holds what changed, and marks for the rest: a character device 0/0 (or an empty file with an
-//! attribute) where something is gone, and attributes `trusted.overlay.*` (`user.overlay.*` in a user's own mount) on
+//! attribute) where something is gone, and attributes `trusted.overlay.*` (`user.overlay.*` in a mount with `userxattr`) on
 //! directories that hide what is below, on those that were renamed, on files of which only the attributes were copied.
 //! What the merged view shows is put together from them and the image's tree: no file of the lower layer is opened.
 
@@ -27,8 +27,25 @@ use crate::tree::{Entry, Inode, InodeKind, Root};
 
 use super::{CommitOptions, draft_of_changes};
 
-/// What the names of an overlay's own attributes begin with.
-const PREFIXES: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Which attributes are an overlay's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverlayMarks {
+    /// `trusted.overlay.*`, which only root can set: of every mount without `userxattr`.
+    #[default]
+    Trusted,
+    /// `user.overlay.*`, of a mount with `userxattr`. In any other mount they are attributes as others are, and anyone's.
+    User,
+}
+
+impl OverlayMarks {
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        }
+    }
+}
+
 /// What follows where an attribute is not this overlay's own but of one that lies in it.
 const ESCAPE: &[u8] = b"overlay.";
 
@@ -62,8 +79,8 @@ struct Upper {
 }
 
 /// Takes the overlay's own attributes away from what is read, and keeps what they say.
-#[derive(Default)]
 struct MarkReader {
+    kind: OverlayMarks,
     marks: Mutex<HashMap<TreePath, Marks>>,
 }
 
@@ -75,21 +92,19 @@ impl Wanted for MarkReader {
     fn correct(&self, path: &TreePath, _: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
         let mut marks = Marks::default();
         xattrs.retain_mut(|(name, value)| {
-            let Some((prefix, own)) =
-                PREFIXES.iter().find_map(|prefix| name.strip_prefix(*prefix).map(|own| (*prefix, own)))
-            else {
-                return true;
-            };
+            let Some(own) = name.strip_prefix(self.kind.prefix()) else { return true };
             if let Some(inner) = own.strip_prefix(ESCAPE) {
-                *name = [prefix, inner].concat();
+                *name = [self.kind.prefix(), inner].concat();
                 return true;
             }
+            // The kernel takes these from no user's attributes: they would show any file of the lower layer.
+            let is_trusted = self.kind == OverlayMarks::Trusted;
             match own {
                 b"opaque" if value == b"y" => marks.hides = Some(Hides::Below),
                 b"whiteout" => marks.hides = Some(Hides::Path),
-                b"metacopy" => marks.is_metacopy = true,
+                b"metacopy" if is_trusted => marks.is_metacopy = true,
                 b"nlink" => marks.is_indexed = true,
-                b"redirect" => marks.redirect = Some(std::mem::take(value)),
+                b"redirect" if is_trusted => marks.redirect = Some(std::mem::take(value)),
                 _ => {}
             }
             false
@@ -110,11 +125,13 @@ impl Project {
     ///
     /// Errors: as of [`commit`](Self::commit); [`Invalid`](crate::ErrorKind::Invalid) naming a path whose mark leads to
     /// nothing in the base: the upper directory is of another one; [`Unsupported`](crate::ErrorKind::Unsupported) naming a
-    /// file with several links that was renamed in an overlay with `index=on`.
+    /// file with several links that was renamed in an overlay with `index=on`. What was changed there through a name that
+    /// was removed afterwards is in the overlay's work directory only, and is not seen.
     pub fn commit_upper(
         &self,
         upper: impl AsRef<Path>,
         base: &ImageRef,
+        marks: OverlayMarks,
         options: &CommitOptions,
     ) -> Result<WriteReport> {
         if options.base.is_some() {
@@ -127,7 +144,8 @@ impl Project {
             self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
         })?;
         let (session, reader) = self.store.begin_session()?;
-        let made = self.draft_of_upper(&source, &base, &session, &reader, options);
+        let marks = MarkReader { kind: marks, marks: Mutex::default() };
+        let made = self.draft_of_upper(&source, &base, marks, &session, &reader, options);
         self.finish(session, made)
     }
 
@@ -135,11 +153,11 @@ impl Project {
         &self,
         source: &SourceTree,
         base: &Equal,
+        marks: MarkReader,
         session: &WriteSession,
         reader: &ObjectReader,
         options: &CommitOptions,
     ) -> Result<Draft> {
-        let marks = MarkReader::default();
         let upper = self.read_upper(source, &marks, session)?;
         let examined = upper.inodes.len() as u64;
         let root = Root::open(reader, base.root)?;
@@ -244,17 +262,17 @@ impl Overlay<'_> {
     /// Makes all names of the lower inode names of the one that was copied from it. Which that was is known by the names
     /// that it kept.
     fn take_over(&mut self, path: &TreePath, names: Option<&BTreeSet<TreePath>>) -> Result<()> {
-        let mut is_known = false;
+        let mut groups = BTreeSet::new();
         for name in std::iter::once(path).chain(names.into_iter().flatten()) {
             if let Some(lower) = self.lower_of(name, &Marks::default())? {
-                is_known |= self.changes.take_over(path, &lower)?;
+                groups.extend(self.changes.base_group(&lower)?);
             }
         }
-        if is_known {
-            return Ok(());
+        if let (Some(group), 1) = (groups.first(), groups.len()) {
+            return self.changes.take_over(path, group);
         }
-        let message = "was renamed in an overlay with an index, and which other names are links to it is not said in the upper \
-                       directory; import the merged view, or mount with index=off";
+        let message = "was renamed or linked in an overlay with an index, and which other names are links to it is not said \
+                       in the upper directory; import the merged view, or mount with index=off";
         Err(Error::unsupported(Subject::Path(path.clone()), message))
     }
 
@@ -268,14 +286,14 @@ impl Overlay<'_> {
             Some(lower) if marks.redirect.is_some() => return Err(astray(path, &lower)),
             _ => None,
         };
-        if lower.as_ref() != Some(path) {
-            match self.changes.find(path)? {
-                Some(there) if there.kind == InodeKind::Directory => self.changes.clear(path)?,
-                _ => {}
-            }
+        // What is in the lower directory is here already if it came with the directory above: with the base, or with
+        // one that was renamed.
+        let is_here = lower.is_some() && marks.redirect.is_none();
+        if !is_here && self.changes.find(path)?.is_some_and(|there| there.kind == InodeKind::Directory) {
+            self.changes.clear(path)?;
         }
         self.changes.put(path, inode)?;
-        if let Some(lower) = lower.as_ref().filter(|lower| *lower != path) {
+        if let (Some(lower), false) = (&lower, is_here) {
             self.changes.graft(lower, path)?;
         }
         self.lower.insert(path.clone(), lower);

@@ -10,7 +10,9 @@ use crate::pack::session::ObjectWriter;
 use crate::path::TreePath;
 use crate::store::session::{Host, WriteSession};
 use crate::tree::content::ContentWriter;
-use crate::tree::{self, Content, Inode, InodeKind, Led, MAX_TARGET_BYTES, Root, Timestamp, Xattrs, content};
+use crate::tree::{
+    self, Body, Content, Inode, InodeKind, Led, MAX_TARGET_BYTES, Root, Timestamp, Xattrs, content,
+};
 
 use super::{Permissions, Step};
 
@@ -200,6 +202,24 @@ impl<'s> Editor<'s> {
         let stored = xattrs.write(&mut self.writer)?;
         self.xattrs.insert(stored.clone(), xattrs);
         self.changes.change(&path, |inode| inode.xattrs = stored)
+    }
+
+    /// Keeps an inode's attribute list that was stored in this session, where it can't be read back yet.
+    pub(super) fn remember_xattrs(
+        &mut self,
+        path: &TreePath,
+        inode: &Inode,
+        found: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<()> {
+        if matches!(inode.xattrs.body, Body::Inline(_)) || self.xattrs.contains_key(&inode.xattrs) {
+            return Ok(());
+        }
+        let mut xattrs = Xattrs::new();
+        for (name, value) in found {
+            xattrs.insert(name, value).map_err(|error| invalid(path, error.to_string()))?;
+        }
+        self.xattrs.insert(inode.xattrs.clone(), xattrs);
+        Ok(())
     }
 
     /// Where a path leads.

@@ -1,12 +1,13 @@
 //! Layers as OCI images have them: tars in which names beginning with `.wh.` take away.
 
+use std::collections::HashSet;
 use std::io::Read;
 
 use crate::archive::Limits;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::ingest::{LayerMember, read_layer};
 use crate::path::TreePath;
-use crate::tree::{Inode, InodeKind, Led};
+use crate::tree::{InodeKind, Led};
 
 use super::editor::{Editor, invalid};
 
@@ -32,48 +33,80 @@ impl Effect {
     /// What a member does, by its path.
     fn of(path: &TreePath) -> Result<Self> {
         let name = path.file_name().unwrap_or_default();
+        if name != OPAQUE && path.components().any(|name| name.starts_with(RESERVED)) {
+            return Ok(Self::Nothing);
+        }
         let Some(gone) = name.strip_prefix(WHITEOUT) else { return Ok(Self::Put) };
         let directory = path.parent().unwrap_or_default();
         if name == OPAQUE {
             return Ok(Self::Clear(directory));
-        }
-        if name.starts_with(RESERVED) {
-            return Ok(Self::Nothing);
         }
         let gone = directory.join(gone).map_err(|error| invalid(path, format!("as a whiteout {error}")));
         gone.map(Self::Remove)
     }
 }
 
+/// The member's path, if it is a directory.
+fn directory<'m>(path: &'m TreePath, member: &LayerMember) -> Option<&'m TreePath> {
+    matches!(member, LayerMember::Inode(inode, _) if inode.kind == InodeKind::Directory).then_some(path)
+}
+
 impl Editor<'_> {
     /// Applies a layer's tar.
     pub(super) fn apply_tar(&mut self, tar: impl Read) -> Result<()> {
         let members = read_layer(tar, Limits::default(), self.session, self.threads)?;
+        let directories: HashSet<_> =
+            members.iter().filter_map(|(path, member)| directory(path, member)).collect();
         let mut placed = Vec::new();
-        // They take away what lower layers have: all before anything is put.
-        for (path, member) in members {
-            match Effect::of(&path)? {
+        let mut whiteouts = Vec::new();
+        for (path, member) in &members {
+            match Effect::of(path)? {
                 Effect::Put => placed.push((path, member)),
                 Effect::Nothing => {}
-                // What is not there needs no removal.
-                Effect::Remove(gone) => {
-                    if let Led::To(gone, _) = self.follow(&gone, false)? {
-                        self.changes.remove(&gone)?;
-                    }
-                }
-                Effect::Clear(directory) => {
-                    if let Led::To(directory, Inode { kind: InodeKind::Directory, .. }) =
-                        self.follow(&directory, true)?
-                    {
-                        self.changes.clear(&directory)?;
-                    }
-                }
+                effect => whiteouts.push(effect),
             }
         }
-        placed.into_iter().try_for_each(|(path, member)| self.place_member(&path, member))
+        // They take away what lower layers have: all before anything is put.
+        for whiteout in whiteouts {
+            self.take_away(whiteout, &directories)?;
+        }
+        placed.into_iter().try_for_each(|(path, member)| self.place_member(path, member))
     }
 
-    fn place_member(&mut self, path: &TreePath, member: LayerMember) -> Result<()> {
+    /// What is not there needs no removal.
+    fn take_away(&mut self, whiteout: Effect, directories: &HashSet<&TreePath>) -> Result<()> {
+        let (directory, path, is_clear) = match whiteout {
+            Effect::Remove(path) => (path.parent().unwrap_or_default(), path, false),
+            Effect::Clear(path) => (path.clone(), path, true),
+            Effect::Put | Effect::Nothing => return Ok(()),
+        };
+        // Where the layer makes a directory of what was none, a link of the base leads elsewhere: nothing was below.
+        let mut above = Some(directory);
+        while let Some(path) = above {
+            if directories.contains(&path)
+                && self.changes.find(&path)?.is_some_and(|inode| inode.kind != InodeKind::Directory)
+            {
+                return Ok(());
+            }
+            above = path.parent();
+        }
+        match self.follow(&path, is_clear) {
+            Ok(Led::To(path, inode)) if is_clear => {
+                if inode.kind == InodeKind::Directory {
+                    self.changes.clear(&path)
+                } else {
+                    Ok(())
+                }
+            }
+            Ok(Led::To(path, _)) => self.changes.remove(&path),
+            Ok(Led::Missing(_)) => Ok(()),
+            // The way goes through a file, or in a circle: nothing is there.
+            Err(error) if error.kind() == ErrorKind::Invalid => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn place_member(&mut self, path: &TreePath, member: &LayerMember) -> Result<()> {
         // A link on the way is followed, as a process in the image would; the last part is what is replaced.
         let path = match self.follow(path, false)? {
             Led::To(path, _) => path,
@@ -83,9 +116,12 @@ impl Editor<'_> {
             }
         };
         match member {
-            LayerMember::Inode(inode) => self.changes.put(&path, inode),
+            LayerMember::Inode(inode, xattrs) => {
+                self.remember_xattrs(&path, inode, xattrs)?;
+                self.changes.put(&path, inode.clone())
+            }
             LayerMember::HardLink(target) => {
-                let target = self.lead(&target, false)?;
+                let target = self.lead(target, false)?;
                 if path == target { Ok(()) } else { self.changes.link(&path, &target) }
             }
         }
