@@ -16,7 +16,7 @@ pub(crate) struct Changeset<S> {
     base: Entries<S>,
     /// What was asked of the base: neighbours ask for the same directories.
     found: HashMap<TreePath, Option<Entry>>,
-    /// Subtrees of the base that are gone.
+    /// Subtrees of the base that are gone, none in another.
     gone: BTreeSet<TreePath>,
     /// Paths that are not as in the base, and what they are names of. **Invariant:** nothing is below what is no directory.
     names: BTreeMap<TreePath, InodeIndex>,
@@ -131,7 +131,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         self.cut(path)?;
         self.names.remove(path);
         if self.holder(path)?.is_some() {
-            self.gone.insert(path.clone());
+            self.set_gone(path);
         }
         Ok(())
     }
@@ -261,15 +261,19 @@ impl<S: ObjectSource + Clone> Changeset<S> {
         }))
     }
 
+    /// Whether a path of the base is gone, with a directory above it or by itself.
     fn is_gone(&self, path: &TreePath) -> bool {
-        let mut here = Some(path.clone());
-        while let Some(path) = here {
-            if self.gone.contains(&path) {
-                return true;
-            }
-            here = path.parent();
+        // What is below a directory follows it directly, and of what is gone nothing is below another.
+        self.gone.range(..=path).next_back().is_some_and(|gone| path.starts_with(gone))
+    }
+
+    fn set_gone(&mut self, path: &TreePath) {
+        let below = self.gone.range::<TreePath, _>((Bound::Excluded(path), Bound::Unbounded));
+        let below: Vec<_> = below.take_while(|below| below.starts_with(path)).cloned().collect();
+        for path in below {
+            self.gone.remove(&path);
         }
-        false
+        self.gone.insert(path.clone());
     }
 
     /// An inode of the base, without links, whether or not it is gone.
@@ -300,7 +304,7 @@ impl<S: ObjectSource + Clone> Changeset<S> {
             self.names.remove(&path);
         }
         if !self.is_gone(path) && self.base_entry(path)?.is_some_and(|entry| entry.is_directory()) {
-            self.gone.insert(path.clone());
+            self.set_gone(path);
         }
         Ok(())
     }

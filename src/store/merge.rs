@@ -34,6 +34,7 @@ impl MergeOutcome {
             Self::Merged(report) => Ok(report),
             Self::Conflicts(paths) => {
                 let message = match paths.len() {
+                    2 => "and another path were changed by both images in another way".to_owned(),
                     0 | 1 => "was changed by both images in another way".to_owned(),
                     count => {
                         format!("and {} other paths were changed by both images in another way", count - 1)

@@ -30,6 +30,13 @@ pub(crate) fn follow(
     {
         return Ok(Led::To(wanted.clone(), inode));
     }
+    // Nor is there a link on the way to what a directory has not.
+    if let Some(parent) = wanted.parent()
+        && find(&parent)?.is_some_and(|inode| inode.kind == InodeKind::Directory)
+        && find(wanted)?.is_none()
+    {
+        return Ok(Led::Missing(wanted.clone()));
+    }
     let invalid = |path: &TreePath, message: &str| Error::invalid(Subject::Path(path.clone()), message);
     let mut here = TreePath::root();
     let mut found = find(&here)?;

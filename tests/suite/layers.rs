@@ -297,6 +297,22 @@ fn a_whiteout_below_a_link_that_the_layer_replaces_takes_nothing_away() {
 }
 
 #[test]
+fn a_hard_link_to_nothing_is_a_malformed_layer() {
+    let given = Given::new();
+    for target in ["nowhere", "etc", "linked", "linked/below"] {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_size(0);
+        tar.append_link(&mut header, "linked", target).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let error = given.base.edit().apply_tar(tar.as_slice()).commit(&options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{target}: {error}");
+        assert!(error.to_string().contains("/linked"), "{error}");
+    }
+}
+
+#[test]
 fn steps_after_a_layer_s_tar_see_what_it_put() {
     let given = Given::new();
     let mut tar = Command::new("tar");

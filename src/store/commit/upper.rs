@@ -225,9 +225,12 @@ impl Overlay<'_> {
         let mut indexed = Vec::new();
         // In the order of paths, so that a directory comes before what is in it.
         for (path, inode) in inodes {
-            let marks = self.marks.get(&path).cloned().unwrap_or_default();
+            // The root shows the lower layer's whatever its attributes say.
+            let marks = if path.is_root() { None } else { self.marks.get(&path).cloned() };
+            let marks = marks.unwrap_or_default();
             let is_device = inode.kind == InodeKind::CharDevice { major: 0, minor: 0 };
-            let is_marked = marks.hides == Some(Hides::Path) && matches!(inode.kind, InodeKind::File(_));
+            let is_marked = marks.hides == Some(Hides::Path)
+                && matches!(&inode.kind, InodeKind::File(content) if content.is_empty());
             if is_device || is_marked {
                 if self.changes.find(&path)?.is_some() {
                     self.changes.remove(&path)?;
@@ -239,11 +242,9 @@ impl Overlay<'_> {
                 continue;
             }
             let lower = self.lower_of(&path, &marks)?;
-            let inode = if marks.is_metacopy {
-                self.with_lower_content(&path, inode, lower.as_ref())?
-            } else {
-                inode
-            };
+            let is_partial = marks.is_metacopy && matches!(inode.kind, InodeKind::File(_));
+            let inode =
+                if is_partial { self.with_lower_content(&path, inode, lower.as_ref())? } else { inode };
             self.changes.put(&path, inode)?;
             links.extend(members.get(&path).into_iter().flatten().map(|name| (name.clone(), path.clone())));
             if marks.is_indexed {
@@ -334,7 +335,7 @@ impl Overlay<'_> {
 
 fn astray(path: &TreePath, lower: &TreePath) -> Error {
     let message = format!(
-        "lies over {lower}, which the base has not: name the image that is the overlay's lower layer"
+        "lies over {lower}, which the base has not as what it is here: name the image that is the overlay's lower layer"
     );
     Error::invalid(Subject::Path(path.clone()), message)
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io::Read;
 
 use crate::archive::Limits;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::ingest::{LayerMember, read_layer};
 use crate::path::TreePath;
 use crate::tree::{InodeKind, Led};
@@ -121,8 +121,20 @@ impl Editor<'_> {
                 self.changes.put(&path, inode.clone())
             }
             LayerMember::HardLink(target) => {
-                let target = self.lead(target, false)?;
-                if path == target { Ok(()) } else { self.changes.link(&path, &target) }
+                let refused = |what: &str| {
+                    let subject = Subject::ArchiveEntry(path.to_string());
+                    Error::invalid(subject, format!("is a hard link to {target}, {what}"))
+                };
+                let Led::To(target, inode) = self.follow(target, false)? else {
+                    return Err(refused("which is not there"));
+                };
+                if inode.kind == InodeKind::Directory {
+                    return Err(refused("which is a directory"));
+                }
+                if path.starts_with(&target) || target.starts_with(&path) {
+                    return Err(refused("which is itself, or above or below it"));
+                }
+                self.changes.link(&path, &target)
             }
         }
     }
