@@ -138,6 +138,19 @@ impl Image {
         };
         let missing =
             || Error::not_found(Subject::Path(wanted.clone()), format!("not in image {}", self.id()));
+        // What is in the tree has directories all the way: most paths need one look-up.
+        if let Some(entry) = tree::get(&self.reader, root, wanted)? {
+            let is_link = match &entry {
+                _ if !follow_last => false,
+                Entry::Inode(inode) => matches!(inode.kind, InodeKind::Symlink(_)),
+                Entry::HardLink(_) => {
+                    matches!(find(wanted)?, Some(Inode { kind: InodeKind::Symlink(_), .. }))
+                }
+            };
+            if !is_link {
+                return Ok((wanted.clone(), entry));
+            }
+        }
         match tree::follow(wanted, follow_last, find)? {
             Led::To(path, _) => {
                 let entry = tree::get(&self.reader, root, &path)?.ok_or_else(missing)?;
