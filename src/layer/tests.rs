@@ -4,7 +4,7 @@ mod changeset;
 mod given;
 mod merge;
 
-use given::{Model, delta_changes, dir, dirs, op};
+use given::{Model, delta_changes, dir, dirs, large, op};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -178,13 +178,7 @@ fn normal_form_drops_what_another_change_does() {
 #[test]
 fn the_cost_follows_the_delta() {
     let objects = MemoryObjects::default();
-    let mut entries = dirs(&["", "usr"]);
-    for directory in 0..200 {
-        entries.extend(dirs(&[&format!("usr/{directory}")]));
-        entries.extend((0..100).map(|i| (path(&format!("usr/{directory}/{i}")), entry(i))));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let root = tree::build(&mut &objects, entries).unwrap();
+    let root = large(&objects);
     let changes =
         [put("usr/7/new", entry(1)), put("usr/99/5", entry(9)), DeltaChange::Whiteout(path("usr/150/1"))];
     let delta = Delta::new(changes.into()).unwrap();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::catalog::record::{ImageRecord, OriginRecord};
+use crate::catalog::record::ImageRecord;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId};
 use crate::layer;
@@ -11,11 +11,10 @@ use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::Root;
 
-use super::commit::{CommitOptions, draft_of_changes};
-use super::import::{Draft, WriteReport};
+use super::commit::{CommitOptions, draft_of_delta};
+use super::import::WriteReport;
 use super::known::Equal;
 use super::project::Project;
-use super::session::WriteSession;
 
 /// What came of merging images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,28 +55,6 @@ impl Project {
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) where no base is given and the images have nothing in common.
     pub fn merge(&self, ours: &ImageRef, theirs: &ImageRef, options: &CommitOptions) -> Result<MergeOutcome> {
-        let (session, reader) = self.store.begin_session()?;
-        match self.draft_of_merge(ours, theirs, options, &session, &reader) {
-            Ok(Ok(draft)) => self.finish(session, Ok(draft)).map(MergeOutcome::Merged),
-            Ok(Err(conflicts)) => {
-                self.store.abandon(session);
-                Ok(MergeOutcome::Conflicts(conflicts))
-            }
-            Err(error) => {
-                self.store.abandon(session);
-                Err(error)
-            }
-        }
-    }
-
-    fn draft_of_merge(
-        &self,
-        ours: &ImageRef,
-        theirs: &ImageRef,
-        options: &CommitOptions,
-        session: &WriteSession,
-        reader: &ObjectReader,
-    ) -> Result<std::result::Result<Draft, Vec<TreePath>>> {
         let row = |reference: &ImageRef| {
             self.store.read(|tx| {
                 self.check(tx)?;
@@ -85,32 +62,27 @@ impl Project {
             })
         };
         let (ours, theirs) = (row(ours)?, row(theirs)?);
-        let base = match &options.base {
-            Some(base) => row(base)?.root,
-            None => self.root_of_both(reader, &ours, theirs.id)?,
+        let base = options.base.as_ref().map(row).transpose()?;
+        // Begun last: its view has the objects of all that was found.
+        let (session, reader) = self.store.begin_session()?;
+        let base = match base {
+            Some(base) => Ok(base.root),
+            None => self.root_of_both(&reader, &ours, theirs.id),
         };
-        let open = |root| Root::open(reader, root);
-        let (base_root, our_root, their_root) = (open(base)?, open(ours.root)?, open(theirs.root)?);
-        let delta = match layer::merge_delta(reader, &base_root, &our_root, &their_root)? {
-            Ok(delta) => delta,
-            Err(conflicts) => return Ok(Err(conflicts.into_iter().map(|conflict| conflict.path).collect())),
+        let delta = base.and_then(|base| {
+            let open = |root| Root::open(&reader, root);
+            layer::merge_delta(&reader, &open(base)?, &open(ours.root)?, &open(theirs.root)?)
+        });
+        let made = match delta {
+            Ok(Err(conflicts)) => {
+                self.store.abandon(session);
+                let paths = conflicts.into_iter().map(|conflict| conflict.path);
+                return Ok(MergeOutcome::Conflicts(paths.collect()));
+            }
+            Ok(Ok(delta)) => draft_of_delta(&Equal::from(&ours), "merge", &delta, &session, &reader, options),
+            Err(error) => Err(error),
         };
-        let mut writer = session.writer()?;
-        let entries = layer::edits(reader, &mut writer, &our_root, &delta)?;
-        writer.flush()?;
-        let examined = entries.len() as u64;
-        let parent = Equal::from(&ours);
-        let (root, layer) = draft_of_changes(&parent, "merge", entries, session, reader, options)?;
-        Ok(Ok(Draft {
-            root,
-            layer,
-            origin: OriginRecord::Commit,
-            parent: Some(ours.id),
-            tags: options.tags.clone(),
-            comment: options.comment.clone(),
-            examined,
-            state: None,
-        }))
+        self.finish(session, made).map(MergeOutcome::Merged)
     }
 
     /// The tree of the nearest image that both came from. It is found in the history of one: the image itself may be gone.

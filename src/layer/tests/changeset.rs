@@ -135,13 +135,7 @@ fn a_put_of_what_is_there_parts_from_its_links() {
 #[test]
 fn a_few_steps_cost_what_they_touch() {
     let objects = MemoryObjects::default();
-    let mut entries = super::given::dirs(&["", "usr"]);
-    for directory in 0..200 {
-        entries.extend(super::given::dirs(&[&format!("usr/{directory}")]));
-        entries.extend((0..100).map(|i| (path(&format!("usr/{directory}/{i}")), entry(i))));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let root = tree::build(&mut &objects, entries).unwrap();
+    let root = super::given::large(&objects);
     objects.take_counts();
     let mut changes = Changeset::new(&objects, &root).unwrap();
     changes.put(&path("usr/7/new"), entry(1).as_inode().unwrap().clone()).unwrap();

@@ -18,6 +18,17 @@ pub(super) fn dirs(paths: &[&str]) -> Vec<(TreePath, Entry)> {
     paths.iter().map(|at| (path(at), dir())).collect()
 }
 
+/// A tree of 200 directories in `usr`, each with 100 files.
+pub(super) fn large(objects: &MemoryObjects) -> Root {
+    let mut entries = dirs(&["", "usr"]);
+    for directory in 0..200 {
+        entries.extend(dirs(&[&format!("usr/{directory}")]));
+        entries.extend((0..100).map(|i| (path(&format!("usr/{directory}/{i}")), entry(i))));
+    }
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    tree::build(&mut &*objects, entries).unwrap()
+}
+
 /// A step of somebody's work on a file system.
 #[derive(Clone, Debug)]
 pub(super) enum Op {

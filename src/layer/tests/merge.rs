@@ -270,13 +270,7 @@ fn a_group_that_one_side_extends_must_be_left_alone_by_the_other() {
 #[test]
 fn merging_costs_what_differs() {
     let objects = MemoryObjects::default();
-    let mut entries = super::given::dirs(&["", "usr"]);
-    for directory in 0..200 {
-        entries.extend(super::given::dirs(&[&format!("usr/{directory}")]));
-        entries.extend((0..100).map(|i| (path(&format!("usr/{directory}/{i}")), entry(i))));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let base = tree::build(&mut &objects, entries).unwrap();
+    let base = super::given::large(&objects);
     let side = |at: &str| {
         apply(&&objects, &mut &objects, &base, &Delta::new(vec![put(at, entry(77))]).unwrap()).unwrap()
     };

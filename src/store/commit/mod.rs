@@ -16,14 +16,14 @@ use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
 use crate::ingest::{Scan, Scanned, capture_listed};
+use crate::layer::{self, Delta};
 use crate::name::{ImageRef, TagName};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
-pub(super) use super::import::LayerDraft;
-use super::import::{Draft, WriteReport};
+use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, Equal, KnownDirectory};
 use super::links::{self, Members};
 use super::project::Project;
@@ -186,7 +186,42 @@ fn draft(
 ) -> Result<Draft> {
     let Changes { entries, gone, rows, examined } = changes;
     let equal = Equal { image: base.image, root: base.root, layer: base.layer };
-    let (root, layer) = draft_of_changes(&equal, "commit", entries, session, reader, options)?;
+    let draft = draft_of_changes(&equal, "commit", entries, session, reader, options)?;
+    Ok(Draft { examined, state: base.state_update(started, &rows, &gone)?, ..draft })
+}
+
+/// The image that a base becomes with a delta.
+pub(super) fn draft_of_delta(
+    base: &Equal,
+    created_by: &'static str,
+    delta: &Delta,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    options: &CommitOptions,
+) -> Result<Draft> {
+    let mut writer = session.writer()?;
+    let entries = layer::edits(reader, &mut writer, &Root::open(reader, base.root)?, delta)?;
+    writer.flush()?;
+    draft_of_changes(base, created_by, entries, session, reader, options)
+}
+
+/// The image that a base becomes with these changes, as many as were examined for it.
+fn draft_of_changes(
+    base: &Equal,
+    created_by: &'static str,
+    changes: BTreeMap<TreePath, Option<Entry>>,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    options: &CommitOptions,
+) -> Result<Draft> {
+    let examined = changes.len() as u64;
+    let root = Root::open(reader, base.root)?;
+    let mut layer = LayerDraft { previous: Some(base.layer), created_by, ..LayerDraft::default() };
+    layer.count(reader, &root, &changes)?;
+    layer.check(options)?;
+    let mut writer = session.writer()?;
+    let root = tree::edit(reader, &mut writer, &root, changes)?;
+    writer.flush()?;
     Ok(Draft {
         root,
         layer,
@@ -195,27 +230,8 @@ fn draft(
         tags: options.tags.clone(),
         comment: options.comment.clone(),
         examined,
-        state: base.state_update(started, &rows, &gone)?,
+        state: None,
     })
-}
-
-/// The tree that a base becomes with these changes, and what the step to it is.
-pub(super) fn draft_of_changes(
-    base: &Equal,
-    created_by: &'static str,
-    changes: BTreeMap<TreePath, Option<Entry>>,
-    session: &WriteSession,
-    reader: &ObjectReader,
-    options: &CommitOptions,
-) -> Result<(Root, LayerDraft)> {
-    let root = Root::open(reader, base.root)?;
-    let mut layer = LayerDraft { previous: Some(base.layer), created_by, ..LayerDraft::default() };
-    layer.count(reader, &root, &changes)?;
-    layer.check(options)?;
-    let mut writer = session.writer()?;
-    let root = tree::edit(reader, &mut writer, &root, changes)?;
-    writer.flush()?;
-    Ok((root, layer))
 }
 
 impl LayerDraft {
@@ -235,7 +251,7 @@ impl LayerDraft {
     }
 
     /// Counts what becomes of a path.
-    pub(super) fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
+    fn add(&mut self, before: Option<&Entry>, after: Option<&Entry>) {
         match (before, after) {
             (before, after) if before == after => return,
             (None, _) => self.added += 1,
@@ -246,7 +262,7 @@ impl LayerDraft {
     }
 
     /// Fails with *quota exceeded* if there is more than the options allow.
-    pub(super) fn check(&self, options: &CommitOptions) -> Result<()> {
+    fn check(&self, options: &CommitOptions) -> Result<()> {
         let Some(limit) = options.max_layer_bytes.filter(|limit| self.changed_bytes > *limit) else {
             return Ok(());
         };

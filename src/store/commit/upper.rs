@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::FileKind;
 use crate::ingest::{Judge, Scan, Scanned, Wanted, capture_listed};
-use crate::layer::{self, Changeset, Delta};
+use crate::layer::{Changeset, Delta};
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
@@ -25,7 +24,7 @@ use crate::store::project::Project;
 use crate::store::session::WriteSession;
 use crate::tree::{Entry, Inode, InodeKind, Root};
 
-use super::{CommitOptions, draft_of_changes};
+use super::{CommitOptions, draft_of_delta};
 
 /// Which attributes are an overlay's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,20 +163,8 @@ impl Project {
         let marks = marks.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
         let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
         let delta = overlay.merge(upper)?;
-        let mut writer = session.writer()?;
-        let entries = layer::edits(reader, &mut writer, &root, &delta)?;
-        writer.flush()?;
-        let (root, layer) = draft_of_changes(base, "commit", entries, session, reader, options)?;
-        Ok(Draft {
-            root,
-            layer,
-            origin: OriginRecord::Commit,
-            parent: Some(base.image),
-            tags: options.tags.clone(),
-            comment: options.comment.clone(),
-            examined,
-            state: None,
-        })
+        let draft = draft_of_delta(base, "commit", &delta, session, reader, options)?;
+        Ok(Draft { examined, ..draft })
     }
 
     fn read_upper(&self, source: &SourceTree, marks: &MarkReader, session: &WriteSession) -> Result<Upper> {

@@ -56,9 +56,10 @@ impl<'s> Editor<'s> {
         })
     }
 
-    /// What all steps come to, and the writer that has what they wrote.
-    pub(super) fn finish(self) -> Result<(Delta, ObjectWriter<'s, Host>)> {
-        Ok((self.changes.finish()?, self.writer))
+    /// What all steps come to.
+    pub(super) fn finish(mut self) -> Result<Delta> {
+        self.writer.flush()?;
+        self.changes.finish()
     }
 
     pub(super) fn take(&mut self, step: Step<'_>) -> Result<()> {

@@ -11,14 +11,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
-use crate::layer;
 use crate::path::TreePath;
 use crate::tree::Timestamp;
 
 use super::checkout::file_time;
-use super::commit::{CommitOptions, draft_of_changes};
+use super::commit::{CommitOptions, draft_of_delta};
 use super::image::Image;
 use super::import::{Draft, WriteReport};
 use super::known::Equal;
@@ -260,20 +258,8 @@ impl<'e> Edit<'e> {
         for step in steps {
             editor.take(step?)?;
         }
-        let (delta, mut writer) = editor.finish()?;
-        let entries = layer::edits(reader, &mut writer, &root, &delta)?;
-        writer.flush()?;
-        let base = Equal::from(&image.record);
-        let (root, layer) = draft_of_changes(&base, "edit", entries, session, reader, options)?;
-        Ok(Draft {
-            root,
-            layer,
-            origin: OriginRecord::Commit,
-            parent: Some(base.image),
-            tags: options.tags.clone(),
-            comment: options.comment.clone(),
-            examined,
-            state: None,
-        })
+        let delta = editor.finish()?;
+        let draft = draft_of_delta(&Equal::from(&image.record), "edit", &delta, session, reader, options)?;
+        Ok(Draft { examined, ..draft })
     }
 }
