@@ -15,7 +15,6 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ProjectId};
 use crate::layer::{LayerRecord, MAX_HISTORY};
 use crate::name::ImageRef;
-use crate::pack::reader::ObjectReader;
 use crate::time::Moment;
 
 use super::Image;
@@ -122,26 +121,38 @@ impl Project {
     /// followed by all that came from it; of several children the oldest is first.
     pub fn lineage(&self, of: Option<&ImageRef>) -> Result<Vec<LineageNode>> {
         let catalog = self.store.catalog()?;
-        let reader = self.store.reader(&catalog)?;
-        catalog.read(|tx| {
+        let (mut nodes, layers) = catalog.read(|tx| {
             self.check(tx)?;
-            let top =
-                of.map(|reference| self.resolve_in(tx, reference)).transpose()?.map(|(found, _)| found.id);
-            let mut nodes = BTreeMap::new();
+            let top = of.map(|reference| self.resolve_in(tx, reference)).transpose()?;
+            let top = top.map(|(found, _)| found.id);
             let ids = match top {
                 Some(top) => self.descendants(tx, top)?,
                 None => self.visible(tx)?,
             };
+            let (mut nodes, mut layers) = (BTreeMap::new(), BTreeMap::new());
             for id in ids {
-                let record = self.image_row(tx, id)?;
-                nodes.insert(id, self.node(tx, &reader, id, record.as_ref())?);
+                let parent = self.parent_of(tx, id)?;
+                let mut node = LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 };
+                if let Some(record) = self.image_row(tx, id)? {
+                    node.info = Some(self.info(tx, &record)?);
+                    layers.insert(id, record.layer);
+                }
+                nodes.insert(id, node);
             }
             match top.and_then(|top| nodes.get_mut(&top)) {
                 Some(top) => top.parent = None,
                 None => self.add_removed(tx, &mut nodes)?,
             }
-            Ok(in_order(nodes, top))
-        })
+            Ok((in_order(nodes, top), layers))
+        })?;
+        // Taken after the rows: a view of now has the objects of all of them.
+        let reader = self.store.reader(&catalog)?;
+        for node in &mut nodes {
+            if let Some(layer) = layers.get(&node.id) {
+                node.added_bytes = LayerRecord::read(&reader, *layer)?.changed_bytes;
+            }
+        }
+        Ok(nodes)
     }
 
     /// All images that the project can see.
@@ -163,8 +174,9 @@ impl Project {
         while let Some(parent) = pending.pop() {
             for scope in self.scopes() {
                 for ((_, child), ()) in tx.collect::<Children>(&key_bytes(&(scope, parent)))? {
-                    parents.insert(child, parent);
-                    pending.push(child);
+                    if parents.insert(child, parent).is_none() {
+                        pending.push(child);
+                    }
                 }
             }
         }
@@ -178,22 +190,6 @@ impl Project {
             }
         }
         Ok(wanted)
-    }
-
-    fn node(
-        &self,
-        tx: &ReadTx,
-        reader: &ObjectReader,
-        id: ImageId,
-        record: Option<&ImageRecord>,
-    ) -> Result<LineageNode> {
-        let Some(record) = record else {
-            let parent = self.parent_of(tx, id)?;
-            return Ok(LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
-        };
-        let info = self.info(tx, record)?;
-        let added_bytes = LayerRecord::read(reader, record.layer)?.changed_bytes;
-        Ok(LineageNode { id, parent: info.parent, created: info.created, info: Some(info), added_bytes })
     }
 
     /// Puts in the removed images that lie above others.
