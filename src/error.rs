@@ -79,6 +79,8 @@ pub enum Subject {
     Project(String),
     /// A tag, by name.
     Tag(String),
+    /// A workspace, by name.
+    Workspace(String),
     /// An image.
     Image(ImageId),
     /// A reference as the user wrote it.
@@ -111,6 +113,7 @@ impl fmt::Display for Subject {
             Self::Store(path) => write!(f, "store {}", path.display()),
             Self::Project(name) => write!(f, "project '{}'", name.escape_debug()),
             Self::Tag(name) => write!(f, "tag '{}'", name.escape_debug()),
+            Self::Workspace(name) => write!(f, "workspace '{}'", name.escape_debug()),
             Self::Image(id) => write!(f, "image {id}"),
             Self::Reference(text) => write!(f, "'{}'", text.escape_debug()),
             Self::Path(path) => write!(f, "{path}"),
@@ -175,6 +178,12 @@ impl Error {
     #[must_use]
     pub fn usage(argument: &'static str, message: impl Into<String>) -> Self {
         Self::invalid(Subject::Argument(argument), message)
+    }
+
+    /// What `argument` asks for can't be done here.
+    #[must_use]
+    pub fn unavailable(argument: &'static str, message: impl Into<String>) -> Self {
+        Self::unsupported(Subject::Argument(argument), message)
     }
 
     /// An operating-system failure at a path of the host, while doing `action` ("open it").

@@ -129,6 +129,11 @@ number_id!(
     /// A checkout's number in its store.
     DirectoryId(u64)
 );
+number_id!(
+    /// The number of a workspace, or of a directory that workspaces share, in its store; its files are in
+    /// `workspaces/<number, ten digits>`.
+    WorkspaceId(u64)
+);
 
 impl ProjectId {
     /// The public scope.

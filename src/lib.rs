@@ -68,13 +68,14 @@ mod time;
 pub mod tree;
 
 pub use error::{Error, ErrorKind, Result, Subject};
-pub use name::{ImageRef, OciReference, ProjectName, TagName};
+pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;
 pub use store::{
     Ancestor, CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, Durability, Edit,
     EntryInfo, EntryKind, Expected, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
     LazyImage, LineageNode, ListOptions, MergeOutcome, OverlayMarks, Project, ProjectInfo, RemoveReport,
-    Resolved, Scope, SharedFiles, Sharing, Store, StoreOptions, VerifyReport, WriteReport,
+    Resolved, Scope, SharedFiles, Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo,
+    WorkspaceKind, WorkspaceOptions, WriteReport,
 };
 pub use time::Moment;
 

@@ -132,6 +132,9 @@ pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, Decode
         6 => again::<catalog::LeaseRecord>(bytes),
         7 => again::<catalog::DirectoryRecord>(bytes),
         8 => again::<catalog::SealedPackRecord>(bytes),
+        9 => again::<catalog::LineageRecord>(bytes),
+        10 => again::<catalog::WorkspaceRecord>(bytes),
+        11 => again::<catalog::LowerRecord>(bytes),
         _ => Err(DecodeError::UnknownTag),
     }
 }

@@ -152,7 +152,7 @@ fn records() -> Outcome {
     layer.write(&mut sink)?;
     seed("record", "layer", &[vec![3], sink.0.remove(0).1].concat())?;
     // Some number of zeros is a record of every kind.
-    for choice in 4..12 {
+    for choice in 4..16 {
         let zeros = |len| [vec![choice], vec![0; len]].concat();
         let len =
             (0..400).find(|len| layerstone_fuzz::record::check(&zeros(*len))).ok_or("no record of zeros")?;

@@ -2,7 +2,7 @@
 
 use bincode::{Decode, Encode};
 
-use crate::id::{ImageId, LeaseId, ObjectId, ProjectId};
+use crate::id::{ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -140,4 +140,68 @@ pub(crate) struct DirectoryRecord {
     pub(crate) news_bytes: u64,
     /// When the directory was last there: made or committed.
     pub(crate) seen_ms: u64,
+}
+
+/// An image, and what it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Equal {
+    pub(crate) image: ImageId,
+    pub(crate) root: ObjectId,
+    pub(crate) layer: ObjectId,
+}
+
+impl From<&ImageRecord> for Equal {
+    fn from(image: &ImageRecord) -> Self {
+        Self { image: image.id, root: image.root, layer: image.layer }
+    }
+}
+
+/// A writable copy of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WorkspaceRecord {
+    pub(crate) id: WorkspaceId,
+    /// What it was made from: stays as long as the workspace does.
+    pub(crate) base: Equal,
+    /// What it was committed as last.
+    pub(crate) last: Equal,
+    pub(crate) form: WorkspaceForm,
+    pub(crate) created_ms: u64,
+    /// The process that makes it or that alone it is for: it ends with that one.
+    pub(crate) holder: Option<HolderRecord>,
+}
+
+/// How a workspace shows its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum WorkspaceForm {
+    /// It is being made.
+    Unfinished,
+    /// An overlay mount: what was written lies over a directory that equals the base.
+    Overlay,
+    /// A checkout of its own.
+    Checkout,
+}
+
+/// A directory that equals a root when it lies over another, or by itself. Nobody writes to it. It is not made durable: after
+/// a boot it is made again.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LowerRecord {
+    pub(crate) id: WorkspaceId,
+    /// The root that must lie below.
+    pub(crate) below: Option<ObjectId>,
+    /// How many directories lie over each other, this one included.
+    pub(crate) depth: u32,
+    pub(crate) state: LowerState,
+    pub(crate) boot: String,
+    pub(crate) used_ms: u64,
+}
+
+/// What can be done with a directory for workspaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum LowerState {
+    /// It is being made.
+    Unfinished,
+    /// Workspaces can lie over it.
+    Ready,
+    /// The root has what no lower directory can have, or what this process can't set.
+    Impossible,
 }

@@ -7,11 +7,11 @@ use bincode::{Decode, Encode};
 
 use crate::format::{DecodeError, Decoder};
 use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, SegmentId};
-use crate::name::{ProjectName, TagName};
+use crate::name::{ProjectName, TagName, WorkspaceName};
 
 use super::record::{
-    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, LineageRecord, OpenPackRecord,
-    ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord,
+    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, LineageRecord, LowerRecord,
+    OpenPackRecord, ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord, WorkspaceRecord,
 };
 
 /// A table of the catalog.
@@ -115,7 +115,7 @@ macro_rules! text_keys {
     )*};
 }
 
-text_keys!(ProjectName, TagName, Sequence);
+text_keys!(ProjectName, TagName, WorkspaceName, Sequence);
 
 impl<A: KeyPart, B: KeyPart> KeyPart for (A, B) {
     fn encode(&self, key: &mut Vec<u8>) {
@@ -136,6 +136,8 @@ pub(crate) enum Sequence {
     Segment,
     Lease,
     Directory,
+    /// Of workspaces, and of the directories below them.
+    Workspace,
     /// Goes up whenever the object index changes.
     Index,
     /// The time and counter of the newest image id.
@@ -143,8 +145,16 @@ pub(crate) enum Sequence {
 }
 
 impl Sequence {
-    const ALL: [Self; 7] =
-        [Self::Project, Self::Pack, Self::Segment, Self::Lease, Self::Directory, Self::Index, Self::Image];
+    const ALL: [Self; 8] = [
+        Self::Project,
+        Self::Pack,
+        Self::Segment,
+        Self::Lease,
+        Self::Directory,
+        Self::Workspace,
+        Self::Index,
+        Self::Image,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -153,6 +163,7 @@ impl Sequence {
             Self::Segment => "segment",
             Self::Lease => "lease",
             Self::Directory => "directory",
+            Self::Workspace => "workspace",
             Self::Index => "index",
             Self::Image => "image",
         }
@@ -219,4 +230,8 @@ tables! {
     /// What was learned of a directory since its state file was written: small segments, which a commit can publish without
     /// a sync of another file.
     DirectoryNews = "directory_news": (DirectoryId, u64) => Vec<u8>;
+    /// Writable copies of images.
+    Workspaces = "workspaces": (ProjectId, WorkspaceName) => WorkspaceRecord;
+    /// Directories that equal a root, for workspaces to lie over.
+    Lowers = "lowers": ObjectId => LowerRecord;
 }

@@ -12,7 +12,7 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::{Decode, Encode};
 
 use super::DecodeError;
-use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, ProjectId};
+use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
 
 /// No record is larger: bounds what a hostile length can make the codec allocate.
 pub(crate) const MAX_RECORD_BYTES: usize = 1 << 20;
@@ -94,5 +94,6 @@ encode_as! {
     ImageId: [u8; 16], |id| *id.as_uuid().as_bytes(), |bytes| ImageId::from_uuid(uuid::Uuid::from_bytes(bytes));
     ProjectId: u64, |id| id.get(), ProjectId::new;
     LeaseId: u64, |id| id.get(), LeaseId::new;
+    WorkspaceId: u64, |id| id.get(), WorkspaceId::new;
     DirectoryId: u64, |id| id.get(), DirectoryId::new;
 }

@@ -1,4 +1,4 @@
-//! Names people give: tags, projects and references to images.
+//! Names people give: tags, projects, workspaces and references to images.
 
 mod reference;
 
@@ -8,7 +8,7 @@ pub use reference::{ImageRef, OciReference};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-/// Bytes a tag or a project's name may have.
+/// Bytes a name may have.
 pub const MAX_NAME_BYTES: usize = 256;
 
 /// Why some text is not a name.
@@ -117,6 +117,27 @@ impl std::str::FromStr for ProjectName {
     }
 }
 
+/// The name of a workspace: the grammar of a project's name.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkspaceName(Box<str>);
+
+impl WorkspaceName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for WorkspaceName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        check_grammar(text, |character| character == '.')?;
+        Ok(Self(text.into()))
+    }
+}
+
 /// Words of letters, digits, `_` and `-`, joined by single separators; the first begins with a letter or digit.
 fn check_grammar(text: &str, is_separator: impl Fn(char) -> bool) -> Result<(), NameError> {
     if text.is_empty() {
@@ -171,7 +192,7 @@ macro_rules! text_name {
     )*};
 }
 
-text_name!(TagName, ProjectName);
+text_name!(TagName, ProjectName, WorkspaceName);
 
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,7 @@ impl Project {
             comment: options.comment.clone(),
             examined: members,
             state: None,
+            workspace: None,
         })
     }
 }

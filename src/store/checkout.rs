@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::catalog::record::DirectoryUse;
+use crate::catalog::record::{DirectoryUse, Equal};
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, FileCache, Item, WriteOptions, Written};
 pub use crate::host::checkout::{SharedFiles, Sharing};
@@ -20,7 +20,7 @@ use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
 use super::Inner;
 use super::image::Image;
-use super::known::{DirectoryPlace, Equal, StateFile};
+use super::known::{DirectoryPlace, StateFile};
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
@@ -69,10 +69,15 @@ impl Image {
     pub fn check_out(&self, directory: impl AsRef<Path>, options: CheckoutOptions) -> Result<CheckoutReport> {
         let directory = absolute(directory.as_ref())?;
         self.project.store.check_is_outside(&directory)?;
+        self.check_out_to(&directory, options)
+    }
+
+    /// The same to any absolute path.
+    pub(super) fn check_out_to(&self, directory: &Path, options: CheckoutOptions) -> Result<CheckoutReport> {
         if let Some(shared) = &options.shared {
             self.project.store.check_is_outside(&absolute(&shared.directory)?)?;
         }
-        let checkout = Checkout::begin(&directory)?;
+        let checkout = Checkout::begin(directory)?;
         let shared = options.shared.map(|shared| FileCache::open(&shared, &checkout, options.all_xattrs));
         let cache = shared.transpose()?.flatten();
         let root = self.root()?;
@@ -87,7 +92,7 @@ impl Image {
         let observed = settle(&written);
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());
-        self.remember(&directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?)?;
+        self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?)?;
         checkout.publish(options.fsync)?;
         Ok(report)
     }
@@ -112,7 +117,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).map_err(|error| Error::io(Subject::Host(path.to_owned()), "find it", error))
 }
 
-fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(TreePath, Item)> {
+/// An entry as a checkout writes it.
+pub(super) fn item(source: &ObjectReader, (path, entry): (TreePath, Entry)) -> Result<(TreePath, Item)> {
     let item = match entry {
         Entry::HardLink(first) => Item::HardLink(first),
         Entry::Inode(inode) => {

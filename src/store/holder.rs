@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::catalog::record::HolderRecord;
 
-fn boot() -> String {
+/// The kernel's id of this boot.
+pub(super) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }

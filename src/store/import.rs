@@ -30,6 +30,7 @@ use super::links;
 use super::project::Project;
 use super::session::WriteSession;
 use super::tags::set_tag;
+use super::workspace::WorkspaceStep;
 
 /// A file that changed so shortly before an import is read again by the next: whatever the file system's clock is like, a
 /// later change would have got another time.
@@ -77,6 +78,7 @@ pub(super) struct Draft {
     pub(super) comment: String,
     pub(super) examined: u64,
     pub(super) state: Option<StateUpdate>,
+    pub(super) workspace: Option<WorkspaceStep>,
 }
 
 /// The tree of a directory that was imported.
@@ -134,6 +136,7 @@ impl Project {
             comment: options.comment.clone(),
             examined,
             state,
+            workspace: None,
             root,
         });
         self.finish(session, made)
@@ -151,7 +154,7 @@ impl Project {
         let Ok(state) = self.store.load_state(&known) else { return Ok(None) };
         let DirectoryRecord { base: image, base_root: root, base_layer: layer, .. } = known.record;
         let place = place.clone();
-        Ok(Some(Base { image, root, layer, known: Some(known), place, state: Some(state) }))
+        Ok(Some(Base { image, root, layer, known: Some(known), place, state: Some(state), root_user: None }))
     }
 
     /// Stores a directory of which nothing is known.
@@ -244,7 +247,7 @@ impl Project {
             Ok((draft, Prepared::Known(record))) => {
                 self.store.abandon(session);
                 let has_news = draft.state.is_some() && draft.examined > 0;
-                if has_news || !draft.tags.is_empty() {
+                if has_news || !draft.tags.is_empty() || draft.workspace.is_some() {
                     let gone = self.store.catalog()?.write(|tx| self.settle(tx, &draft, &record))?;
                     self.store.remove_states(gone);
                 }
@@ -348,10 +351,11 @@ impl Project {
         Ok((record, is_new, gone))
     }
 
-    /// What follows from an image being the draft's: its tags, and what its directory is equal to now. Gives directories
-    /// whose state files may go afterwards.
+    /// What follows from an image being the draft's: its tags, what its directory is equal to now, and what becomes of its
+    /// workspace. Gives directories whose state files may go afterwards.
     fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<Vec<DirectoryId>> {
         draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image))?;
+        draft.workspace.as_ref().map_or(Ok(()), |step| step.take(tx, self.id, image))?;
         draft.state.as_ref().map_or(Ok(Vec::new()), |update| self.store.advance_directory(tx, update, image))
     }
 }

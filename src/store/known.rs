@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord};
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord};
 use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::OpenMode;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::State;
-use crate::id::{DirectoryId, ImageId, ObjectId, ProjectId};
+use crate::id::{DirectoryId, ImageId, ProjectId};
 use crate::time::Moment;
 
 use super::{DIRECTORIES, Inner};
@@ -33,13 +33,6 @@ const STATE_LEVEL: i32 = 3;
 pub(super) struct KnownDirectory {
     pub(super) id: DirectoryId,
     pub(super) record: DirectoryRecord,
-}
-
-/// An image that a directory equalled.
-pub(super) struct Equal {
-    pub(super) image: ImageId,
-    pub(super) root: ObjectId,
-    pub(super) layer: ObjectId,
 }
 
 /// What an import or a commit learned of the directory that it read.
@@ -119,12 +112,6 @@ impl DirectoryPlace {
             news_bytes: 0,
             seen_ms: Moment::now().unix_ms(),
         }
-    }
-}
-
-impl From<&ImageRecord> for Equal {
-    fn from(image: &ImageRecord) -> Self {
-        Self { image: image.id, root: image.root, layer: image.layer }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::catalog::record::ImageRecord;
+use crate::catalog::record::{Equal, ImageRecord};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId};
 use crate::layer;
@@ -13,7 +13,6 @@ use crate::tree::Root;
 
 use super::commit::{CommitOptions, draft_of_delta};
 use super::import::WriteReport;
-use super::known::Equal;
 use super::project::Project;
 
 /// What came of merging images.

@@ -33,6 +33,7 @@ pub(crate) mod simulate;
 mod tags;
 mod upkeep;
 mod verify;
+mod workspace;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -63,6 +64,7 @@ pub use resolve::{Resolved, Scope};
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
 pub use verify::VerifyReport;
+pub use workspace::{Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 
 /// The folder of the state files of directories.
 pub(crate) const DIRECTORIES: &str = "directories";
@@ -102,6 +104,8 @@ pub(crate) struct Inner {
     gate: Arc<Gate>,
     poison: Poison,
     options: StoreOptions,
+    /// None in memory.
+    workspaces: Option<workspace::Folder>,
     index: Arc<IndexCache>,
     publications: Publications,
     upkeep: Upkeep,
@@ -117,7 +121,7 @@ impl Store {
 
     /// A store in memory: as good as another until it is dropped.
     pub fn in_memory() -> Result<Self> {
-        Self::on_disk(Arc::new(MemoryDisk::default()), PathBuf::from(":memory:"), StoreOptions::default())
+        Self::on_disk(Arc::new(MemoryDisk::default()), None, StoreOptions::default())
     }
 
     /// A store in this directory whose operations on its own files are recorded in `log`.
@@ -130,7 +134,7 @@ impl Store {
         let path = path.as_ref();
         let real = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let disk = crate::disk::recording::RecordingDisk::new(Arc::new(real), log.clone());
-        Self::on_disk(Arc::new(disk), path.to_owned(), options)
+        Self::on_disk(Arc::new(disk), Some(path.to_owned()), options)
     }
 
     /// A session that nothing comes of.
@@ -145,7 +149,9 @@ impl Store {
         self.0.read(ReadTx::stored_bytes)
     }
 
-    fn on_disk(disk: Arc<dyn Disk>, location: PathBuf, options: StoreOptions) -> Result<Self> {
+    fn on_disk(disk: Arc<dyn Disk>, directory: Option<PathBuf>, options: StoreOptions) -> Result<Self> {
+        let workspaces = directory.as_deref().map(workspace::Folder::new);
+        let location = directory.unwrap_or_else(|| PathBuf::from(":memory:"));
         let disk: Arc<dyn Disk> = match options.durability {
             Durability::Synced => disk,
             Durability::Unsynced => Arc::new(UnsyncedDisk(disk)),
@@ -163,6 +169,7 @@ impl Store {
             gate,
             poison,
             options,
+            workspaces,
             index,
             publications: Publications::default(),
             upkeep,
@@ -198,7 +205,7 @@ impl StoreOptions {
         let path = path.as_ref();
         let disk = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let location = path.canonicalize().map_err(|error| unusable(path, error))?;
-        Store::on_disk(Arc::new(disk), location, self)
+        Store::on_disk(Arc::new(disk), Some(location), self)
     }
 }
 

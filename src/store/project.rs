@@ -97,14 +97,22 @@ impl Store {
         })
     }
 
-    /// Removes a project. One that has images is a [`Conflict`](ErrorKind::Conflict) unless `force` is set; then
-    /// they and their tags go with it.
+    /// Removes a project. One that has images is a [`Conflict`](ErrorKind::Conflict), and one that has workspaces
+    /// [`InUse`](ErrorKind::InUse), unless `force` is set; then they go with it, and the images' tags.
     pub fn remove_project(&self, name: &ProjectName, force: bool) -> Result<()> {
         if name.is_public() {
             return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
         }
-        self.0.catalog()?.write(|tx| {
+        let ended = self.0.catalog()?.write(|tx| {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
+            let ended = super::workspace::forget_workspaces(tx, record.id)?;
+            if !ended.is_empty() && !force {
+                let message = match ended.len() {
+                    1 => "has a workspace; discard it first, or force".to_owned(),
+                    count => format!("has {count} workspaces; discard them first, or force"),
+                };
+                return Err(Error::new(ErrorKind::InUse, Subject::Project(name.to_string()), message));
+            }
             let images = tx.collect::<Images>(&key_bytes(&record.id))?;
             if !images.is_empty() && !force {
                 let message = match images.len() {
@@ -120,8 +128,11 @@ impl Store {
                 super::tags::delete_image(tx, scope, image)?;
             }
             super::lineage::forget_lineage(tx, record.id)?;
-            tx.remove::<Projects>(name).map(drop)
-        })
+            tx.remove::<Projects>(name)?;
+            Ok(ended)
+        })?;
+        self.0.remove_workspaces(&ended);
+        Ok(())
     }
 
     fn handle(&self, id: ProjectId, name: &ProjectName) -> Project {

@@ -9,13 +9,14 @@ use serde::Serialize;
 use crate::catalog::record::{ImageRecord, TagRecord};
 use crate::catalog::table::{Identities, ImageTags, Images, Tags, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{ImageId, ProjectId};
 use crate::name::{ImageRef, TagName};
 use crate::time::Moment;
 
 use super::project::Project;
 use super::resolve::Scope;
+use super::workspace::users_of;
 
 /// What a tag must be now for a conditional move to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,9 @@ impl Project {
     /// Removes by tag: the tag, and the image with its last one. Removes by UUID: the image and its tag; several
     /// tags are a [`Conflict`](crate::ErrorKind::Conflict) unless `force` is set. What only the public scope has
     /// can't be removed from a project.
+    ///
+    /// An image that one of the project's workspaces was made from is [`InUse`](ErrorKind::InUse) unless `force` is set;
+    /// then the image is gone, and its content stays until the last of them ends.
     pub fn remove(&self, reference: &ImageRef, force: bool) -> Result<RemoveReport> {
         self.store.catalog()?.write(|tx| {
             self.check(tx)?;
@@ -120,14 +124,32 @@ impl Project {
                 }
                 None => tags.clone(),
             };
-            gone.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
             let is_owner = own_row.is_some_and(|row| row.owner == self.id);
-            let removed = (is_owner && gone.len() == tags.len()).then_some(resolved.id);
+            let is_last = gone.len() == tags.len();
+            if is_last && !force {
+                // An adopted image whose last tag goes is seen no more only if it is not public any more.
+                let stays = !is_owner && tx.get::<Images>(&(ProjectId::PUBLIC, resolved.id))?.is_some();
+                if !stays {
+                    self.check_is_unused(tx, resolved.id)?;
+                }
+            }
+            gone.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
+            let removed = (is_owner && is_last).then_some(resolved.id);
             if let Some(id) = removed {
                 delete_image(tx, self.id, id)?;
             }
             Ok(RemoveReport { untagged: gone, removed })
         })
+    }
+
+    fn check_is_unused(&self, tx: &impl ReadTables, image: ImageId) -> Result<()> {
+        let users = users_of(tx, self.id, image)?;
+        let Some(first) = users.first() else { return Ok(()) };
+        let message = match users.len() {
+            1 => format!("workspace '{first}' uses it; end that first, or force"),
+            count => format!("workspace '{first}' and {} more use it; end them first, or force", count - 1),
+        };
+        Err(Error::new(ErrorKind::InUse, Subject::Image(image), message))
     }
 
     fn own_tag(&self, tx: &impl ReadTables, name: &TagName) -> Result<TagRecord> {

@@ -9,53 +9,53 @@ use std::process::{Command, Output, Stdio};
 
 use layerstone::StoreOptions;
 
-struct Cli {
+pub(crate) struct Cli {
     scratch: tempfile::TempDir,
 }
 
 impl Cli {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { scratch: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.scratch.path().join(name)
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layerstone"));
         command.env("LAYERSTONE_STORE", self.path("store")).env_remove("LAYERSTONE_PROJECT");
         command.current_dir(self.scratch.path()).args(words);
         command
     }
 
-    fn run(&self, words: &[&str]) -> Output {
+    pub(crate) fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().unwrap()
     }
 
     /// Standard output of a command that succeeds.
-    fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// The exit code and standard error of a command that fails.
-    fn fails(&self, words: &[&str]) -> (i32, String) {
+    pub(crate) fn fails(&self, words: &[&str]) -> (i32, String) {
         let output = self.run(words);
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.lines().count() <= 2, "{words:?} explains itself briefly: {text}");
         (output.status.code().unwrap(), text)
     }
 
-    fn tree(&self) {
+    pub(crate) fn tree(&self) {
         std::fs::create_dir_all(self.path("tree/etc")).unwrap();
         std::fs::write(self.path("tree/etc/motd"), "hello\n").unwrap();
         std::fs::write(self.path("tree/issue"), "one\n").unwrap();
     }
 }
 
-fn last_line(text: &str) -> &str {
+pub(crate) fn last_line(text: &str) -> &str {
     text.lines().last().unwrap()
 }
 

@@ -16,7 +16,7 @@ use crate::roundtrip::{noise, write_everything};
 use crate::system;
 
 /// A script with `set -e`, run in a directory.
-fn shell(directory: &Path, script: &str) {
+pub(crate) fn shell(directory: &Path, script: &str) {
     let output =
         Command::new("sh").args(["-e", "-c", script]).current_dir(directory).output().expect("sh is there");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
@@ -92,7 +92,7 @@ impl Drop for Given {
 }
 
 /// What differs, one line for each path.
-fn differences(
+pub(crate) fn differences(
     expected: &std::collections::BTreeMap<PathBuf, Seen>,
     found: &std::collections::BTreeMap<PathBuf, Seen>,
 ) -> Vec<String> {
@@ -127,7 +127,7 @@ fn is_committed_as_shown(options: &str, script: &str) {
 }
 
 /// What every overlay can.
-const EVERYTHING: &str = "
+pub(crate) const EVERYTHING: &str = "
     echo changed > plain; echo more >> big; chmod 600 d/two; touch -d 2001-02-03 e/five
     setfattr -n user.new -v value e/five; setfattr -n user.new -v value e
     rm bytes-65; rm -r many; rm -r h; mkdir h; echo new > h/new

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use layerstone::{
     CheckoutOptions, CommitOptions, ErrorKind, ImportOptions, ListOptions, SharedFiles, Sharing, Store,
+    WorkspaceOptions,
 };
 
 use crate::given::{Place, project, set_mtime};
@@ -218,4 +219,51 @@ fn walk(path: &Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+#[test]
+fn what_is_new_in_a_workspace_is_root_s() {
+    if !rustix::process::geteuid().is_root() && std::env::var_os(PLACE).is_none() {
+        println!("skipped: only root can make files of other owners");
+        return;
+    }
+    let prepare = |place: &Path| {
+        fs::create_dir(place.join("source")).unwrap();
+        for (name, owner) in [("of-root", 0), ("of-another", 7), ("of-nobody", 65_534)] {
+            let path = place.join("source").join(name);
+            fs::write(&path, name).unwrap();
+            chown(&path, Some(owner), Some(owner)).unwrap();
+        }
+    };
+    unprivileged("what_is_new_in_a_workspace_is_root_s", prepare, |place| {
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let imported = project.import_directory(place.join("source"), &ImportOptions::default()).unwrap();
+        let image = project.find(&imported.image.into()).unwrap();
+        let workspace = image.create_workspace(&WorkspaceOptions::default()).unwrap();
+        assert_eq!(workspace.why_copy(), Some("this process may not mount"));
+        let path = workspace.path().unwrap();
+        for name in ["of-root", "of-another", "of-nobody", "new"] {
+            fs::write(path.join(name), "changed").unwrap();
+        }
+        // As editors do it.
+        fs::write(path.join("other"), "changed again").unwrap();
+        fs::rename(path.join("other"), path.join("of-another")).unwrap();
+        fs::hard_link(path.join("new"), path.join("again")).unwrap();
+        let made = workspace.commit(&CommitOptions::default()).unwrap().image;
+        let entries = project.find(&made.into()).unwrap().list(&layerstone::TreePath::root()).unwrap();
+        let owners: Vec<_> =
+            entries.iter().map(|entry| (entry.path.to_string(), entry.uid, entry.gid)).collect();
+        let expected =
+            [("/again", 0), ("/new", 0), ("/of-another", 7), ("/of-nobody", 65_534), ("/of-root", 0)];
+        assert_eq!(owners, expected.map(|(path, owner)| (path.to_owned(), owner, owner)));
+        // Known now, they are no change to the next commit, whether they are read again or not.
+        assert_eq!(workspace.commit(&CommitOptions::default()).unwrap().image, made);
+        set_mtime(&path.join("new"), 5, 5);
+        let touched = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+        let differences = project.find(&made.into()).unwrap();
+        let differences = differences.diff(&project.find(&touched.into()).unwrap()).unwrap();
+        let shown: Vec<_> =
+            differences.map(Result::unwrap).map(|difference| difference.what.join(" ")).collect();
+        assert_eq!(shown, ["mtime"]);
+    });
 }

@@ -1,11 +1,14 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath};
+use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath, WorkspaceName};
+
+use crate::run::Runtime;
 
 /// Keep file-system images: import, change, commit, tag, compare, check out.
 #[derive(Debug, Parser)]
@@ -78,6 +81,11 @@ pub(crate) enum Command {
     Checkout(CheckoutArguments),
     /// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image; prints the image's UUID last
     Commit(CommitArguments),
+    /// Make, list, commit or discard writable copies of images
+    #[command(subcommand, arg_required_else_help = false)]
+    Workspace(WorkspaceCommand),
+    /// Run a command in a copy of an image, and commit what it changed; prints the image's UUID last
+    Run(RunArguments),
     /// Merge what another image changed into an image; prints the new image's UUID last
     Merge(MergeArguments),
     /// Show which image came from which
@@ -125,6 +133,47 @@ pub(crate) enum ProjectCommand {
         /// Remove it with its images and tags
         #[arg(short, long)]
         force: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// Make a workspace on an image: an overlay mount where this process may mount, otherwise a checkout; prints its name last
+    Create {
+        /// UUID, tag or name
+        image: ImageRef,
+        /// Its name [default: one that is free]
+        #[arg(long)]
+        name: Option<WorkspaceName>,
+        /// Make a checkout of its own, even where an overlay could be mounted
+        #[arg(long)]
+        copy: bool,
+        /// Print the name only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// List workspaces
+    Ls,
+    /// Print the directory to work in; mounts it again after a boot
+    Path {
+        /// The workspace
+        name: WorkspaceName,
+    },
+    /// Commit what was changed as a new image, and end the workspace; prints the image's UUID last
+    Commit {
+        /// The workspace
+        name: WorkspaceName,
+        /// Do not end it
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        made: MadeArguments,
+    },
+    /// End workspaces: what was changed in them is gone
+    Discard {
+        /// The workspaces
+        #[arg(required = true)]
+        names: Vec<WorkspaceName>,
     },
 }
 
@@ -255,6 +304,35 @@ pub(crate) struct CommitArguments {
     /// The overlay was mounted with `userxattr`
     #[arg(long, requires = "upper")]
     pub(crate) userxattr: bool,
+    #[command(flatten)]
+    pub(crate) made: MadeArguments,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// UUID, tag or name
+    pub(crate) image: ImageRef,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+    /// Commit nothing
+    #[arg(long, conflicts_with = "tags")]
+    pub(crate) disposable: bool,
+    /// Do not end the workspace that it runs in
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The workspace's name, and the host name in it [default: one that is free]
+    #[arg(long)]
+    pub(crate) name: Option<WorkspaceName>,
+    /// Set an environment variable, or pass on this process's; may be repeated
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) environment: Vec<String>,
+    /// Directory in the image to start in
+    #[arg(short, long, value_name = "DIR", default_value = "/")]
+    pub(crate) workdir: PathBuf,
+    /// What runs it [default: what is installed, bubblewrap first]
+    #[arg(long)]
+    pub(crate) runtime: Option<Runtime>,
     #[command(flatten)]
     pub(crate) made: MadeArguments,
 }

@@ -1,5 +1,7 @@
 //! The commands: arguments to library calls to output.
 
+mod workspace;
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -58,6 +60,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Cat { image, path } => cat(&project, &image, &path),
         Command::Checkout(arguments) => checkout(&project, &out, &arguments),
         Command::Commit(arguments) => commit(&project, &out, arguments),
+        Command::Workspace(command) => workspace::run(&project, &out, command),
+        Command::Run(arguments) => match crate::run::run(&project, &out, arguments)? {
+            0 => Ok(()),
+            code => Err(Failure::Ended(code)),
+        },
         Command::Merge(arguments) => merge(&project, &out, arguments),
         Command::Tree { image, dot } => tree(&project, &out, image.as_ref(), dot),
         Command::Export { image, output } => export(&project, &image, output.as_deref()),
@@ -102,7 +109,7 @@ fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
 
 impl MadeArguments {
     /// The options that they come to, and whether only the UUID is wanted.
-    fn options(self) -> (CommitOptions, bool) {
+    pub(crate) fn options(self) -> (CommitOptions, bool) {
         let Self { tags, message, max_layer_bytes, quiet } = self;
         (CommitOptions { base: None, tags, comment: message, max_layer_bytes }, quiet)
     }

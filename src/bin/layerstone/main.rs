@@ -9,6 +9,7 @@ mod environment;
 mod output;
 mod refusal;
 mod replacement;
+mod run;
 mod show;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Failure {
     Store(Error),
     /// A reader of our output went away.
     Output(std::io::Error),
+    /// A command that was run ended with this exit code.
+    Ended(u8),
 }
 
 impl From<Error> for Failure {
@@ -43,18 +46,22 @@ fn main() -> ExitCode {
         return ExitCode::from(exit_code(ErrorKind::Invalid));
     };
     let json = arguments.json;
+    // Whoever runs a command wants to know whether a failure is the command's.
+    let runs = matches!(arguments.command, arguments::Command::Run(_));
+    let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // `layerstone ls … | head` is no failure.
         Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Output(error)) => {
             Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
-            ExitCode::from(exit_code(ErrorKind::Io))
+            own_code(ErrorKind::Io)
         }
         Err(Failure::Store(error)) => {
             Output::explain(&error, json);
-            ExitCode::from(exit_code(error.kind()))
+            own_code(error.kind())
         }
+        Err(Failure::Ended(code)) => ExitCode::from(code),
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::error::Error as _;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
@@ -20,6 +22,13 @@ impl Output {
     /// One line of the result.
     pub(crate) fn line(text: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{}", visible(text))
+    }
+
+    /// A path of the host, byte for byte: it is there to be used.
+    pub(crate) fn path(path: &Path) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(path.as_os_str().as_bytes())?;
+        out.write_all(b"\n")
     }
 
     /// A result as JSON.

@@ -187,7 +187,13 @@ fn mode(entry: &EntryInfo) -> String {
 
 /// What an import or a commit did, and the UUID last.
 pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
-    let summary = if report.is_new {
+    Output::line(&summary(report))?;
+    Output::line(&report.image.to_string())
+}
+
+/// The same in one line, without the image.
+pub(crate) fn summary(report: &WriteReport) -> String {
+    if report.is_new {
         format!(
             "{}, {} in files; {} read, {} new, {} stored",
             paths(report.entries),
@@ -198,9 +204,7 @@ pub(crate) fn written(report: &WriteReport) -> io::Result<()> {
         )
     } else {
         "unchanged: this image was there already".to_owned()
-    };
-    Output::line(&summary)?;
-    Output::line(&report.image.to_string())
+    }
 }
 
 /// What was read back and checked.

@@ -28,6 +28,7 @@ use super::{failed, open_beneath};
 use crate::path::TreePath;
 use crate::tree::Content;
 
+pub(crate) use remove::remove_tree;
 pub(crate) use shared::FileCache;
 pub use shared::{SharedFiles, Sharing};
 pub(crate) use write::{Item, Written};

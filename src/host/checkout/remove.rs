@@ -1,12 +1,27 @@
-//! Removing an unfinished checkout.
+//! Removing trees: unfinished checkouts, and workspaces that ended.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fchmod, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, openat, unlinkat};
 use rustix::io::Errno;
 
-use crate::host::open_beneath;
+use crate::error::Result;
+use crate::host::{failed, open_beneath};
 use crate::path::TreePath;
+
+/// Removes a directory with all that is in it, if it is there.
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    let remove = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        empty(openat(CWD, path, flags, Mode::empty())?.as_fd())?;
+        unlinkat(CWD, path, AtFlags::REMOVEDIR)
+    };
+    match remove() {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(failed(path.to_owned(), "remove it", error)),
+    }
+}
 
 /// Removes everything in a directory that this process made, whatever modes it got meanwhile. It follows no link and
 /// holds one descriptor at a time, whatever the depth.

@@ -31,6 +31,8 @@ pub(in crate::store) struct Base {
     pub(in crate::store) place: DirectoryPlace,
     /// What is known of the directory's files; none where nothing is.
     pub(in crate::store) state: Option<State>,
+    /// The owner and group whose new files are root's.
+    pub(in crate::store) root_user: Option<(u32, u32)>,
 }
 
 impl Base {
@@ -83,14 +85,12 @@ pub(super) struct Changed<'b> {
 }
 
 impl Changed<'_> {
-    /// The path, among the names of the inode that was found first at `first`, that the state has, and what could not be
-    /// set there: a further link may come before the name that was checked out.
-    fn unset_of<'a>(&'a self, first: &'a TreePath) -> Option<(&'a TreePath, &'a Unset)> {
+    /// The path, among the names of the inode that was found first at `first`, that the state has: a further link may come
+    /// before the name that was checked out.
+    fn known_name<'a>(&'a self, first: &'a TreePath) -> Option<(&'a TreePath, &'a StateRow)> {
         let state = self.base.state.as_ref()?;
         let names = self.members.get(first).into_iter().flatten();
-        let (name, row) =
-            std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))?;
-        Some((name, row.unset.as_deref()?))
+        std::iter::once(first).chain(names).find_map(|name| Some((name, state.get(name)?)))
     }
 
     /// What the next commit is to know of a file that was read.
@@ -101,7 +101,10 @@ impl Changed<'_> {
         let unset = Unset {
             owner: differs.then_some((stat.uid, stat.gid)),
             mode: mode_differs.then_some(stat.mode),
-            xattrs: self.unset_of(path).map(|(_, unset)| unset.xattrs.clone()).unwrap_or_default(),
+            xattrs: self
+                .known_name(path)
+                .and_then(|(_, row)| Some(row.unset.as_ref()?.xattrs.clone()))
+                .unwrap_or_default(),
             omitted: false,
         };
         StateRow::new(stat, unset)
@@ -120,8 +123,14 @@ impl Wanted for Changed<'_> {
     }
 
     fn correct(&self, path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
-        match self.unset_of(path) {
-            Some((name, unset)) => correct(self.reader, self.root, name, unset, inode, xattrs),
+        let Some((name, row)) = self.known_name(path) else {
+            if self.base.root_user == Some((inode.uid, inode.gid)) {
+                (inode.uid, inode.gid) = (0, 0);
+            }
+            return Ok(());
+        };
+        match &row.unset {
+            Some(unset) => correct(self.reader, self.root, name, unset, inode, xattrs),
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ mod upper;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use crate::catalog::record::{DirectoryUse, OriginRecord};
+use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
@@ -24,7 +24,7 @@ use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
 use super::import::{Draft, LayerDraft, WriteReport};
-use super::known::{DirectoryPlace, Equal, KnownDirectory};
+use super::known::{DirectoryPlace, KnownDirectory};
 use super::links::{self, Members};
 use super::project::Project;
 use super::session::WriteSession;
@@ -67,10 +67,19 @@ impl Project {
     /// base; [`Io`](crate::ErrorKind::Io) naming what can't be read;
     /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed while it was read. Nothing is visible then.
     pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
-        let directory = directory.as_ref();
+        self.commit_as_user(directory.as_ref(), None, options)
+    }
+
+    /// The same, with new files of `root_user` being root's.
+    pub(super) fn commit_as_user(
+        &self,
+        directory: &Path,
+        root_user: Option<(u32, u32)>,
+        options: &CommitOptions,
+    ) -> Result<WriteReport> {
         let source = SourceTree::open(directory)?;
         let catalog = self.store.catalog()?;
-        let base = self.base_of(directory, &source.root_stat()?, options)?;
+        let base = Base { root_user, ..self.base_of(directory, &source.root_stat()?, options)? };
         let started = file_time();
         let (session, reader) = self.store.begin_session()?;
         drop(catalog);
@@ -108,7 +117,7 @@ impl Project {
             }
         };
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.id, directory, stat)?;
-        Ok(Base { image, root, layer, known, place, state })
+        Ok(Base { image, root, layer, known, place, state, root_user: None })
     }
 
     /// Finds what changed, and reads it.
@@ -199,10 +208,38 @@ pub(super) fn draft_of_delta(
     reader: &ObjectReader,
     options: &CommitOptions,
 ) -> Result<Draft> {
+    let entries = edits(base, delta, session, reader)?;
+    draft_of_changes(base, created_by, entries, session, reader, options)
+}
+
+/// The same as a step from another image, which was made of the base before.
+fn draft_of_further_delta(
+    last: &Equal,
+    base: &Equal,
+    delta: &Delta,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    options: &CommitOptions,
+) -> Result<Draft> {
+    let open = |root| Root::open(reader, root);
+    let back = tree::diff(reader.clone(), &open(last.root)?, &open(base.root)?)?;
+    let back = back.map(|change| change.map(|change| (change.path, change.after)));
+    let mut entries = back.collect::<Result<BTreeMap<_, _>>>()?;
+    entries.extend(edits(base, delta, session, reader)?);
+    draft_of_changes(last, "commit", entries, session, reader, options)
+}
+
+/// A delta as edits of the base's tree.
+fn edits(
+    base: &Equal,
+    delta: &Delta,
+    session: &WriteSession,
+    reader: &ObjectReader,
+) -> Result<BTreeMap<TreePath, Option<Entry>>> {
     let mut writer = session.writer()?;
     let entries = layer::edits(reader, &mut writer, &Root::open(reader, base.root)?, delta)?;
     writer.flush()?;
-    draft_of_changes(base, created_by, entries, session, reader, options)
+    Ok(entries)
 }
 
 /// The image that a base becomes with these changes, as many as were examined for it.
@@ -231,6 +268,7 @@ fn draft_of_changes(
         comment: options.comment.clone(),
         examined,
         state: None,
+        workspace: None,
     })
 }
 

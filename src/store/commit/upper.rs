@@ -9,22 +9,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::FileKind;
+use crate::id::ObjectId;
 use crate::ingest::{Judge, Scan, Scanned, Wanted, capture_listed};
 use crate::layer::{Changeset, Delta};
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::store::import::{Draft, WriteReport};
-use crate::store::known::Equal;
 use crate::store::links::{self, Members};
 use crate::store::project::Project;
 use crate::store::session::WriteSession;
 use crate::tree::{Entry, Inode, InodeKind, Root};
 
-use super::{CommitOptions, draft_of_delta};
+use super::{CommitOptions, draft_of_delta, draft_of_further_delta};
 
 /// Which attributes are an overlay's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +76,12 @@ struct Upper {
     inodes: BTreeMap<TreePath, Inode>,
     /// All names of inodes that have several, by the first.
     members: Members,
+}
+
+/// What an upper directory changes, and how many paths it has.
+struct UpperDelta {
+    delta: Delta,
+    examined: u64,
 }
 
 /// Takes the overlay's own attributes away from what is read, and keeps what they say.
@@ -143,28 +150,45 @@ impl Project {
             self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
         })?;
         let (session, reader) = self.store.begin_session()?;
-        let marks = MarkReader { kind: marks, marks: Mutex::default() };
-        let made = self.draft_of_upper(&source, &base, marks, &session, &reader, options);
+        let made = self
+            .delta_of_upper(&source, base.root, marks, &session, &reader)
+            .and_then(|upper| {
+                Ok((draft_of_delta(&base, "commit", &upper.delta, &session, &reader, options)?, upper))
+            })
+            .map(|(draft, upper)| Draft { examined: upper.examined, ..draft });
         self.finish(session, made)
     }
 
-    fn draft_of_upper(
+    /// The image that an upper directory over `base` is, as a step from `last`: another image that it was before.
+    pub(in crate::store) fn draft_of_workspace(
         &self,
-        source: &SourceTree,
-        base: &Equal,
-        marks: MarkReader,
+        upper: &SourceTree,
+        (base, last): (&Equal, &Equal),
         session: &WriteSession,
         reader: &ObjectReader,
         options: &CommitOptions,
     ) -> Result<Draft> {
+        let upper = self.delta_of_upper(upper, base.root, OverlayMarks::Trusted, session, reader)?;
+        let draft = draft_of_further_delta(last, base, &upper.delta, session, reader, options)?;
+        Ok(Draft { examined: upper.examined, ..draft })
+    }
+
+    /// What an upper directory changes in the tree that it lies over.
+    fn delta_of_upper(
+        &self,
+        source: &SourceTree,
+        base: ObjectId,
+        marks: OverlayMarks,
+        session: &WriteSession,
+        reader: &ObjectReader,
+    ) -> Result<UpperDelta> {
+        let marks = MarkReader { kind: marks, marks: Mutex::default() };
         let upper = self.read_upper(source, &marks, session)?;
         let examined = upper.inodes.len() as u64;
-        let root = Root::open(reader, base.root)?;
+        let root = Root::open(reader, base)?;
         let marks = marks.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
         let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
-        let delta = overlay.merge(upper)?;
-        let draft = draft_of_delta(base, "commit", &delta, session, reader, options)?;
-        Ok(Draft { examined, ..draft })
+        Ok(UpperDelta { delta: overlay.merge(upper)?, examined })
     }
 
     fn read_upper(&self, source: &SourceTree, marks: &MarkReader, session: &WriteSession) -> Result<Upper> {

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
+use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 use crate::tree::Timestamp;
@@ -19,7 +20,6 @@ use super::checkout::file_time;
 use super::commit::{CommitOptions, draft_of_delta};
 use super::image::Image;
 use super::import::{Draft, WriteReport};
-use super::known::Equal;
 use super::session::WriteSession;
 use editor::Editor;
 

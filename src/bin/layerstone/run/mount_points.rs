@@ -1,0 +1,287 @@
+//! What is mounted over an image's files while a command runs needs a file or a directory to be mounted on. What is missing
+//! is made for that time and leaves no trace: not in the times of its directory either.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use layerstone::Error;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, futimens, mkdirat,
+    openat, openat2, readlinkat, statat, unlinkat,
+};
+use rustix::io::Errno;
+
+/// How many links are followed on the way to one mount point, as by the kernel.
+const MOST_LINKS: usize = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PointKind {
+    Directory,
+    File,
+}
+
+/// Mount points that were made in a root file system.
+pub(super) struct MountPoints {
+    root: OwnedFd,
+    path: PathBuf,
+    /// In the order in which they were made, relative to the root.
+    made: Vec<(PathBuf, PointKind)>,
+}
+
+impl MountPoints {
+    pub(super) fn new(root: &Path) -> Result<Self, Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = openat(CWD, root, flags, Mode::empty());
+        let opened = opened.map_err(|error| Error::host(root, "open it", error.into()))?;
+        Ok(Self { root: opened, path: root.to_owned(), made: Vec::new() })
+    }
+
+    /// Where `path` leads, as a process with this root would find it: made there if it is missing. Links are followed, and
+    /// none out of the root.
+    pub(super) fn add(&mut self, path: &str, kind: PointKind) -> Result<PathBuf, Error> {
+        self.try_add(Path::new(path), kind).map_err(|error| {
+            let place = self.path.join(path.trim_start_matches('/'));
+            Error::host(&place, "make it a mount point", error.into())
+        })
+    }
+
+    fn try_add(&mut self, path: &Path, kind: PointKind) -> rustix::io::Result<PathBuf> {
+        let found = self.resolve(path)?;
+        let mut made = PathBuf::new();
+        let names: Vec<_> = found.iter().collect();
+        for (index, name) in names.iter().enumerate() {
+            let parent = self.open(&made)?;
+            made.push(name);
+            let kind = if index + 1 == names.len() { kind } else { PointKind::Directory };
+            if !matches!(statat(&parent, *name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+                continue;
+            }
+            with_times_kept(&parent, || match kind {
+                PointKind::Directory => mkdirat(&parent, *name, Mode::from_raw_mode(0o755)),
+                PointKind::File => {
+                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                    openat(&parent, *name, flags, Mode::from_raw_mode(0o644)).map(drop)
+                }
+            })?;
+            self.made.push((made.clone(), kind));
+        }
+        Ok(Path::new("/").join(found))
+    }
+
+    /// The path without links, relative to the root; what is missing at its end is taken as it is written.
+    fn resolve(&self, path: &Path) -> rustix::io::Result<PathBuf> {
+        let mut found = PathBuf::new();
+        let mut links = 0;
+        let mut rest: Vec<OsString> = components(path).rev().collect();
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                found.pop();
+                continue;
+            }
+            let target = match self.open(&found) {
+                Ok(parent) => link_target(&parent, &name)?,
+                Err(Errno::NOENT) => None,
+                Err(error) => return Err(error),
+            };
+            let Some(target) = target else {
+                found.push(name);
+                continue;
+            };
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if target.is_absolute() {
+                found = PathBuf::new();
+            }
+            rest.extend(components(&target).rev());
+        }
+        Ok(found)
+    }
+
+    fn open(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&self.root, relative, flags, Mode::empty(), resolve)
+    }
+
+    /// The file that a process with this root would run for a name, looked for in the directories of `search`.
+    pub(super) fn find_program(&self, name: &OsStr, search: &str) -> rustix::io::Result<()> {
+        let open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+        };
+        let check = |path: &Path| {
+            let stat = fstat(open(path)?)?;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if is_file && stat.st_mode & 0o111 != 0 { Ok(()) } else { Err(Errno::ACCESS) }
+        };
+        if name.as_bytes().contains(&b'/') {
+            return check(Path::new(name));
+        }
+        let mut outcome = Err(Errno::NOENT);
+        for directory in search.split(':').filter(|directory| !directory.is_empty()) {
+            match check(&Path::new(directory).join(name)) {
+                Ok(()) => return Ok(()),
+                Err(Errno::ACCESS) => outcome = Err(Errno::ACCESS),
+                Err(_) => {}
+            }
+        }
+        outcome
+    }
+
+    /// Removes what was made and is still empty.
+    pub(super) fn remove(self) {
+        for (path, kind) in self.made.iter().rev() {
+            let parent = self.open(path.parent().unwrap_or(Path::new("")));
+            let (Ok(parent), Some(name)) = (parent, path.file_name()) else { continue };
+            let is_empty = match (kind, statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                (PointKind::Directory, Ok(_)) => true,
+                (PointKind::File, Ok(stat)) => {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
+                }
+                (_, Err(_)) => false,
+            };
+            let flags = if *kind == PointKind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            if is_empty {
+                // A directory that is not empty is the command's.
+                let _ = with_times_kept(&parent, || unlinkat(&parent, name, flags));
+            }
+        }
+    }
+}
+
+/// Runs what changes a directory, and gives it its times back.
+fn with_times_kept(
+    directory: &OwnedFd,
+    change: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    let stat = fstat(directory)?;
+    change()?;
+    let time =
+        |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
+    futimens(
+        directory,
+        &Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+        },
+    )
+}
+
+/// Where a link leads; none for anything else, and for what is missing.
+fn link_target(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<Option<PathBuf>> {
+    match readlinkat(parent, name, Vec::new()) {
+        Ok(target) => Ok(Some(PathBuf::from(OsString::from_vec(target.into_bytes())))),
+        Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    let parts: Vec<_> = parts.filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec).collect();
+    parts.into_iter().map(OsString::from_vec)
+}
+
+/// Copies a file of the host to one that the sandbox can write to.
+pub(super) fn copy(from: &Path, to: &Path, more: &str) -> io::Result<bool> {
+    let mut text = match std::fs::read(from) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    text.extend_from_slice(more.as_bytes());
+    File::create_new(to).and_then(|mut file| io::Write::write_all(&mut file, &text)).map(|()| true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mtime(path: &Path) -> std::time::SystemTime {
+        fs::metadata(path).unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn what_is_missing_is_made_and_goes_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::create_dir_all(root.join("proc")).unwrap();
+        symlink("../run/systemd/resolv.conf", root.join("etc/resolv.conf")).unwrap();
+        let before = (mtime(root), mtime(&root.join("etc")));
+        let mut points = MountPoints::new(root).unwrap();
+        assert_eq!(points.add("/proc", PointKind::Directory).unwrap(), Path::new("/proc"));
+        assert_eq!(points.add("/sys", PointKind::Directory).unwrap(), Path::new("/sys"));
+        assert_eq!(points.add("/etc/hosts", PointKind::File).unwrap(), Path::new("/etc/hosts"));
+        let resolver = points.add("/etc/resolv.conf", PointKind::File).unwrap();
+        assert_eq!(resolver, Path::new("/run/systemd/resolv.conf"));
+        for made in ["sys", "etc/hosts", "run/systemd/resolv.conf"] {
+            assert!(root.join(made).exists(), "{made}");
+        }
+        points.remove();
+        for made in ["sys", "etc/hosts", "run"] {
+            assert!(!root.join(made).exists(), "{made}");
+        }
+        assert!(root.join("proc").exists());
+        assert_eq!(before, (mtime(root), mtime(&root.join("etc"))));
+    }
+
+    #[test]
+    fn what_was_put_there_meanwhile_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let mut points = MountPoints::new(root).unwrap();
+        points.add("/etc/hosts", PointKind::File).unwrap();
+        points.add("/sys", PointKind::Directory).unwrap();
+        fs::write(root.join("etc/hosts"), "mine").unwrap();
+        fs::write(root.join("etc/other"), "").unwrap();
+        points.remove();
+        assert!(root.join("etc/hosts").exists() && root.join("etc/other").exists());
+        assert!(!root.join("sys").exists());
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&outside).unwrap();
+        symlink(&outside, root.join("etc")).unwrap();
+        symlink("../../..", root.join("up")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let mut points = MountPoints::new(&root).unwrap();
+        let found = points.add("/etc/hosts", PointKind::File).unwrap();
+        assert_eq!(found, outside.join("hosts"));
+        assert!(!outside.join("hosts").exists());
+        assert!(root.join(outside.strip_prefix("/").unwrap()).join("hosts").exists());
+        assert_eq!(points.add("/up/sys", PointKind::Directory).unwrap(), Path::new("/sys"));
+        assert!(points.add("/loop/x", PointKind::File).is_err());
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        symlink("/usr/bin", root.join("bin")).unwrap();
+        fs::write(root.join("usr/bin/tool"), "").unwrap();
+        let points = MountPoints::new(root).unwrap();
+        let find = |name: &str| points.find_program(OsStr::new(name), "/sbin:/bin");
+        assert_eq!(find("tool"), Err(Errno::ACCESS));
+        rustix::fs::chmod(root.join("usr/bin/tool"), Mode::from_raw_mode(0o755)).unwrap();
+        assert_eq!(find("tool"), Ok(()));
+        assert_eq!(find("/bin/tool"), Ok(()));
+        assert_eq!(find("/usr/bin"), Err(Errno::ACCESS));
+        assert_eq!(find("sh"), Err(Errno::NOENT));
+    }
+}

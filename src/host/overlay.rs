@@ -1,0 +1,191 @@
+//! Overlay mounts: a directory in which lower directories show through what is written.
+//!
+//! Directories are given to the kernel by `/proc/self/fd`, so no character of a path can be taken for an option, and any
+//! number of lower directories fits into the one page that options may have.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, makedev, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::error::{Error, ErrorKind, Result, Subject};
+
+use super::failed;
+use super::stat::Stat;
+
+/// What a directory of an overlay has: what was written, the kernel's own, and the merged view.
+pub(crate) const FILES: &str = "files";
+pub(crate) const WORK: &str = "work";
+pub(crate) const MERGED: &str = "merged";
+
+/// An attribute that is set to learn whether attributes of its kind can be.
+const TRUSTED_PROBE: &str = "trusted.overlay.probe";
+
+/// What is to be mounted: directories below one folder.
+pub(crate) struct Overlay<'a> {
+    pub(crate) folder: &'a Path,
+    /// The lower directories, uppermost first, relative to the folder.
+    pub(crate) lower: Vec<String>,
+    /// The directory of [`FILES`], [`WORK`] and [`MERGED`], relative to the folder.
+    pub(crate) place: String,
+    /// Whether nothing needs to outlive a crash: then the kernel syncs nothing.
+    pub(crate) is_volatile: bool,
+}
+
+impl Overlay<'_> {
+    /// Mounts it. Directories may be renamed in it, and of a file whose attributes change only they are copied.
+    pub(crate) fn mount(&self) -> Result<()> {
+        let target = self.folder.join(&self.place).join(MERGED);
+        self.try_mount(&target).map_err(|error| failed(target, "mount an overlay on it", error))
+    }
+
+    fn try_mount(&self, target: &Path) -> rustix::io::Result<()> {
+        let folder = open_directory(self.folder)?;
+        let at = |name: &str| format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
+        let lower: Vec<_> = self.lower.iter().map(|name| at(name)).collect();
+        let (place, lower) = (&self.place, lower.join(":"));
+        let (files, work) = (at(&format!("{place}/{FILES}")), at(&format!("{place}/{WORK}")));
+        let mut options =
+            format!("lowerdir={lower},upperdir={files},workdir={work},index=off,redirect_dir=on,metacopy=on");
+        if self.is_volatile {
+            options.push_str(",volatile");
+        }
+        let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+        let source = source(&open_directory(&self.folder.join(place).join(FILES))?)?;
+        // A device node of an image is not to be the host's device.
+        mount(source, target, "overlay", MountFlags::NODEV, options.as_c_str())
+    }
+}
+
+/// What a mount with this upper directory is called in lists of mounts: found there under whatever path it is mounted.
+fn source(files: &OwnedFd) -> rustix::io::Result<String> {
+    let stat = Stat::of(files, b"")?;
+    Ok(format!("layerstone-{:x}-{:x}", stat.device, stat.inode))
+}
+
+/// Who else has an overlay mounted that this process has not, or not any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OtherMounts {
+    /// Whether somebody has it: in a mount namespace of its own, or bound to another place.
+    pub(crate) any: bool,
+    /// A process that works in one: its root, its current directory or an open file is there.
+    pub(crate) user: Option<u32>,
+}
+
+/// Looks for mounts with this upper directory, whatever they are mounted on. The kernel lets such a directory be mounted
+/// twice, and then promises nothing.
+pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
+    let source = open_directory(files).and_then(|files| source(&files));
+    let source = source.map_err(|error| failed(files.to_owned(), "look at it", error))?;
+    let processes = std::fs::read_dir("/proc");
+    let processes = processes.map_err(|error| Error::host(Path::new("/proc"), "list it", error))?;
+    let mut found = OtherMounts::default();
+    // The device numbers that the mounts have in each mount namespace.
+    let mut devices: HashMap<u64, Vec<u64>> = HashMap::new();
+    for process in processes.flatten() {
+        let Some(number) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let path = process.path();
+        // One that ended meanwhile has nothing; of another user's nothing can be learned.
+        let Ok(namespace) = std::fs::metadata(path.join("ns/mnt")) else { continue };
+        let devices = devices.entry(namespace.ino()).or_insert_with(|| {
+            let mounts = std::fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
+            mounts.lines().filter_map(|line| device_of_mount(line, &source)).collect()
+        });
+        if devices.is_empty() {
+            continue;
+        }
+        found.any = true;
+        if works_on(&path, devices) {
+            found.user = Some(number);
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The device number of a mount in `mountinfo`, if it is an overlay of this source.
+fn device_of_mount(line: &str, source: &str) -> Option<u64> {
+    let (place, kind) = line.split_once(" - ")?;
+    let mut kind = kind.split(' ');
+    if (kind.next(), kind.next()) != (Some("overlay"), Some(source)) {
+        return None;
+    }
+    let (major, minor) = place.split(' ').nth(2)?.split_once(':')?;
+    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Whether a process has its root, its current directory or an open file on one of these devices.
+fn works_on(process: &Path, devices: &[u64]) -> bool {
+    let is_there =
+        |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| devices.contains(&metadata.dev()));
+    let mut files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    is_there(&process.join("cwd"))
+        || is_there(&process.join("root"))
+        || files.any(|file| is_there(&file.path()))
+}
+
+/// Ends a mount, if there is one. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's current directory.
+pub(crate) fn end_mount(target: &Path) -> Result<()> {
+    match unmount(target, UnmountFlags::NOFOLLOW) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(Errno::BUSY) => {
+            let message = "is busy: a process works in it or has a file of it open; end that first";
+            Err(Error::new(ErrorKind::InUse, Subject::Host(target.to_owned()), message))
+        }
+        Err(error) => Err(failed(target.to_owned(), "unmount it", error)),
+    }
+}
+
+/// Whether something is mounted on a directory, as far as this process sees.
+pub(crate) fn is_mounted(target: &Path) -> bool {
+    Stat::of(CWD, target.as_os_str().as_encoded_bytes()).is_ok_and(|stat| stat.is_mount_point)
+}
+
+/// Why this process can't mount overlays whose written part lies in `folder`; none if it can. Found out by doing it.
+pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
+    let place = format!("probe-{}", uuid::Uuid::now_v7().simple());
+    let directory = folder.join(&place);
+    let io = |error| failed(directory.clone(), "make a directory", error);
+    make_directory(&directory).map_err(io)?;
+    for name in ["lower", FILES, WORK, MERGED] {
+        make_directory(&directory.join(name)).map_err(io)?;
+    }
+    let overlay = Overlay { folder, lower: vec![format!("{place}/lower")], place, is_volatile: true };
+    let target = directory.join(MERGED);
+    let set_trusted = || {
+        let files = open_directory(&directory.join(FILES))?;
+        fsetxattr(&files, TRUSTED_PROBE, b"", XattrFlags::empty())
+    };
+    let tried = set_trusted().and_then(|()| overlay.try_mount(&target));
+    if tried.is_ok() {
+        end_mount(&target)?;
+    }
+    super::checkout::remove_tree(&directory)?;
+    Ok(match tried {
+        Ok(()) => None,
+        Err(Errno::PERM | Errno::ACCESS) => Some("this process may not mount".to_owned()),
+        Err(Errno::NODEV) => Some("this kernel has no overlay file system".to_owned()),
+        Err(error) => Some(format!("the kernel can't mount an overlay here: {error}")),
+    })
+}
+
+/// Makes a directory that only its owner can enter.
+pub(crate) fn make_directory(path: &Path) -> rustix::io::Result<()> {
+    mkdirat(CWD, path, Mode::from_raw_mode(0o700))
+}
+
+/// Makes the entries and the attributes of a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<()> {
+    let sync = || rustix::fs::fsync(open_directory(path)?);
+    sync().map_err(|error| failed(path.to_owned(), "sync it", error))
+}
+
+fn open_directory(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty())
+}

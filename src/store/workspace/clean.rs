@@ -1,0 +1,63 @@
+//! Ending workspaces whose process is gone, and removing what was left over.
+
+use std::collections::HashSet;
+
+use crate::catalog::table::{Lowers, Workspaces, key_bytes};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::Result;
+use crate::id::{ProjectId, WorkspaceId};
+use crate::store::Inner;
+
+use super::folder::{Folder, remove_directory};
+use super::has_ended;
+
+impl Inner {
+    /// Ends the workspaces of processes that are gone, and removes what others left.
+    pub(super) fn clean_workspaces(&self, folder: &Folder) -> Result<()> {
+        let ended = self.read(|tx| {
+            let rows = tx.collect::<Workspaces>(&[])?;
+            Ok(rows.into_iter().filter(|(_, record)| has_ended(record)).collect::<Vec<_>>())
+        })?;
+        if !ended.is_empty() {
+            self.catalog()?.write(|tx| {
+                for (key, record) in &ended {
+                    if tx.get::<Workspaces>(key)?.as_ref() == Some(record) {
+                        tx.remove::<Workspaces>(key)?;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        // Whoever holds the lock may have a directory that is no number's; then it is for the next to do.
+        let Some(_lock) = folder.try_lock()? else { return Ok(()) };
+        // Listed before the rows are read: a row comes before its directory.
+        let found = folder.list()?;
+        let known = self.read(|tx| {
+            let workspaces = tx.collect::<Workspaces>(&[])?.into_iter().map(|(_, record)| record.id);
+            let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
+            Ok(workspaces.chain(lowers).collect::<HashSet<_>>())
+        })?;
+        let is_stray = |id: &Option<WorkspaceId>| id.is_none_or(|id| !known.contains(&id));
+        for (path, _) in found.iter().filter(|(_, id)| is_stray(id)) {
+            // What can't be removed now is left to the next.
+            let _ = remove_directory(path);
+        }
+        Ok(())
+    }
+
+    /// Ends what is left of workspaces whose rows are gone.
+    pub(in crate::store) fn remove_workspaces(&self, ids: &[WorkspaceId]) {
+        if let Some(folder) = &self.workspaces {
+            for id in ids {
+                let _ = folder.remove(*id);
+            }
+        }
+    }
+}
+
+/// Removes the rows of a project's workspaces, and gives their numbers.
+pub(in crate::store) fn forget_workspaces(tx: &mut WriteTx, project: ProjectId) -> Result<Vec<WorkspaceId>> {
+    let rows = tx.collect::<Workspaces>(&key_bytes(&project))?;
+    rows.iter().try_for_each(|(key, _)| tx.remove::<Workspaces>(key).map(drop))?;
+    Ok(rows.into_iter().map(|(_, record)| record.id).collect())
+}

@@ -1,0 +1,165 @@
+//! Making workspaces: the row first, then the files.
+
+use crate::catalog::ReadTables;
+use crate::catalog::record::{Equal, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::table::{Sequence, Workspaces};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::host::checkout::Checkout;
+use crate::host::overlay::{self, WORK};
+use crate::id::{ProjectId, WorkspaceId};
+use crate::name::WorkspaceName;
+use crate::pack::reader::ObjectReader;
+use crate::store::checkout::CheckoutOptions;
+use crate::store::image::Image;
+use crate::store::{Inner, holder};
+use crate::time::Moment;
+
+use super::folder::Folder;
+use super::lower::touch_lower;
+use super::{Workspace, WorkspaceOptions, mount, subject};
+
+impl Image {
+    /// Makes a workspace: an overlay mount where this process may mount one, otherwise a checkout.
+    ///
+    /// Errors: [`AlreadyExists`](ErrorKind::AlreadyExists) for the name; [`NotFound`](ErrorKind::NotFound) if the image was
+    /// removed meanwhile; [`Unsupported`](ErrorKind::Unsupported) for a store in memory.
+    pub fn create_workspace(&self, options: &WorkspaceOptions) -> Result<Workspace> {
+        let store = &self.project.store;
+        let folder = store.workspaces()?;
+        folder.make()?;
+        store.clean_workspaces(folder)?;
+        let (name, record) = self.reserve(options)?;
+        let mut workspace = Workspace { project: self.project.clone(), name, id: record.id, why_copy: None };
+        let made = self.make(folder, record.id, options).and_then(|(form, why_copy)| {
+            workspace.why_copy = why_copy;
+            let holder = record.holder.clone().filter(|_| options.temporary);
+            workspace.change(|tx, found| {
+                touch_lower(tx, found.base.root)?;
+                Ok(Some(WorkspaceRecord { form, holder, ..found }))
+            })
+        });
+        match made {
+            Ok(()) => Ok(workspace),
+            Err(error) => {
+                // What can't be cleared away now is left over from a killed process for the next.
+                let _ = workspace.change(|_, _| Ok(None)).and_then(|()| folder.remove(record.id));
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes a name and a number.
+    fn reserve(&self, options: &WorkspaceOptions) -> Result<(WorkspaceName, WorkspaceRecord)> {
+        let (project, base) = (&self.project, Equal::from(&self.record));
+        project.store.catalog()?.write(|tx| {
+            project.check(tx)?;
+            if project.image_row(tx, base.image)?.is_none() {
+                return Err(Error::not_found(Subject::Image(base.image), "was removed meanwhile"));
+            }
+            let id = WorkspaceId::new(tx.next(Sequence::Workspace)?);
+            let name = match &options.name {
+                Some(name) => name.clone(),
+                None => free_name(tx, project.id, id)?,
+            };
+            let key = (project.id, name.clone());
+            if tx.get::<Workspaces>(&key)?.is_some() {
+                let message = "exists already; choose another name, or end it";
+                return Err(Error::new(ErrorKind::AlreadyExists, subject(&name), message));
+            }
+            let record = WorkspaceRecord {
+                id,
+                base,
+                last: base,
+                form: WorkspaceForm::Unfinished,
+                created_ms: Moment::now().unix_ms(),
+                holder: Some(holder::this_process()),
+            };
+            tx.put::<Workspaces>(&key, &record)?;
+            Ok((name, record))
+        })
+    }
+
+    /// Makes the files, as an overlay if that can be; if not, says why.
+    fn make(
+        &self,
+        folder: &Folder,
+        id: WorkspaceId,
+        options: &WorkspaceOptions,
+    ) -> Result<(WorkspaceForm, Option<String>)> {
+        let store = &self.project.store;
+        let mut why_copy = None;
+        if !options.full_copy {
+            why_copy = folder.why_not_overlay()?;
+            if why_copy.is_none() {
+                if let Some(lower) = store.lower(folder, self.record.root)? {
+                    store.make_overlay(
+                        folder,
+                        id,
+                        &self.reader,
+                        &Equal::from(&self.record),
+                        options.temporary,
+                    )?;
+                    mount(folder, id, &lower, options.temporary)?;
+                    return Ok((WorkspaceForm::Overlay, None));
+                }
+                let message =
+                    "the image has what can't be shown by an overlay, or what this process can't set";
+                why_copy = Some(message.to_owned());
+            }
+        }
+        Folder::make_directory(&folder.directory(id))?;
+        let is_root = rustix::process::geteuid().is_root();
+        let everything = CheckoutOptions {
+            devices: is_root,
+            all_xattrs: is_root,
+            fsync: !options.temporary,
+            ..CheckoutOptions::default()
+        };
+        self.check_out_to(&folder.files(id), everything)?;
+        if !options.temporary {
+            overlay::sync_directory(folder.path())?;
+        }
+        Ok((WorkspaceForm::Checkout, why_copy))
+    }
+}
+
+impl Inner {
+    /// The part of an overlay that is the workspace's own.
+    fn make_overlay(
+        &self,
+        folder: &Folder,
+        id: WorkspaceId,
+        reader: &ObjectReader,
+        base: &Equal,
+        is_temporary: bool,
+    ) -> Result<()> {
+        let directory = folder.directory(id);
+        Folder::make_directory(&directory)?;
+        let checkout = Checkout::begin(&folder.files(id))?;
+        self.write_root_directory(&checkout, reader, base.root)?;
+        checkout.publish(false)?;
+        for path in [directory.join(WORK), folder.merged(id)] {
+            Folder::make_directory(&path)?;
+        }
+        if !is_temporary {
+            for path in [&folder.files(id), &directory, folder.path()] {
+                overlay::sync_directory(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A name after the number.
+fn free_name(tx: &impl ReadTables, project: ProjectId, id: WorkspaceId) -> Result<WorkspaceName> {
+    let mut name = format!("w{id}");
+    loop {
+        let parsed: WorkspaceName = name
+            .parse()
+            .map_err(|error| Error::invalid(Subject::Argument("name"), format!("'{name}' {error}")))?;
+        if tx.get::<Workspaces>(&(project, parsed.clone()))?.is_none() {
+            return Ok(parsed);
+        }
+        name.push('-');
+    }
+}

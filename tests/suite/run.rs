@@ -1,0 +1,349 @@
+//! `run` with real sandboxes, one of them on a real Debian system. Needs root, and what `.ci/run` installs.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cli::{Cli, last_line};
+use crate::system;
+
+const PROGRAMS: [&str; 6] = ["sh", "cat", "grep", "readlink", "sleep", "ls"];
+
+/// A store with an image that has a few programs and nothing else: not even mount points.
+fn small() -> Option<Cli> {
+    if !system::is_on() {
+        return None;
+    }
+    let cli = Cli::new();
+    let tree = cli.path("tree");
+    fs::create_dir_all(tree.join("bin")).unwrap();
+    let copy = |from: &Path, to: &Path| {
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    };
+    for program in PROGRAMS {
+        let path = Path::new("/bin").join(program);
+        copy(&path, &tree.join("bin").join(program));
+        let libraries = Command::new("ldd").arg(&path).output().unwrap();
+        for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace() {
+            if let Some(library) = word.strip_prefix('/') {
+                copy(Path::new(word), &tree.join(library));
+            }
+        }
+    }
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
+    Some(cli)
+}
+
+fn image(cli: &Cli, reference: &str) -> String {
+    let inspected: serde_json::Value = serde_json::from_str(&cli.ok(&["inspect", reference])).unwrap();
+    inspected[0]["id"].as_str().unwrap().to_owned()
+}
+
+/// The last line of what a run printed, and the lines before.
+fn outcome(output: &Output) -> (String, String) {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let (before, last) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
+    (last.to_owned(), before.to_owned())
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// Workspaces, and directories for them that no row names.
+fn nothing_is_left(cli: &Cli) {
+    assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]");
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let store = cli.path("store");
+    assert!(!mounts.contains(store.to_str().unwrap()), "{mounts}");
+}
+
+#[test]
+fn a_package_is_installed_on_a_debian_system_and_used() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    let debian = system::debian();
+    cli.ok(&["import", debian.to_str().unwrap(), "--tag", "debian"]);
+    let apt = "apt-get update -qq && apt-get install -y -qq file";
+    cli.ok(&[
+        "run",
+        "debian",
+        "--tag",
+        "with-file",
+        "-e",
+        "DEBIAN_FRONTEND=noninteractive",
+        "--",
+        "sh",
+        "-c",
+        apt,
+    ]);
+    let output = cli.run(&["run", "with-file", "--", "file", "/bin/ls"]);
+    let (made, said) = outcome(&output);
+    assert!(said.starts_with("/bin/ls: ELF 64-bit"), "{output:?}");
+    assert_eq!(made, image(&cli, "with-file"), "nothing was changed");
+    // What was mounted over files of the image is not in it, nor that it was.
+    let differences = cli.ok(&["diff", "debian", "with-file"]);
+    assert!(differences.contains("A /usr/bin/file"), "{differences}");
+    for path in ["/etc/resolv.conf", "/etc/hosts", "/proc", "/dev", "/sys"] {
+        assert!(!differences.lines().any(|line| line[2..].starts_with(path)), "{differences}");
+    }
+
+    let started = Instant::now();
+    let runs: Vec<_> = (0..20)
+        .map(|number| {
+            let script = format!("echo {number} > /number; sleep 1; cat /number");
+            let mut command = cli.command(&["run", "with-file", "-q", "--", "sh", "-c", &script]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    // None of them holds the store.
+    cli.ok(&["--lock-timeout", "5", "images"]);
+    for (number, run) in runs.into_iter().enumerate() {
+        let output = run.wait_with_output().unwrap();
+        let (made, said) = outcome(&output);
+        assert_eq!(said, number.to_string(), "{output:?}");
+        assert_eq!(cli.ok(&["cat", &made, "/number"]).trim(), said);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "they ran at once");
+    nothing_is_left(&cli);
+}
+
+#[test]
+fn what_comes_of_a_command_is_committed_and_its_exit_code_passed_on() {
+    let Some(cli) = small() else { return };
+    let base = image(&cli, "small");
+    let output = cli.run(&["run", "small", "--", "sh", "-c", "read x; echo got $x; echo no >&2; exit 7"]);
+    assert_eq!((code(&output), outcome(&output)), (7, (base.clone(), "got".to_owned())));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("no\nunchanged"), "{output:?}");
+
+    let made =
+        cli.ok(&["run", "small", "--tag", "new", "-q", "-m", "why", "--", "sh", "-c", "echo text > /new"]);
+    assert_eq!(made.trim(), image(&cli, "new"));
+    assert_eq!(cli.ok(&["cat", "new", "/new"]), "text\n");
+    assert_eq!(cli.ok(&["diff", "small", "new"]), "M /  (mtime)\nA /new\n");
+    // Also of one that fails.
+    let output = cli.run(&["run", "new", "--tag", "failed", "--", "sh", "-c", "echo more > /more; exit 3"]);
+    assert_eq!((code(&output), outcome(&output).0), (3, image(&cli, "failed")));
+
+    let output = cli.run(&["run", "small", "--disposable", "--", "sh", "-c", "echo text > /new; cat /new"]);
+    assert_eq!((code(&output), output.stdout), (0, b"text\n".to_vec()));
+    assert_eq!(cli.ok(&["images", "-a", "-q"]).lines().count(), 3);
+
+    for (words, expected, message) in [
+        (&["nope"][..], 127, "'nope' is not in the image"),
+        (&["/lib"], 126, "'/lib' is no program that can be executed"),
+    ] {
+        let output = cli.run(&[&["run", "small", "-q", "--disposable", "--"], words].concat());
+        assert_eq!(code(&output), expected);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(message), "{output:?}");
+    }
+    assert_eq!(cli.fails(&["run", "absent", "--", "true"]).0, 125);
+    let large =
+        ["run", "small", "--max-layer-bytes", "3", "--tag", "large", "--", "sh", "-c", "echo text > /new"];
+    assert_eq!(cli.fails(&large).0, 125);
+    assert_eq!(cli.fails(&["inspect", "large"]).0, 3);
+    nothing_is_left(&cli);
+}
+
+#[test]
+fn a_workspace_is_kept_where_that_is_asked_for() {
+    let Some(cli) = small() else { return };
+    cli.ok(&[
+        "run",
+        "small",
+        "--keep",
+        "--name",
+        "mine",
+        "--tag",
+        "one",
+        "-q",
+        "--",
+        "sh",
+        "-c",
+        "echo 1 > /one",
+    ]);
+    let path = PathBuf::from(cli.ok(&["workspace", "path", "mine"]).trim_end());
+    assert_eq!(fs::read(path.join("one")).unwrap(), b"1\n");
+    assert!(!path.join("etc").exists(), "what was mounted on is gone");
+    assert_eq!(cli.ok(&["workspace", "commit", "mine", "-q"]).trim(), image(&cli, "one"));
+    let output = cli.run(&[
+        "run",
+        "small",
+        "--keep",
+        "--disposable",
+        "--name",
+        "kept",
+        "--",
+        "sh",
+        "-c",
+        "echo 1 > /one",
+    ]);
+    assert_eq!((code(&output), output.stdout), (0, Vec::new()));
+    cli.ok(&["workspace", "discard", "kept"]);
+    nothing_is_left(&cli);
+}
+
+/// Starts the program where crun can work: it refuses hosts whose control groups are of two kinds.
+fn command(cli: &Cli, runtime: &str, words: &[&str]) -> Command {
+    let words = [&["run", "small", "--runtime", runtime], words].concat();
+    let is_unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    if runtime == "bubblewrap" || is_unified {
+        return cli.command(&words);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", "mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$@\"", "sh"]);
+    command.arg(env!("CARGO_BIN_EXE_layerstone")).args(words);
+    command.env("LAYERSTONE_STORE", cli.path("store"));
+    command
+}
+
+#[test]
+fn what_a_command_gets_to_see() {
+    let Some(cli) = small() else { return };
+    let base = image(&cli, "small");
+    // Docker's default, and the same without CAP_MKNOD, which crun could not confine here.
+    for (runtime, capabilities) in [("bubblewrap", "00000000a80425fb"), ("crun", "00000000a00425fb")] {
+        let script = "
+            for kind in pid ipc uts mnt net; do readlink /proc/self/ns/$kind; done
+            grep CapEff /proc/self/status; read name < /proc/sys/kernel/hostname; echo $name
+            read line; echo $line; echo $PATH; echo $HOME; echo $MORE; echo $LAYERSTONE_STORE; echo $PWD
+            ls /dev; ls /proc/1/exe /sys/kernel > /dev/null; cat /etc/hosts /etc/resolv.conf
+            echo > /dev/null; echo changed > /etc/hosts; echo $HOSTNAME
+        ";
+        let words = ["--name", "box", "-e", "MORE=more", "-w", "/bin", "--", "sh", "-ec", script];
+        let mut child = command(&cli, runtime, &words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"from outside\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let (made, said) = outcome(&output);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((code(&output), &made), (0, &base), "{runtime}: {said} {text}");
+        let lines: Vec<_> = said.lines().collect();
+        let own = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
+        for (index, kind) in ["pid", "ipc", "uts", "mnt"].iter().enumerate() {
+            assert_ne!(lines[index], own(kind), "{runtime}");
+        }
+        assert_eq!(lines[4], own("net"), "{runtime}");
+        assert_eq!(lines[5], format!("CapEff:\t{capabilities}"), "{runtime}");
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        assert_eq!(lines[6..13], ["box", "from outside", path, "/root", "more", "", "/bin"], "{runtime}");
+        for expected in ["null", "pts", "shm", "127.0.1.1\tbox", "box"] {
+            assert!(lines[13..].contains(&expected), "{runtime}: {said}");
+        }
+        let resolver = fs::read_to_string("/etc/resolv.conf").unwrap();
+        assert!(said.contains(resolver.trim()), "{runtime}: {said}");
+        assert!(!fs::read_to_string("/etc/hosts").unwrap().contains("changed"));
+        let output = command(&cli, runtime, &["-q", "--", "sh", "-c", "exit 9"]).output().unwrap();
+        assert_eq!((code(&output), outcome(&output).0), (9, base.clone()), "{runtime}");
+        nothing_is_left(&cli);
+    }
+}
+
+#[test]
+fn links_of_an_image_lead_nowhere_outside_it() {
+    let Some(cli) = small() else { return };
+    let outside = cli.path("outside");
+    fs::create_dir(&outside).unwrap();
+    let tree = cli.path("tree");
+    symlink(&outside, tree.join("etc")).unwrap();
+    symlink("/run/systemd", tree.join("sys")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "links", "-q"]);
+    let script = "ls /etc/resolv.conf /sys/kernel > /dev/null && echo seen";
+    let output = cli.run(&["run", "links", "--", "sh", "-c", script]);
+    assert_eq!(outcome(&output), (image(&cli, "links"), "seen".to_owned()), "{output:?}");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_sandbox_program_it_says_what_to_install() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
+    let empty = cli.path("empty");
+    fs::create_dir(&empty).unwrap();
+    let mut command = cli.command(&["run", "small", "--", "true"]);
+    let output = command.env("PATH", &empty).output().unwrap();
+    assert_eq!(code(&output), 125);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("is installed") || text.contains("is not installed"), "{text}");
+    assert!(text.contains("apt-get install bubblewrap"), "{text}");
+    assert_eq!(output.stdout, b"");
+}
+
+/// A run whose command says when it is there and then sleeps, and what it is called.
+fn sleeping(cli: &Cli, words: &[&str]) -> Child {
+    let words =
+        [&["run", "small"], words, &["--", "sh", "-c", "echo new > /new; echo there; sleep 1234.5"]].concat();
+    let mut child = cli.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "there\n");
+    child
+}
+
+/// Processes that sleep as the command does, in a mount namespace with this store's workspaces.
+fn sleepers() -> usize {
+    let processes = fs::read_dir("/proc").unwrap();
+    let sleeps = |process: &fs::DirEntry| {
+        fs::read(process.path().join("cmdline")).is_ok_and(|words| words == b"sleep\x001234.5\x00")
+    };
+    processes.filter_map(Result::ok).filter(sleeps).count()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing() {
+    let Some(cli) = small() else { return };
+    for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
+        let child = sleeping(&cli, &["--tag", "never"]);
+        // An interrupt goes to all that a terminal has in the foreground.
+        let target = if signal == "-INT" { children(child.id()) } else { vec![child.id()] };
+        let words: Vec<_> = target.iter().chain([&child.id()]).map(ToString::to_string).collect();
+        assert!(Command::new("kill").arg(signal).args(words).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(code(&output), expected, "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("Stopped by a signal; nothing was committed."), "{text}");
+        assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
+        wait_until("the command is gone", || sleepers() == 0);
+        nothing_is_left(&cli);
+    }
+
+    let mut child = sleeping(&cli, &["--tag", "never"]);
+    assert!(cli.ok(&["workspace", "ls"]).contains(&format!("used by process {}", child.id())));
+    let (code, message) = cli.fails(&["rm", "small"]);
+    assert!(code == 4 && message.contains("uses it"), "{message}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("the command is gone", || sleepers() == 0);
+    assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]", "it ended with its process");
+    // The next clears up.
+    cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
+    nothing_is_left(&cli);
+    let left = fs::read_dir(cli.path("store/workspaces")).unwrap();
+    let left = left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(left, 1, "what they lie over");
+    assert_eq!(last_line(&cli.ok(&["images", "-a", "-q"])), image(&cli, "small"));
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    list.split_whitespace().map(|child| child.parse().unwrap()).collect()
+}

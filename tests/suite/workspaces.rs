@@ -1,0 +1,532 @@
+//! Workspaces: copies that are written to, several on one image; those that are overlays are really mounted, which needs
+//! root.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use layerstone::id::ImageId;
+use layerstone::{
+    CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions, Project, Store, Workspace,
+    WorkspaceKind, WorkspaceOptions,
+};
+
+use crate::cli::Cli;
+use crate::compare::{Seen, snapshot};
+use crate::given::{Place, parse, project, read, reference, tags};
+use crate::overlay::{EVERYTHING, differences, shell};
+use crate::roundtrip::{noise, write_everything};
+use crate::system;
+
+fn options(name: &str) -> WorkspaceOptions {
+    WorkspaceOptions { name: Some(parse(name)), ..WorkspaceOptions::default() }
+}
+
+/// A full copy, which anyone can have.
+fn copy(name: &str) -> WorkspaceOptions {
+    WorkspaceOptions { full_copy: true, ..options(name) }
+}
+
+fn image(project: &Project, id: ImageId) -> Image {
+    project.find(&id.into()).unwrap()
+}
+
+fn commit(tag: &str) -> CommitOptions {
+    CommitOptions { tags: tags(&[tag]), ..CommitOptions::default() }
+}
+
+/// What is left in the folder of workspaces, but for its lock.
+fn left(place: &Place) -> Vec<PathBuf> {
+    let entries = fs::read_dir(place.path("store/workspaces")).unwrap();
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect()
+}
+
+struct Given {
+    place: Place,
+    project: Project,
+    base: ImageId,
+}
+
+fn given() -> Given {
+    let place = Place::new();
+    let project = project(&Store::open(place.path("store")).unwrap(), "p");
+    let base = place.import(&project, "first", &["base"]);
+    Given { place, project, base }
+}
+
+#[test]
+fn a_workspace_from_its_making_to_its_end() {
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    assert_eq!(workspace.why_copy(), None, "it was asked for");
+    let path = workspace.path().unwrap();
+    let info = workspace.info().unwrap();
+    assert_eq!((info.image, info.kind, info.process), (base, WorkspaceKind::Checkout, None));
+    assert_eq!((&info.path, info.is_mounted), (&path, true));
+    assert_eq!(project.workspaces().unwrap(), [info]);
+
+    let unchanged = workspace.commit(&CommitOptions::default()).unwrap();
+    assert_eq!((unchanged.image, unchanged.is_new), (base, false));
+    fs::write(path.join("content"), "second").unwrap();
+    let second = workspace.commit(&commit("second")).unwrap();
+    assert_eq!(image(&project, second.image).info().parent, Some(base));
+    let again = project.workspace(&parse("w")).unwrap();
+    assert_eq!(again.commit(&CommitOptions::default()).unwrap().image, second.image);
+    fs::write(path.join("content"), "third").unwrap();
+    let third = again.commit_and_end(&commit("third")).unwrap().image;
+    assert_eq!(image(&project, third).info().parent, Some(second.image));
+    assert_eq!(read(&image(&project, third), "content").unwrap(), b"third");
+
+    assert!(!path.exists() && left(&place).is_empty());
+    assert_eq!(project.workspaces().unwrap(), []);
+    for error in [workspace.path().unwrap_err(), workspace.discard().unwrap_err()] {
+        assert!(error.is_not_found(), "{error}");
+    }
+    assert!(project.workspace(&parse("w")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn what_is_discarded_is_gone() {
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    fs::write(workspace.path().unwrap().join("content"), "changed").unwrap();
+    workspace.discard().unwrap();
+    assert!(left(&place).is_empty());
+    assert_eq!(project.images(&layerstone::ListOptions::default()).unwrap().images.len(), 1);
+}
+
+#[test]
+fn names_are_unique_in_a_project_and_made_up_where_none_is_given() {
+    let Given { place, project, base } = given();
+    let base = image(&project, base);
+    let free = WorkspaceOptions { full_copy: true, ..WorkspaceOptions::default() };
+    // What the next one would be called.
+    base.create_workspace(&copy("w2")).unwrap();
+    let names = [(); 3].map(|()| base.create_workspace(&free).unwrap().name().to_string());
+    let mut unique = names.to_vec();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), 3, "{names:?}");
+    let error = base.create_workspace(&copy("w2")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+    assert_eq!(left(&place).len(), 4, "what was refused leaves nothing");
+}
+
+#[test]
+fn another_project_sees_nothing_of_it() {
+    let Given { place, project, base } = given();
+    image(&project, base).create_workspace(&copy("w")).unwrap();
+    let store = Store::open(place.path("store")).unwrap();
+    let other = crate::given::project(&store, "other");
+    assert_eq!(other.workspaces().unwrap(), []);
+    let error = other.workspace(&parse("w")).unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains("project 'other' has no such workspace"));
+    let mine = place.import(&other, "first", &[]);
+    image(&other, mine).create_workspace(&copy("w")).unwrap();
+}
+
+#[test]
+fn the_base_is_no_option_of_a_commit() {
+    let Given { place: _place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    let options = CommitOptions { base: Some(base.into()), ..CommitOptions::default() };
+    assert_eq!(workspace.commit(&options).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn a_store_in_memory_has_none() {
+    let place = Place::new();
+    let project = project(&Store::in_memory().unwrap(), "p");
+    let base = place.import(&project, "first", &[]);
+    let error = image(&project, base).create_workspace(&copy("w")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn two_containers_on_an_image_as_with_docker() {
+    for options in [copy as fn(&str) -> WorkspaceOptions, options] {
+        let Given { place, project, base } = given();
+        let [one, two] =
+            ["one", "two"].map(|name| image(&project, base).create_workspace(&options(name)).unwrap());
+        let made = [&one, &two].map(|workspace| {
+            fs::write(workspace.path().unwrap().join("new"), workspace.name().as_str()).unwrap();
+            workspace.commit(&commit(workspace.name().as_str())).unwrap().image
+        });
+        for reference in [reference("base"), base.into()] {
+            let error = project.remove(&reference, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InUse);
+            assert!(error.to_string().contains("workspace 'one' and 1 more use it"), "{error}");
+        }
+        // A tag that is not the last can go.
+        project.tag(&base.into(), &tags(&["more"])).unwrap();
+        assert_eq!(project.remove(&reference("more"), false).unwrap().removed, None);
+        // What was committed is not in use.
+        project.remove(&made[0].into(), false).unwrap();
+
+        let removed = project.remove(&reference("base"), true).unwrap();
+        assert_eq!((removed.untagged, removed.removed), (tags(&["base"]), Some(base)));
+        assert!(project.find(&base.into()).unwrap_err().is_not_found());
+        assert_eq!(fs::read(one.path().unwrap().join("content")).unwrap(), b"first", "its content stays");
+        fs::write(one.path().unwrap().join("new"), "newer").unwrap();
+        let last = one.commit_and_end(&commit("last")).unwrap().image;
+        assert_eq!(read(&image(&project, last), "content").unwrap(), b"first");
+        two.discard().unwrap();
+        assert_eq!(project.workspaces().unwrap(), []);
+        drop(place);
+    }
+}
+
+#[test]
+fn who_removes_a_public_image_is_not_told_who_uses_it() {
+    let Given { place, project, .. } = given();
+    let store = Store::open(place.path("store")).unwrap();
+    let public = store.project(&parse("public")).unwrap();
+    let os = place.import(&public, "public", &["os"]);
+    let workspace = project.find(&reference("os")).unwrap().create_workspace(&copy("w")).unwrap();
+    assert_eq!(public.remove(&reference("os"), false).unwrap().removed, Some(os));
+    fs::write(workspace.path().unwrap().join("new"), "new").unwrap();
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    assert_eq!(read(&image(&project, made), "content").unwrap(), b"public");
+}
+
+#[test]
+fn a_project_with_workspaces_is_removed_by_force_only() {
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&options("w")).unwrap();
+    project.remove(&reference("base"), true).unwrap();
+    let store = Store::open(place.path("store")).unwrap();
+    let error = store.remove_project(project.name(), false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InUse);
+    assert!(workspace.path().unwrap().join("content").exists());
+    store.remove_project(project.name(), true).unwrap();
+    assert!(workspace.path().is_err());
+}
+
+#[test]
+fn more_than_a_delta_may_have_is_refused_and_the_workspace_stays() {
+    for options in [copy as fn(&str) -> WorkspaceOptions, options] {
+        let Given { place: _place, project, base } = given();
+        let workspace = image(&project, base).create_workspace(&options("w")).unwrap();
+        fs::write(workspace.path().unwrap().join("big"), noise(100_000, 1)).unwrap();
+        let small = CommitOptions { max_layer_bytes: Some(99_999), ..CommitOptions::default() };
+        assert_eq!(workspace.commit_and_end(&small).unwrap_err().kind(), ErrorKind::QuotaExceeded);
+        assert!(workspace.path().unwrap().join("big").exists());
+        let enough = CommitOptions { max_layer_bytes: Some(100_000), ..CommitOptions::default() };
+        workspace.commit_and_end(&enough).unwrap();
+    }
+}
+
+/// The image with the tree that tests of fidelity use, and overlays on it.
+fn everything() -> Given {
+    let place = Place::new();
+    let project = project(&Store::open(place.path("store")).unwrap(), "p");
+    let source = place.directory("source", &[]);
+    write_everything(&source);
+    for file in ["d/one", "d/two", "d/sub/three", "d/sub/deep/four", "e/five", "f/six", "g/seven", "h/eight"]
+    {
+        fs::create_dir_all(source.join(file).parent().unwrap()).unwrap();
+        fs::write(source.join(file), format!("the file {file}")).unwrap();
+    }
+    fs::write(source.join("big"), noise(3_000_000, 5)).unwrap();
+    let base = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+    Given { place, project, base }
+}
+
+fn overlay(project: &Project, id: ImageId, name: &str) -> Workspace {
+    let workspace = image(project, id).create_workspace(&options(name)).unwrap();
+    assert_eq!(workspace.why_copy(), None);
+    assert_eq!(workspace.info().unwrap().kind, WorkspaceKind::Overlay);
+    workspace
+}
+
+fn seen(workspace: &Workspace) -> BTreeMap<PathBuf, Seen> {
+    snapshot(&workspace.path().unwrap())
+}
+
+/// What the image itself has.
+fn checked_out(place: &Place, image: &Image) -> BTreeMap<PathBuf, Seen> {
+    let out = place.path("out");
+    let _ = fs::remove_dir_all(&out);
+    let everything = CheckoutOptions { devices: true, all_xattrs: true, ..CheckoutOptions::default() };
+    image.check_out(&out, everything).unwrap();
+    snapshot(&out)
+}
+
+fn assert_same(expected: &BTreeMap<PathBuf, Seen>, found: &BTreeMap<PathBuf, Seen>, what: &str) {
+    assert_eq!(differences(expected, found), Vec::<String>::new(), "{what}");
+}
+
+#[test]
+fn each_lies_over_what_the_one_before_wrote() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let scripts = [
+        EVERYTHING,
+        "rm -r h; mkdir h; echo again > h/again; mv moved back; chown 7:8 big; rm -r new; ln -s x new; chmod 644 plain",
+        "mv back/more plain; mkdir moved; mv back moved/again; mv big moved/; echo x >> moved/big; rm d/y; mkdir e/five/more",
+        "rm -r moved; mv dd d/d; touch -d 2002-02-02 .; mv ddd dd; rm a; mkdir a; echo 1 > a/1",
+    ];
+    let mut id = base;
+    for (turn, script) in scripts.iter().enumerate() {
+        // Of another, a mount namespace that another test makes may have a copy, and then nothing lies over it.
+        let temporary = WorkspaceOptions { temporary: true, ..options("w") };
+        let workspace = image(&project, id).create_workspace(&temporary).unwrap();
+        assert_eq!(workspace.why_copy(), None);
+        assert_same(&checked_out(&place, &image(&project, id)), &seen(&workspace), "before");
+        shell(&workspace.path().unwrap(), script);
+        let expected = seen(&workspace);
+        id = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+        assert_same(&expected, &checked_out(&place, &image(&project, id)), script);
+        assert_eq!(left(&place).len(), 2 + turn, "no image was checked out again to work on it");
+    }
+}
+
+#[test]
+fn what_is_kept_is_committed_again_as_a_step_from_what_it_was_committed_as() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    shell(&path, EVERYTHING);
+    let first = workspace.commit(&CommitOptions::default()).unwrap();
+    assert_eq!(workspace.commit(&CommitOptions::default()).unwrap().image, first.image);
+    shell(&path, "echo once more > plain; rm dd/one; echo back > many");
+    let second = workspace.commit(&CommitOptions::default()).unwrap();
+    let steps = image(&project, second.image).history().unwrap();
+    assert_eq!((steps[0].added, steps[0].modified, steps[0].removed), (1, 3, 1), "{:?}", steps[0]);
+    assert_eq!(image(&project, second.image).info().parent, Some(first.image));
+    assert_same(&seen(&workspace), &checked_out(&place, &image(&project, second.image)), "second");
+    // Without the image in between there is only the first to step from.
+    project.remove(&second.image.into(), false).unwrap();
+    let third = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    assert_eq!(image(&project, third).info().parent, Some(base));
+    assert_eq!(image(&project, third).info().root, steps[0].root);
+}
+
+#[test]
+fn an_untouched_one_gives_its_image_back() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    shell(&workspace.path().unwrap(), "find . -type f -exec cat {} + > /dev/null");
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap();
+    assert_eq!((made.image, made.is_new, made.examined), (base, false, 1));
+    assert_eq!(left(&place).len(), 1, "what it lay over is there for the next");
+}
+
+#[test]
+fn twenty_on_one_image_at_once() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspaces: Vec<_> = std::thread::scope(|scope| {
+        let make = |number| {
+            // Each through a store of its own, as processes do.
+            let store = Store::open(place.path("store")).unwrap();
+            let project = store.project(&parse("p")).unwrap();
+            scope.spawn(move || overlay(&project, base, &format!("w{number}x")))
+        };
+        let made: Vec<_> = (0..20).map(make).collect();
+        made.into_iter().map(|made| made.join().unwrap()).collect()
+    });
+    assert_eq!(left(&place).len(), 21, "what they lie over is there once");
+    for (number, workspace) in workspaces.iter().enumerate() {
+        fs::write(workspace.path().unwrap().join("plain"), format!("{number}")).unwrap();
+    }
+    for (number, workspace) in workspaces.iter().enumerate() {
+        let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+        assert_eq!(read(&image(&project, made), "plain").unwrap(), format!("{number}").as_bytes());
+    }
+    assert!(left(&place).len() <= 5, "few are kept that nothing lies over");
+}
+
+#[test]
+fn a_long_chain_lies_over_few_directories() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = given();
+    let mut id = base;
+    for turn in 0..120 {
+        let workspace = overlay(&project, id, "w");
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let path = workspace.path().unwrap();
+        let mount = mounts.lines().find(|line| line.contains(path.to_str().unwrap())).unwrap();
+        assert!(mount.matches("/files").count() <= 17, "{mount}");
+        fs::write(path.join(format!("f{turn}")), "x").unwrap();
+        id = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+        assert!(left(&place).len() <= 5 * 16 + 1, "{}", left(&place).len());
+    }
+    let workspace = overlay(&project, id, "w");
+    assert_eq!(fs::read_dir(workspace.path().unwrap()).unwrap().count(), 121);
+}
+
+#[test]
+fn an_unmounted_one_is_mounted_again_with_all_that_was_written() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    shell(&path, EVERYTHING);
+    let expected = seen(&workspace);
+    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    assert!(!workspace.info().unwrap().is_mounted);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    assert_same(&expected, &seen(&workspace), "mounted again");
+    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    assert_same(&expected, &checked_out(&place, &image(&project, made)), "committed without a mount");
+}
+
+#[test]
+fn one_that_somebody_works_in_does_not_end() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    let sleep = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        let child = command.args(words).current_dir(&path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        // It says when it is there.
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        child
+    };
+    let wait = "echo; read x || true";
+    // In its directory; in a copy of its mount, which no unmounting here ends; with its files elsewhere.
+    let elsewhere = place.directory("elsewhere", &[]);
+    let bind = format!("mount --bind {0} {1} && cd {1} && {wait}", path.display(), elsewhere.display());
+    let open = format!("exec 3< plain; cd /; {wait}");
+    let users: [(&str, &[&str]); 4] = [
+        ("sh", &["-c", wait]),
+        ("unshare", &["-m", "--propagation", "private", "sh", "-c", wait]),
+        ("unshare", &["-m", "--propagation", "private", "sh", "-c", &open]),
+        ("unshare", &["-m", "--propagation", "slave", "sh", "-c", &bind]),
+    ];
+    for (program, words) in users {
+        let mut child = sleep(program, words);
+        for error in [
+            workspace.commit_and_end(&CommitOptions::default()).unwrap_err(),
+            workspace.discard().unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InUse, "{words:?}: {error}");
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        workspace.path().unwrap();
+    }
+    // Where nobody works in a copy it is no hindrance; but somebody may yet write there, so nothing is to lie over it.
+    let passive = ["-m", "--propagation", "private", "sh", "-c", &format!("cd /; {wait}")];
+    let mut child = sleep("unshare", &passive);
+    fs::write(path.join("new"), "new").unwrap();
+    workspace.commit_and_end(&CommitOptions::default()).unwrap();
+    assert_eq!(left(&place).len(), 1, "only what it lay over");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_an_overlay_can_t_show_is_copied() {
+    if !system::is_on() {
+        return;
+    }
+    for script in ["mknod gone c 0 0", "setfattr -n trusted.overlay.opaque -v y ."] {
+        let place = Place::new();
+        let project = project(&Store::open(place.path("store")).unwrap(), "p");
+        let source = place.directory("source", &[("file", b"text")]);
+        shell(&source, script);
+        let base = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
+        for _ in 0..2 {
+            let workspace = image(&project, base).create_workspace(&options("w")).unwrap();
+            assert!(workspace.why_copy().unwrap().contains("what can't be shown by an overlay"));
+            assert_same(&snapshot(&source), &seen(&workspace), script);
+            let made = workspace.commit_and_end(&CommitOptions::default()).unwrap();
+            assert_eq!((made.image, made.is_new), (base, false), "{script}");
+        }
+        assert!(left(&place).is_empty());
+    }
+}
+
+#[test]
+fn a_store_may_lie_under_any_name() {
+    if !system::is_on() {
+        return;
+    }
+    let place = Place::new();
+    let name = "a:b,c\\d e=\"f\"\n,upperdir=/x";
+    let long = "l".repeat(200);
+    let store = Store::open(place.path(name)).unwrap();
+    let project = project(&store, "p");
+    let base = place.import(&project, "first", &[]);
+    let workspace = overlay(&project, base, &long);
+    fs::write(workspace.path().unwrap().join("new"), "new").unwrap();
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    let again = overlay(&project, made, "again");
+    assert_eq!(fs::read(again.path().unwrap().join("new")).unwrap(), b"new");
+    again.discard().unwrap();
+}
+
+#[test]
+fn nobody_else_reaches_an_image_s_files() {
+    let Given { place, project, base } = given();
+    image(&project, base).create_workspace(&copy("w")).unwrap();
+    let mode = fs::metadata(place.path("store/workspaces")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn a_device_in_an_image_is_no_device_of_the_host() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place: _place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    shell(&path, "mknod zero c 1 5");
+    assert_eq!(fs::metadata(path.join("zero")).unwrap().rdev(), rustix::fs::makedev(1, 5));
+    let error = fs::File::open(path.join("zero")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    workspace.discard().unwrap();
+}
+
+#[test]
+fn on_the_command_line() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "base"]);
+    let base = cli.ok(&["images", "-q"]);
+    let output = cli.run(&["workspace", "create", "base", "--name", "one", "--copy"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("checkout of image ") && text.ends_with("\none\n"), "{text}");
+    assert_eq!(output.stderr, b"");
+    let path = PathBuf::from(cli.ok(&["workspace", "path", "one"]).trim_end());
+    fs::write(path.join("issue"), "two\n").unwrap();
+    let listed = cli.ok(&["workspace", "ls"]);
+    assert!(listed.lines().nth(1).unwrap().starts_with("one "), "{listed}");
+    let (code, message) = cli.fails(&["rm", "base"]);
+    assert_eq!(code, 4);
+    assert!(message.contains("workspace 'one' uses it; end that first, or force"), "{message}");
+    let kept = cli.ok(&["workspace", "commit", "one", "--keep", "--tag", "two", "-q"]);
+    assert_ne!(kept, base);
+    let ended = cli.ok(&["workspace", "commit", "one", "-q"]);
+    assert_eq!(kept, ended, "nothing was changed since");
+    assert_eq!(cli.ok(&["cat", "two", "/issue"]), "two\n");
+    assert_eq!(cli.fails(&["workspace", "path", "one"]).0, 3);
+    let named = cli.ok(&["workspace", "create", "two", "--copy", "-q"]);
+    assert_eq!(cli.ok(&["workspace", "discard", named.trim_end()]), format!("discarded {named}"));
+    assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim_end(), "[]");
+    assert!(Path::new(&path).parent().is_some_and(|place| !place.exists()));
+}
