@@ -9,6 +9,8 @@ use crate::id::{ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
 pub(crate) struct ProjectRecord {
     pub(crate) id: ProjectId,
     pub(crate) created_ms: u64,
+    /// Most bytes of file content in what a commit adds or modifies.
+    pub(crate) max_layer_bytes: Option<u64>,
 }
 
 /// How an image came to be.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::disk::DiskFile;
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
 
@@ -199,6 +199,8 @@ pub(crate) struct Session<H: PackHost> {
     options: SessionOptions,
     written_bytes: AtomicU64,
     new_raw_bytes: AtomicU64,
+    /// Bytes of file content that may still be new.
+    content_left: OnceLock<AtomicU64>,
 }
 
 /// What a session leaves to be published.
@@ -220,7 +222,25 @@ impl<H: PackHost> Session<H> {
             options,
             written_bytes: AtomicU64::new(0),
             new_raw_bytes: AtomicU64::new(0),
+            content_left: OnceLock::new(),
         }
+    }
+
+    /// From now on no more than so much content may be new. What is known already costs nothing, so nothing is refused that
+    /// has less; what has more is refused before it fills the disk.
+    pub(crate) fn limit_content(&self, bytes: Option<u64>) {
+        if let Some(bytes) = bytes {
+            self.content_left.get_or_init(|| AtomicU64::new(bytes));
+        }
+    }
+
+    fn take_content(&self, bytes: u64) -> Result<()> {
+        let Some(left) = self.content_left.get() else { return Ok(()) };
+        let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        taken.map(drop).map_err(|_| {
+            let message = "is passed: what changed has more new content; change less, or raise it";
+            Error::new(ErrorKind::QuotaExceeded, Subject::Argument("max_layer_bytes"), message)
+        })
     }
 
     /// A writer for one thread.
@@ -408,6 +428,9 @@ impl<'s, H: PackHost> ObjectWriter<'s, H> {
         let id = kind.id_of(bytes);
         if !self.session.claim(&id)? {
             return Ok(id);
+        }
+        if kind == ObjectKind::Chunk {
+            self.session.take_content(bytes.len() as u64)?;
         }
         self.session.new_raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let Some(frame) = self.frames.get_mut(class as usize) else { return Ok(id) };

@@ -25,6 +25,7 @@ use super::checkout::file_time;
 use super::commit::{Base, Changes};
 use super::identity::{created, identity, identity_of, remember_image_id};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
+use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
 use super::links;
 use super::project::Project;
@@ -335,7 +336,11 @@ impl Project {
         draft: &Draft,
         record: ImageRecord,
     ) -> Result<(ImageRecord, bool, Vec<DirectoryId>)> {
-        self.check(tx)?;
+        let limits = self.limits_in(tx)?;
+        if record.origin == OriginRecord::Commit {
+            // Again, since the limit may have been set while the commit was made.
+            check_layer_bytes(draft.layer.changed_bytes, limits.max_layer_bytes)?;
+        }
         let (record, is_new) = if let Some(known) = self.known_image(tx, draft)? {
             (known, false)
         } else {

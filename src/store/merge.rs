@@ -63,7 +63,7 @@ impl Project {
         let (ours, theirs) = (row(ours)?, row(theirs)?);
         let base = options.base.as_ref().map(row).transpose()?;
         // Begun last: its view has the objects of all that was found.
-        let (session, reader) = self.store.begin_session()?;
+        let (session, reader, options) = self.begin_commit(options)?;
         let base = match base {
             Some(base) => Ok(base.root),
             None => self.root_of_both(&reader, &ours, theirs.id),
@@ -78,7 +78,9 @@ impl Project {
                 let paths = conflicts.into_iter().map(|conflict| conflict.path);
                 return Ok(MergeOutcome::Conflicts(paths.collect()));
             }
-            Ok(Ok(delta)) => draft_of_delta(&Equal::from(&ours), "merge", &delta, &session, &reader, options),
+            Ok(Ok(delta)) => {
+                draft_of_delta(&Equal::from(&ours), "merge", &delta, &session, &reader, &options)
+            }
             Err(error) => Err(error),
         };
         self.finish(session, made).map(MergeOutcome::Merged)

@@ -17,6 +17,7 @@ mod index;
 mod known;
 #[cfg(feature = "testing")]
 mod late;
+mod limits;
 mod lineage;
 mod links;
 mod list;
@@ -53,6 +54,7 @@ use gate::{Gate, OpenCatalog};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 use index::IndexCache;
+pub use limits::ProjectLimits;
 pub use lineage::{Ancestor, LineageNode};
 pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};

@@ -13,6 +13,7 @@ use crate::id::ProjectId;
 use crate::name::ProjectName;
 use crate::time::Moment;
 
+use super::limits::ProjectLimits;
 use super::{Inner, Store};
 
 /// One project of a store, or its public scope: all that is done with images and tags is done from here, and sees
@@ -33,6 +34,8 @@ pub struct ProjectInfo {
     pub created: Moment,
     /// Images it owns or has adopted.
     pub image_count: u64,
+    /// What it may have.
+    pub limits: ProjectLimits,
 }
 
 impl Store {
@@ -91,6 +94,7 @@ impl Store {
                     name,
                     created: Moment::from_unix_ms(record.created_ms),
                     image_count,
+                    limits: ProjectLimits::from(&record),
                 });
             }
             Ok(infos)
@@ -142,11 +146,14 @@ impl Store {
 
 fn create(tx: &mut WriteTx, name: &ProjectName) -> Result<ProjectId> {
     let id = ProjectId::new(tx.next(Sequence::Project)?);
-    tx.put::<Projects>(name, &ProjectRecord { id, created_ms: Moment::now().unix_ms() })?;
+    tx.put::<Projects>(
+        name,
+        &ProjectRecord { id, created_ms: Moment::now().unix_ms(), max_layer_bytes: None },
+    )?;
     Ok(id)
 }
 
-fn no_such_project(name: &ProjectName) -> Error {
+pub(super) fn no_such_project(name: &ProjectName) -> Error {
     Error::not_found(Subject::Project(name.to_string()), "no such project; 'project create' makes one")
 }
 
@@ -165,9 +172,15 @@ impl Project {
 
     /// Fails if the project was removed since this handle was made.
     pub(super) fn check(&self, tx: &impl ReadTables) -> Result<()> {
-        if self.is_public() || tx.get::<Projects>(&self.name)?.is_some_and(|record| record.id == self.id) {
-            return Ok(());
+        self.limits_in(tx).map(drop)
+    }
+
+    /// What the project may have. Fails if it was removed since this handle was made.
+    pub(super) fn limits_in(&self, tx: &impl ReadTables) -> Result<ProjectLimits> {
+        if self.is_public() {
+            return Ok(ProjectLimits::default());
         }
-        Err(no_such_project(&self.name))
+        let record = tx.get::<Projects>(&self.name)?.filter(|record| record.id == self.id);
+        record.map(|record| ProjectLimits::from(&record)).ok_or_else(|| no_such_project(&self.name))
     }
 }

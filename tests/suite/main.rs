@@ -28,6 +28,7 @@ mod fuzz;
 mod given;
 mod kill;
 mod layers;
+mod limits;
 mod model;
 mod overlay;
 mod readme;

@@ -126,6 +126,14 @@ pub(crate) enum ProjectCommand {
     },
     /// List projects
     Ls,
+    /// Set what a project may have
+    Limit {
+        /// Its name
+        name: ProjectName,
+        /// Most bytes of changed files in one commit, or `none`
+        #[arg(long, value_name = "BYTES", value_parser = limit)]
+        max_layer_bytes: Limit,
+    },
     /// Remove a project
     Rm {
         /// Its name
@@ -365,6 +373,20 @@ pub(crate) struct MadeArguments {
     /// Print the UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// A number, or no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit(pub(crate) Option<u64>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        number => number
+            .parse()
+            .map(|bytes| Limit(Some(bytes)))
+            .map_err(|_| "a number of bytes or 'none' is expected".into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use layerstone::{
     CheckoutOptions, CommitOptions, Error, Expected, ImageRef, ImportOptions, ListOptions, MergeOutcome,
-    OverlayMarks, Project, SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath, WriteReport,
+    OverlayMarks, Project, ProjectLimits, SharedFiles, Sharing, Store, StoreOptions, TagName, TreePath,
+    WriteReport,
 };
 use serde_json::json;
 
@@ -17,7 +18,7 @@ use crate::arguments::{
     Arguments, CacheSharing, CheckoutArguments, Command, CommitArguments, ImagesArguments, ImportArguments,
     MadeArguments, MergeArguments, ProjectCommand, SourceFormat, TagArguments, UntagArguments,
 };
-use crate::output::Output;
+use crate::output::{Output, size};
 use crate::replacement::write_file;
 use crate::show;
 use crate::{Failure, environment};
@@ -92,6 +93,9 @@ fn verify(store: &Store, out: &Output) -> Outcome {
 fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
     match command {
         ProjectCommand::Create { name } => store.create_project(&name).map(drop)?,
+        ProjectCommand::Limit { name, max_layer_bytes } => {
+            store.limit_project(&name, ProjectLimits::default().max_layer_bytes(max_layer_bytes.0))?;
+        }
         ProjectCommand::Rm { name, force } => store.remove_project(&name, force)?,
         ProjectCommand::Ls => {
             let projects = store.projects()?;
@@ -99,9 +103,19 @@ fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {
                 return Ok(Output::json(&projects)?);
             }
             let row = |project: &layerstone::ProjectInfo| {
-                vec![project.name.to_string(), project.image_count.to_string(), project.created.to_string()]
+                let limit = project.limits.max_layer_bytes.map_or("none".to_owned(), size);
+                vec![
+                    project.name.to_string(),
+                    project.image_count.to_string(),
+                    limit,
+                    project.created.to_string(),
+                ]
             };
-            Output::table(&["PROJECT", "IMAGES", "CREATED"], &[1], projects.iter().map(row).collect())?;
+            Output::table(
+                &["PROJECT", "IMAGES", "MAX LAYER", "CREATED"],
+                &[1, 2],
+                projects.iter().map(row).collect(),
+            )?;
         }
     }
     Ok(())

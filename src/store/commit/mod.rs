@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
@@ -25,6 +25,7 @@ use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 use super::checkout::file_time;
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, KnownDirectory};
+use super::limits::check_layer_bytes;
 use super::links::{self, Members};
 use super::project::Project;
 use super::session::WriteSession;
@@ -81,11 +82,12 @@ impl Project {
         let catalog = self.store.catalog()?;
         let base = Base { root_user, ..self.base_of(directory, &source.root_stat()?, options)? };
         let started = file_time();
-        let (session, reader) = self.store.begin_session()?;
+        let (session, reader, options) = self.begin_commit(options)?;
         drop(catalog);
+        session.limit_content(options.max_layer_bytes);
         let made = self
             .changes(&source, &base, &session, &reader)
-            .and_then(|changes| draft(base, changes, started, &session, &reader, options));
+            .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
         self.finish(session, made)
     }
 
@@ -255,7 +257,7 @@ fn draft_of_changes(
     let root = Root::open(reader, base.root)?;
     let mut layer = LayerDraft { previous: Some(base.layer), created_by, ..LayerDraft::default() };
     layer.count(reader, &root, &changes)?;
-    layer.check(options)?;
+    check_layer_bytes(layer.changed_bytes, options.max_layer_bytes)?;
     let mut writer = session.writer()?;
     let root = tree::edit(reader, &mut writer, &root, changes)?;
     writer.flush()?;
@@ -297,17 +299,5 @@ impl LayerDraft {
             (_, None) => self.removed += 1,
         }
         self.changed_bytes += after.map_or(0, Entry::file_bytes);
-    }
-
-    /// Fails with *quota exceeded* if there is more than the options allow.
-    fn check(&self, options: &CommitOptions) -> Result<()> {
-        let Some(limit) = options.max_layer_bytes.filter(|limit| self.changed_bytes > *limit) else {
-            return Ok(());
-        };
-        let message = format!(
-            "is passed: what changed has {} bytes and the limit is {limit}; change less, or raise it",
-            self.changed_bytes
-        );
-        Err(Error::new(ErrorKind::QuotaExceeded, Subject::Argument("max_layer_bytes"), message))
     }
 }

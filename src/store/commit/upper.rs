@@ -149,11 +149,12 @@ impl Project {
             self.check(tx)?;
             self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
         })?;
-        let (session, reader) = self.store.begin_session()?;
+        let (session, reader, options) = self.begin_commit(options)?;
+        session.limit_content(options.max_layer_bytes);
         let made = self
             .delta_of_upper(&source, base.root, marks, &session, &reader)
             .and_then(|upper| {
-                Ok((draft_of_delta(&base, "commit", &upper.delta, &session, &reader, options)?, upper))
+                Ok((draft_of_delta(&base, "commit", &upper.delta, &session, &reader, &options)?, upper))
             })
             .map(|(draft, upper)| Draft { examined: upper.examined, ..draft });
         self.finish(session, made)

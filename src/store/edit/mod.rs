@@ -238,9 +238,8 @@ impl<'e> Edit<'e> {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let project = self.image.project.clone();
-        project.store.read(|tx| project.check(tx))?;
-        let (session, reader) = project.store.begin_session()?;
-        let made = self.draft(&session, &reader, options);
+        let (session, reader, options) = project.begin_commit(options)?;
+        let made = self.draft(&session, &reader, &options);
         project.finish(session, made)
     }
 

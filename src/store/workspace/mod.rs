@@ -245,8 +245,9 @@ impl Workspace {
         };
         let ends = end != End::Not;
         let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends, becomes };
-        let (session, reader) = store.begin_session()?;
-        let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, options);
+        let (session, reader, options) = project.begin_commit(options)?;
+        session.limit_content(options.max_layer_bytes);
+        let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
         let report = project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))?;
         if ends {
             let lowers = store.read(|tx| tx.collect::<Lowers>(&[]))?;
