@@ -347,3 +347,81 @@ fn children(process: u32) -> Vec<u32> {
     let list = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     list.split_whitespace().map(|child| child.parse().unwrap()).collect()
 }
+
+/// Makes, commits and runs on, and says so of each once it was acknowledged; until it is killed.
+const WORK: &str = r#"
+    turn=$1
+    while :; do
+        name=$($LAYERSTONE workspace create small -q) || exit 1
+        echo "made $name $turn"
+        echo $turn > $($LAYERSTONE workspace path $name)/turn || exit 1
+        $LAYERSTONE workspace commit $name --tag c$turn -q > /dev/null || exit 1
+        echo "ended $name c$turn"
+        $LAYERSTONE run c$turn --tag r$turn -q -- sh -c 'echo run >> turn' > /dev/null || exit 1
+        echo "ran r$turn"
+        turn=$((turn + 1))
+    done
+"#;
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_and_nothing_needs_a_helping_hand() {
+    let Some(cli) = small() else { return };
+    let mut made = std::collections::BTreeMap::new();
+    let mut tags = Vec::new();
+    for kill in 0..40_u64 {
+        // A session of its own, so that all of it is killed at once.
+        let mut command = Command::new("setsid");
+        command.args(["sh", "-c", WORK, "sh", &(kill * 1_000).to_string()]).stdout(Stdio::piped());
+        command
+            .env("LAYERSTONE", env!("CARGO_BIN_EXE_layerstone"))
+            .env("LAYERSTONE_STORE", cli.path("store"));
+        let child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(40 + kill * 37 % 400));
+        let group = format!("-{}", child.id());
+        assert!(Command::new("kill").args(["-KILL", "--", &group]).status().unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), None, "it ended by itself: {output:?}");
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["made", name, turn] => drop(made.insert(name.to_owned(), turn.to_owned())),
+                ["ended", name, tag] => {
+                    made.remove(name);
+                    tags.push(tag.to_owned());
+                }
+                ["ran", tag] => tags.push(tag.to_owned()),
+                // Killed in the middle of it.
+                _ => {}
+            }
+        }
+    }
+    assert!(tags.len() > 40, "{} images were made", tags.len());
+    for tag in &tags {
+        let expected = format!("{}\n{}", &tag[1..], if tag.starts_with('r') { "run\n" } else { "" });
+        assert_eq!(cli.ok(&["cat", tag, "/turn"]), expected, "{tag}");
+    }
+    // A commit that was killed may have ended its workspace without saying so.
+    for (name, turn) in &made {
+        let path = cli.run(&["workspace", "path", name]);
+        if !path.status.success() {
+            assert_eq!(cli.ok(&["cat", &format!("c{turn}"), "/turn"]), format!("{turn}\n"));
+            continue;
+        }
+        let path = PathBuf::from(String::from_utf8(path.stdout).unwrap().trim_end());
+        assert!(path.join("bin/sh").exists(), "{name}");
+        if let Ok(text) = fs::read_to_string(path.join("turn")) {
+            assert!(text.is_empty() || text == format!("{turn}\n"));
+        }
+        cli.ok(&["workspace", "commit", name, "-q"]);
+    }
+    cli.ok(&["verify"]);
+    // Those that were made and not acknowledged.
+    let listed: serde_json::Value = serde_json::from_str(&cli.ok(&["--json", "workspace", "ls"])).unwrap();
+    for workspace in listed.as_array().unwrap() {
+        cli.ok(&["workspace", "discard", workspace["name"].as_str().unwrap()]);
+    }
+    cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
+    nothing_is_left(&cli);
+    let left = fs::read_dir(cli.path("store/workspaces")).unwrap();
+    let left = left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert!(left <= 1 + 4 * 2, "{left} directories are left: more than lie below what is idle");
+}

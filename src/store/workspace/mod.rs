@@ -34,8 +34,8 @@ pub(super) use clean::forget_workspaces;
 pub(super) use folder::Folder;
 use lower::Lower;
 
-/// How long a process may have what it was started with, before it goes where it is to work.
-const LONGEST_START: Duration = Duration::from_millis(500);
+/// For how long what is in use is tried again: a process may be about to leave it.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How a workspace is made.
 #[derive(Clone, Debug, Default)]
@@ -262,7 +262,9 @@ impl Workspace {
 
     /// Ends its mount, if it is one. Gives whether nothing can write to its files any more.
     fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
-        overlay::end_mount(&folder.merged(self.id))?;
+        // A process that just ended may still be taken apart.
+        let merged = folder.merged(self.id);
+        retry_while_in_use(|| overlay::end_mount(&merged))?;
         // A temporary one is nobody else's.
         if record.form != WorkspaceForm::Overlay || record.holder.is_some() {
             return Ok(true);
@@ -273,19 +275,16 @@ impl Workspace {
     /// Fails if a process works in a mount that this one does not see. Gives whether there is none.
     fn check_is_unused(&self, folder: &Folder) -> Result<bool> {
         let files = folder.files(self.id);
-        let deadline = Instant::now() + LONGEST_START;
-        loop {
+        // One that is just being started may have another's directory, until it goes where it is to work.
+        retry_while_in_use(|| {
             let OtherMounts { any, user } = overlay::other_mounts(&files)?;
             let Some(process) = user else { return Ok(!any) };
-            if Instant::now() >= deadline {
-                let message = format!(
-                    "process {process} works in it, where it is mounted in another mount namespace or at another place; end \
-                     that first"
-                );
-                return Err(Error::new(ErrorKind::InUse, subject(&self.name), message));
-            }
-            std::thread::sleep(LONGEST_START / 20);
-        }
+            let message = format!(
+                "process {process} works in it, where it is mounted in another mount namespace or at another place; end that \
+                 first"
+            );
+            Err(Error::new(ErrorKind::InUse, subject(&self.name), message))
+        })
     }
 
     /// Removes its row, and then its files.
@@ -435,6 +434,18 @@ fn has_ended(record: &WorkspaceRecord) -> bool {
 fn mount(folder: &Folder, id: WorkspaceId, lower: &[WorkspaceId], is_volatile: bool) -> Result<()> {
     let lower = lower.iter().map(|id| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
     Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
+}
+
+fn retry_while_in_use<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + LONGEST_WAIT;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < deadline => {
+                std::thread::sleep(LONGEST_WAIT / 50);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn subject(name: &WorkspaceName) -> Subject {
