@@ -16,7 +16,7 @@ use given::{small_files, tree};
 use layerstone::testing::{DiskLog, DiskOperation};
 use layerstone::{
     CheckoutOptions, CommitOptions, Image, ImportOptions, OverlayMarks, Project, Store, StoreOptions,
-    TreePath, WriteReport,
+    TreePath, Workspace, WorkspaceOptions, WriteReport,
 };
 
 /// An image, a checkout of it, and what it costs to write to the store.
@@ -177,5 +177,55 @@ fn commit(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commit);
+/// What a sandbox costs: a workspace on an image, and the next on what it was committed as. Needs to mount.
+fn workspace(criterion: &mut Criterion) {
+    let given = Given::new();
+    let create = |image: &Image| image.create_workspace(&WorkspaceOptions::default()).unwrap();
+    let first = create(&given.image);
+    if let Some(why) = first.why_copy() {
+        println!("workspace: not measured: {why}");
+        return;
+    }
+    let (files, options) = (given.some(25), CommitOptions::default());
+    let change = |workspace: &Workspace, turn: u64| {
+        let root = workspace.path().unwrap();
+        for path in &files {
+            fs::write(host(&root, path), format!("changed {turn} {path}")).unwrap();
+        }
+    };
+    let mut group = criterion.benchmark_group("workspace");
+    group.sample_size(30);
+    group.bench_function("create", |bencher| {
+        bencher.iter_batched(|| (), |()| create(&given.image), BatchSize::PerIteration);
+    });
+    let mut turn = 0_u64;
+    let mut changed = || {
+        turn += 1;
+        let workspace = create(&given.image);
+        change(&workspace, turn);
+        settle();
+        workspace
+    };
+    let end = |workspace: Workspace| workspace.commit_and_end(&options).unwrap();
+    let workspace = changed();
+    given.tell("workspace, 25", || end(workspace));
+    group.bench_function("commit and end, 25", |bencher| {
+        bencher.iter_batched(&mut changed, end, BatchSize::PerIteration);
+    });
+    let mut image = given.image.clone();
+    group.bench_function("create, change 25, commit and end, again and again", |bencher| {
+        bencher.iter(|| {
+            turn += 1;
+            let workspace = create(&image);
+            change(&workspace, turn);
+            image = given.project.find(&end(workspace).image.into()).unwrap();
+        });
+    });
+    group.finish();
+    for workspace in given.project.workspaces().unwrap() {
+        given.project.workspace(&workspace.name).unwrap().discard().unwrap();
+    }
+}
+
+criterion_group!(benches, commit, workspace);
 criterion_main!(benches);

@@ -190,8 +190,6 @@ pub(crate) struct LowerRecord {
     pub(crate) id: WorkspaceId,
     /// The root that must lie below.
     pub(crate) below: Option<ObjectId>,
-    /// How many directories lie over each other, this one included.
-    pub(crate) depth: u32,
     pub(crate) state: LowerState,
     pub(crate) boot: String,
     pub(crate) used_ms: u64,

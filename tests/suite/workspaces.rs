@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use layerstone::id::ImageId;
 use layerstone::{
-    CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions, Project, Store, Workspace,
+    CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions, Project, Store, TreePath, Workspace,
     WorkspaceKind, WorkspaceOptions,
 };
 
@@ -27,6 +27,10 @@ fn options(name: &str) -> WorkspaceOptions {
 /// A full copy, which anyone can have.
 fn copy(name: &str) -> WorkspaceOptions {
     WorkspaceOptions { full_copy: true, ..options(name) }
+}
+
+fn parse_path(path: &str) -> TreePath {
+    TreePath::parse(path.as_bytes()).unwrap()
 }
 
 fn image(project: &Project, id: ImageId) -> Image {
@@ -285,6 +289,56 @@ fn each_lies_over_what_the_one_before_wrote() {
     }
 }
 
+/// How many directories lie over each other in a workspace, its own included.
+fn depth(workspace: &Workspace) -> usize {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let path = workspace.path().unwrap();
+    let mount = mounts.lines().find(|line| line.contains(path.to_str().unwrap())).unwrap();
+    mount.matches("/files").count()
+}
+
+#[test]
+fn one_on_what_no_workspace_wrote_lies_over_what_it_came_from() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    overlay(&project, base, "first").discard().unwrap();
+    let scripts = [
+        // With many names gone, all would be written.
+        &EVERYTHING.replace("rm -r many; ", ""),
+        "ln plain again; rm -r h; echo x > h; rm e/five/below; ln -f d/y dd/one; chmod 4755 plain; rm empty -r",
+        "rm h; mkdir -p h/a/b; echo x > h/a/b/c; echo more >> again; setfattr -n user.x -v y dd; touch -d 2003-03-03 .",
+        "rm -r new ddd moved; mkdir moved; ln again moved/yet; mkfifo pipe; ln pipe epip",
+    ];
+    let mut id = base;
+    for (turn, script) in scripts.into_iter().enumerate() {
+        let root = place.path("changed");
+        let _ = fs::remove_dir_all(&root);
+        let everything = CheckoutOptions { devices: true, all_xattrs: true, ..CheckoutOptions::default() };
+        image(&project, id).check_out(&root, everything).unwrap();
+        shell(&root, script);
+        id = project.commit(&root, &CommitOptions::default()).unwrap().image;
+        let workspace = overlay(&project, id, "w");
+        assert_same(&checked_out(&place, &image(&project, id)), &seen(&workspace), script);
+        assert_eq!(depth(&workspace), 3 + turn, "{script}");
+        let untouched = workspace.commit_and_end(&CommitOptions::default()).unwrap();
+        assert_eq!((untouched.image, untouched.is_new), (id, false), "{script}");
+    }
+    // Of what has little in common with it, all is written.
+    let other = image(&project, id).edit().remove("/bytes-65");
+    let paths: Vec<_> =
+        image(&project, id).list(&parse_path("/")).unwrap().into_iter().map(|entry| entry.path).collect();
+    let other = paths
+        .iter()
+        .filter(|path| path.to_string() != "/bytes-65")
+        .fold(other, |edit, path| edit.remove(path.to_relative()));
+    let other = other.write("/only", "x").commit(&CommitOptions::default()).unwrap().image;
+    let workspace = overlay(&project, other, "w");
+    assert_same(&checked_out(&place, &image(&project, other)), &seen(&workspace), "little");
+    assert_eq!(depth(&workspace), 2);
+}
+
 #[test]
 fn what_is_kept_is_committed_again_as_a_step_from_what_it_was_committed_as() {
     if !system::is_on() {
@@ -358,11 +412,8 @@ fn a_long_chain_lies_over_few_directories() {
     let mut id = base;
     for turn in 0..120 {
         let workspace = overlay(&project, id, "w");
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let path = workspace.path().unwrap();
-        let mount = mounts.lines().find(|line| line.contains(path.to_str().unwrap())).unwrap();
-        assert!(mount.matches("/files").count() <= 17, "{mount}");
-        fs::write(path.join(format!("f{turn}")), "x").unwrap();
+        assert!(depth(&workspace) <= 17);
+        fs::write(workspace.path().unwrap().join(format!("f{turn}")), "x").unwrap();
         id = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
         assert!(left(&place).len() <= 5 * 16 + 1, "{}", left(&place).len());
     }

@@ -10,10 +10,11 @@ use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::pack::reader::ObjectReader;
 use crate::store::checkout::CheckoutOptions;
+use crate::store::holder;
 use crate::store::image::Image;
-use crate::store::{Inner, holder};
 use crate::time::Moment;
 
+use super::fill::fill_root;
 use super::folder::Folder;
 use super::lower::touch_lower;
 use super::{Workspace, WorkspaceOptions, mount, subject};
@@ -91,14 +92,8 @@ impl Image {
         if !options.full_copy {
             why_copy = folder.why_not_overlay()?;
             if why_copy.is_none() {
-                if let Some(lower) = store.lower(folder, self.record.root)? {
-                    store.make_overlay(
-                        folder,
-                        id,
-                        &self.reader,
-                        &Equal::from(&self.record),
-                        options.temporary,
-                    )?;
+                if let Some(lower) = store.lower(folder, &Equal::from(&self.record))? {
+                    make_overlay(folder, id, &self.reader, &Equal::from(&self.record), options.temporary)?;
                     mount(folder, id, &lower, options.temporary)?;
                     return Ok((WorkspaceForm::Overlay, None));
                 }
@@ -123,31 +118,28 @@ impl Image {
     }
 }
 
-impl Inner {
-    /// The part of an overlay that is the workspace's own.
-    fn make_overlay(
-        &self,
-        folder: &Folder,
-        id: WorkspaceId,
-        reader: &ObjectReader,
-        base: &Equal,
-        is_temporary: bool,
-    ) -> Result<()> {
-        let directory = folder.directory(id);
-        Folder::make_directory(&directory)?;
-        let checkout = Checkout::begin(&folder.files(id))?;
-        self.write_root_directory(&checkout, reader, base.root)?;
-        checkout.publish(false)?;
-        for path in [directory.join(WORK), folder.merged(id)] {
-            Folder::make_directory(&path)?;
-        }
-        if !is_temporary {
-            for path in [&folder.files(id), &directory, folder.path()] {
-                overlay::sync_directory(path)?;
-            }
-        }
-        Ok(())
+/// The part of an overlay that is the workspace's own.
+fn make_overlay(
+    folder: &Folder,
+    id: WorkspaceId,
+    reader: &ObjectReader,
+    base: &Equal,
+    is_temporary: bool,
+) -> Result<()> {
+    let directory = folder.directory(id);
+    Folder::make_directory(&directory)?;
+    let checkout = Checkout::begin(&folder.files(id))?;
+    fill_root(&checkout, reader, base.root)?;
+    checkout.publish(false)?;
+    for path in [directory.join(WORK), folder.merged(id)] {
+        Folder::make_directory(&path)?;
     }
+    if !is_temporary {
+        for path in [&folder.files(id), &directory, folder.path()] {
+            overlay::sync_directory(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// A name after the number.

@@ -5,6 +5,7 @@
 
 mod clean;
 mod create;
+mod fill;
 mod folder;
 mod lower;
 
@@ -21,7 +22,7 @@ use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::host::source::SourceTree;
-use crate::id::{ImageId, ProjectId, WorkspaceId};
+use crate::id::{ImageId, ObjectId, ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::time::Moment;
 
@@ -148,7 +149,7 @@ impl Workspace {
         }
         if is_overlay && !overlay::is_mounted(&path) {
             self.check_is_unused(folder)?;
-            let lower = store.lower(folder, record.base.root)?.ok_or_else(|| {
+            let lower = store.lower(folder, &record.base)?.ok_or_else(|| {
                 Error::unsupported(
                     subject(&self.name),
                     "what it lies over can't be made by this process; be root",
@@ -238,9 +239,7 @@ impl Workspace {
         let last = store.read(|tx| project.image_row(tx, record.last.image))?;
         let last = last.map_or(record.base, |image| Equal::from(&image));
         let becomes = match store.known_lower(folder, record.base.root)? {
-            Lower::Ready(lower) if end == End::AsLower => {
-                LowerRecord::of_workspace(self.id, &record.base, &lower)
-            }
+            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(self.id, &lower),
             _ => None,
         };
         let ends = end != End::Not;
@@ -431,8 +430,13 @@ fn has_ended(record: &WorkspaceRecord) -> bool {
     record.holder.as_ref().is_some_and(holder::is_dead)
 }
 
-fn mount(folder: &Folder, id: WorkspaceId, lower: &[WorkspaceId], is_volatile: bool) -> Result<()> {
-    let lower = lower.iter().map(|id| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
+fn mount(
+    folder: &Folder,
+    id: WorkspaceId,
+    lower: &[(ObjectId, WorkspaceId)],
+    is_volatile: bool,
+) -> Result<()> {
+    let lower = lower.iter().map(|(_, id)| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
     Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
 }
 

@@ -115,7 +115,7 @@ fn what_a_workspace_wrote_before_a_boot_can_lie_below_others_after_it() {
     let next = image.create_workspace(&WorkspaceOptions::default()).unwrap();
     assert_eq!(fs::read(next.path().unwrap().join("new")).unwrap(), b"new");
     let own = given.lowers().into_iter().filter(|lower| lower.boot == holder::boot());
-    assert_eq!(own.map(|lower| lower.depth).collect::<Vec<_>>(), [1], "one of its own, over nothing");
+    assert_eq!(own.map(|lower| lower.below).collect::<Vec<_>>(), [None], "one of its own, over nothing");
 }
 
 #[test]
