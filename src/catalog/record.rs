@@ -170,6 +170,8 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) created_ms: u64,
     /// The process that makes it or that alone it is for: it ends with that one.
     pub(crate) holder: Option<HolderRecord>,
+    /// The process that mounted it last: whoever can't see what that one sees can't tell whether it is used.
+    pub(crate) mounted_by: Option<HolderRecord>,
 }
 
 /// How a workspace shows its image.

@@ -4,10 +4,11 @@
 //! number of lower directories fits into the one page that options may have.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, makedev, mkdirat, openat};
 use rustix::io::Errno;
@@ -22,6 +23,9 @@ use super::stat::Stat;
 pub(crate) const FILES: &str = "files";
 pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
+
+/// How directories begin in which mounts are tried.
+pub(crate) const PROBE: &str = "probe-";
 
 /// An attribute that is set to learn whether attributes of its kind can be.
 const TRUSTED_PROBE: &str = "trusted.overlay.probe";
@@ -39,8 +43,15 @@ pub(crate) struct Overlay<'a> {
 
 impl Overlay<'_> {
     /// Mounts it. Directories may be renamed in it, and of a file whose attributes change only they are copied.
+    /// [`Conflict`](ErrorKind::Conflict) if there are files where it is to be mounted.
     pub(crate) fn mount(&self) -> Result<()> {
         let target = self.folder.join(&self.place).join(MERGED);
+        let mut hidden =
+            std::fs::read_dir(&target).map_err(|error| Error::host(&target, "list it", error))?;
+        if hidden.next().is_some() {
+            let message = "has files that were written while nothing was mounted there; move them away";
+            return Err(Error::conflict(Subject::Host(target), message));
+        }
         self.try_mount(&target).map_err(|error| failed(target, "mount an overlay on it", error))
     }
 
@@ -129,16 +140,44 @@ fn works_on(process: &Path, devices: &[u64]) -> bool {
         || files.any(|file| is_there(&file.path()))
 }
 
-/// Ends a mount, if there is one. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's current directory.
-pub(crate) fn end_mount(target: &Path) -> Result<()> {
+/// Ends a mount, and gives whether there was one. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's
+/// current directory.
+pub(crate) fn end_mount(target: &Path) -> Result<bool> {
+    if !is_mounted(target) {
+        return Ok(false);
+    }
     match unmount(target, UnmountFlags::NOFOLLOW) {
-        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Ok(()) => Ok(true),
         Err(Errno::BUSY) => {
             let message = "is busy: a process works in it or has a file of it open; end that first";
             Err(Error::new(ErrorKind::InUse, Subject::Host(target.to_owned()), message))
         }
         Err(error) => Err(failed(target.to_owned(), "unmount it", error)),
     }
+}
+
+/// Something that is mounted in a directory, but for what is mounted on `own`: as far as this process sees.
+pub(crate) fn mount_below(directory: &Path, own: &Path) -> Result<Option<PathBuf>> {
+    let list = Path::new("/proc/self/mountinfo");
+    let mounts = std::fs::read(list).map_err(|error| Error::host(list, "read it", error))?;
+    let targets =
+        mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    let mut targets = targets.map(|target| PathBuf::from(OsString::from_vec(unescape(target))));
+    Ok(targets.find(|target| target.starts_with(directory) && target != own))
+}
+
+/// Text of a list of mounts, in which some characters are three octal digits.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let code =
+            after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(escaped.unwrap_or(*first));
+        rest = after.get(if escaped.is_some() { 3 } else { 0 }..).unwrap_or_default();
+    }
+    plain
 }
 
 /// Whether something is mounted on a directory, as far as this process sees.
@@ -148,7 +187,7 @@ pub(crate) fn is_mounted(target: &Path) -> bool {
 
 /// Why this process can't mount overlays whose written part lies in `folder`; none if it can. Found out by doing it.
 pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
-    let place = format!("probe-{}", uuid::Uuid::now_v7().simple());
+    let place = format!("{PROBE}{}", uuid::Uuid::now_v7().simple());
     let directory = folder.join(&place);
     let io = |error| failed(directory.clone(), "make a directory", error);
     make_directory(&directory).map_err(io)?;
@@ -177,6 +216,12 @@ pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
 /// Makes a directory that only its owner can enter.
 pub(crate) fn make_directory(path: &Path) -> rustix::io::Result<()> {
     mkdirat(CWD, path, Mode::from_raw_mode(0o700))
+}
+
+/// Makes everything durable that the file system of a directory has.
+pub(crate) fn sync_all(path: &Path) -> Result<()> {
+    let sync = || rustix::fs::syncfs(open_directory(path)?);
+    sync().map_err(|error| failed(path.to_owned(), "sync its file system", error))
 }
 
 /// Makes the entries and the attributes of a directory durable.

@@ -14,6 +14,15 @@ fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino())
 }
 
+/// The inode of the pid namespace that all others are in.
+const OUTERMOST: u64 = 0xEFFF_FFFC;
+
+/// Whether this process sees all the processes that one of the same namespace as the holder can have started.
+pub(super) fn sees_all_of(holder: &HolderRecord) -> bool {
+    let here = namespace();
+    holder.boot != boot() || holder.namespace == here || here == OUTERMOST
+}
+
 /// When the process started, in clock ticks since boot; none if there is no such process.
 fn started_ticks(process: u32) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

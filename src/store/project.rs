@@ -109,9 +109,9 @@ impl Store {
         }
         let ended = self.0.catalog()?.write(|tx| {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
-            let ended = super::workspace::forget_workspaces(tx, record.id)?;
-            if !ended.is_empty() && !force {
-                let message = match ended.len() {
+            let (ended, live) = super::workspace::forget_workspaces(tx, record.id)?;
+            if live > 0 && !force {
+                let message = match live {
                     1 => "has a workspace; discard it first, or force".to_owned(),
                     count => format!("has {count} workspaces; discard them first, or force"),
                 };

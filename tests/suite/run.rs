@@ -54,7 +54,7 @@ fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
-/// Workspaces, and directories for them that no row names.
+/// Neither workspaces nor mounts.
 fn nothing_is_left(cli: &Cli) {
     assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]");
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
@@ -118,6 +118,10 @@ fn a_package_is_installed_on_a_debian_system_and_used() {
 fn what_comes_of_a_command_is_committed_and_its_exit_code_passed_on() {
     let Some(cli) = small() else { return };
     let base = image(&cli, "small");
+    // A program whose interpreter is not there is only noticed when it is executed.
+    fs::write(cli.path("tree/bin/broken"), "#!/nowhere/sh\n").unwrap();
+    rustix::fs::chmod(cli.path("tree/bin/broken"), rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+    cli.ok(&["import", "tree", "--tag", "interpreted", "-q"]);
     let output = cli.run(&["run", "small", "--", "sh", "-c", "read x; echo got $x; echo no >&2; exit 7"]);
     assert_eq!((code(&output), outcome(&output)), (7, (base.clone(), "got".to_owned())));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("no\nunchanged"), "{output:?}");
@@ -133,21 +137,41 @@ fn what_comes_of_a_command_is_committed_and_its_exit_code_passed_on() {
 
     let output = cli.run(&["run", "small", "--disposable", "--", "sh", "-c", "echo text > /new; cat /new"]);
     assert_eq!((code(&output), output.stdout), (0, b"text\n".to_vec()));
-    assert_eq!(cli.ok(&["images", "-a", "-q"]).lines().count(), 3);
+    assert_eq!(cli.ok(&["images", "-a", "-q"]).lines().count(), 4);
 
+    // What could not be started changes nothing, and no tag.
+    let new = image(&cli, "new");
     for (words, expected, message) in [
-        (&["nope"][..], 127, "'nope' is not in the image"),
-        (&["/lib"], 126, "'/lib' is no program that can be executed"),
+        (&["--", "nope"][..], 127, "'nope' is not in the image"),
+        (&["--", "/lib"], 126, "'/lib' is no program that can be executed"),
+        (&["-w", "/nowhere", "--", "sh"], 125, "'/nowhere' is no directory in the image"),
+        (&["-w", "/bin", "--", "./nope"], 127, "'./nope' is not in the image"),
+        (&["--", "/bin/broken"], 125, "/bin/broken"),
+        (&["-e", "=x", "--", "sh"], 125, "NAME=VALUE is expected"),
     ] {
-        let output = cli.run(&[&["run", "small", "-q", "--disposable", "--"], words].concat());
-        assert_eq!(code(&output), expected);
+        let output = cli.run(&[&["run", "interpreted", "-q", "--tag", "new"], words].concat());
+        assert_eq!((code(&output), &output.stdout), (expected, &Vec::new()), "{output:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(message), "{output:?}");
+        assert_eq!(image(&cli, "new"), new);
     }
+    let long = "x".repeat(100);
+    let output =
+        cli.run(&["run", "small", "--name", &long, "-q", "-w", "/bin", "--", "./sh", "-c", "exit 4"]);
+    assert_eq!(code(&output), 4, "{output:?}");
     assert_eq!(cli.fails(&["run", "absent", "--", "true"]).0, 125);
     let large =
         ["run", "small", "--max-layer-bytes", "3", "--tag", "large", "--", "sh", "-c", "echo text > /new"];
-    assert_eq!(cli.fails(&large).0, 125);
+    let output = cli.run(&large);
+    assert_eq!(code(&output), 125);
     assert_eq!(cli.fails(&["inspect", "large"]).0, 3);
+    // What it did is not lost.
+    let text = String::from_utf8(output.stderr).unwrap();
+    let (_, name) = text.split_once("is kept in the workspace ").unwrap();
+    let name = name.split(':').next().unwrap();
+    let kept = cli.ok(&["workspace", "path", name]);
+    assert_eq!(fs::read(Path::new(kept.trim_end()).join("new")).unwrap(), b"text\n");
+    cli.ok(&["workspace", "commit", name, "--tag", "large"]);
+    assert_eq!(cli.ok(&["cat", "large", "/new"]), "text\n");
     nothing_is_left(&cli);
 }
 
@@ -215,6 +239,7 @@ fn what_a_command_gets_to_see() {
             read line; echo $line; echo $PATH; echo $HOME; echo $MORE; echo $LAYERSTONE_STORE; echo $PWD
             ls /dev; ls /proc/1/exe /sys/kernel > /dev/null; cat /etc/hosts /etc/resolv.conf
             echo > /dev/null; echo changed > /etc/hosts; echo $HOSTNAME
+            if grep \"[ ,]rw[ ,].* /sys\" /proc/self/mounts; then echo writable; fi
         ";
         let words = ["--name", "box", "-e", "MORE=more", "-w", "/bin", "--", "sh", "-ec", script];
         let mut child = command(&cli, runtime, &words)
@@ -243,6 +268,7 @@ fn what_a_command_gets_to_see() {
         let resolver = fs::read_to_string("/etc/resolv.conf").unwrap();
         assert!(said.contains(resolver.trim()), "{runtime}: {said}");
         assert!(!fs::read_to_string("/etc/hosts").unwrap().contains("changed"));
+        assert!(!lines.contains(&"writable"), "{runtime}: {said}");
         let output = command(&cli, runtime, &["-q", "--", "sh", "-c", "exit 9"]).output().unwrap();
         assert_eq!((code(&output), outcome(&output).0), (9, base.clone()), "{runtime}");
         nothing_is_left(&cli);
@@ -280,18 +306,20 @@ fn without_a_sandbox_program_it_says_what_to_install() {
     assert_eq!(output.stdout, b"");
 }
 
-/// A run whose command says when it is there and then sleeps, and what it is called.
-fn sleeping(cli: &Cli, words: &[&str]) -> Child {
-    let words =
-        [&["run", "small"], words, &["--", "sh", "-c", "echo new > /new; echo there; sleep 1234.5"]].concat();
-    let mut child = cli.command(&words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+/// A run whose command says when it is there and then sleeps.
+fn sleeping(cli: &Cli, runtime: &str, words: &[&str]) -> Child {
+    let script = "echo new > /new; echo there; sleep 1234.5 & sleep 1234.5";
+    let words = [words, &["--", "sh", "-c", script]].concat();
+    let mut command = command(cli, runtime, &words);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "there\n");
     child
 }
 
-/// Processes that sleep as the command does, in a mount namespace with this store's workspaces.
+/// Processes that sleep as the command does.
 fn sleepers() -> usize {
     let processes = fs::read_dir("/proc").unwrap();
     let sleeps = |process: &fs::DirEntry| {
@@ -311,36 +339,65 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 #[test]
 fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing() {
     let Some(cli) = small() else { return };
-    for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
-        let child = sleeping(&cli, &["--tag", "never"]);
-        // An interrupt goes to all that a terminal has in the foreground.
-        let target = if signal == "-INT" { children(child.id()) } else { vec![child.id()] };
-        let words: Vec<_> = target.iter().chain([&child.id()]).map(ToString::to_string).collect();
-        assert!(Command::new("kill").arg(signal).args(words).status().unwrap().success());
-        let output = child.wait_with_output().unwrap();
-        assert_eq!(code(&output), expected, "{output:?}");
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains("Stopped by a signal; nothing was committed."), "{text}");
-        assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
+    for runtime in ["bubblewrap", "crun"] {
+        for (signal, expected) in [("-TERM", 143), ("-INT", 130), ("-HUP", 129)] {
+            let child = sleeping(&cli, runtime, &["--tag", "never"]);
+            // To it alone, or, as a terminal does, to all that are in the foreground.
+            let others = if signal == "-HUP" { children(child.id()) } else { Vec::new() };
+            let words: Vec<_> = others.iter().chain([&child.id()]).map(ToString::to_string).collect();
+            assert!(Command::new("kill").arg(signal).args(&words).status().unwrap().success());
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(code(&output), expected, "{runtime}: {output:?}");
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("Stopped by a signal; nothing was committed."), "{text}");
+            assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
+            wait_until("the command is gone", || sleepers() == 0);
+            nothing_is_left(&cli);
+        }
+
+        let mut child = sleeping(&cli, runtime, &["--tag", "never"]);
+        assert!(cli.ok(&["workspace", "ls"]).contains(&format!("used by process {}", child.id())));
+        let (code, message) = cli.fails(&["rm", "small"]);
+        assert!(code == 4 && message.contains("uses it"), "{message}");
+        child.kill().unwrap();
+        child.wait().unwrap();
         wait_until("the command is gone", || sleepers() == 0);
+        assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]", "it ended with its process");
+        // The next clears up.
+        cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
+        nothing_is_left(&cli);
+        let left = fs::read_dir(cli.path("store/workspaces")).unwrap();
+        let left = left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+        assert_eq!(left, 1, "{runtime}: what they lie over");
+        assert_eq!(last_line(&cli.ok(&["images", "-a", "-q"])), image(&cli, "small"));
+    }
+}
+
+#[test]
+fn what_a_command_leaves_running_writes_nothing_after_it() {
+    let Some(cli) = small() else { return };
+    // More than can be ended at once.
+    let script = "
+        i=0; while [ $i -lt 60 ]; do ( while :; do echo x; done > /log$i ) & i=$((i + 1)); done; sleep 0.1; exit 0
+    ";
+    for turn in 0..4 {
+        let tag = format!("t{turn}");
+        cli.ok(&["run", "small", "--tag", &tag, "-q", "--", "sh", "-c", script]);
+        assert_eq!(cli.ok(&["workspace", "create", &tag, "--name", "w", "-q"]), "w\n");
+        let path = cli.ok(&["workspace", "path", "w"]);
+        let listed: serde_json::Value = serde_json::from_str(&cli.ok(&["--json", "ls", &tag, "/"])).unwrap();
+        let listed = listed.as_array().unwrap();
+        assert!(listed.len() > 30, "{listed:?}");
+        // If it lies over what the command wrote, that is the image.
+        for entry in listed.iter().filter(|entry| entry["kind"] == "file") {
+            let path = Path::new(path.trim_end()).join(&entry["path"].as_str().unwrap()[1..]);
+            assert_eq!(entry["size"], fs::metadata(&path).unwrap().len(), "{}", path.display());
+        }
+        let there = fs::read_dir(path.trim_end()).unwrap().count();
+        assert_eq!(there, listed.len());
+        assert!(cli.ok(&["workspace", "commit", "w"]).starts_with("unchanged"));
         nothing_is_left(&cli);
     }
-
-    let mut child = sleeping(&cli, &["--tag", "never"]);
-    assert!(cli.ok(&["workspace", "ls"]).contains(&format!("used by process {}", child.id())));
-    let (code, message) = cli.fails(&["rm", "small"]);
-    assert!(code == 4 && message.contains("uses it"), "{message}");
-    child.kill().unwrap();
-    child.wait().unwrap();
-    wait_until("the command is gone", || sleepers() == 0);
-    assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]", "it ended with its process");
-    // The next clears up.
-    cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
-    nothing_is_left(&cli);
-    let left = fs::read_dir(cli.path("store/workspaces")).unwrap();
-    let left = left.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
-    assert_eq!(left, 1, "what they lie over");
-    assert_eq!(last_line(&cli.ok(&["images", "-a", "-q"])), image(&cli, "small"));
 }
 
 fn children(process: u32) -> Vec<u32> {

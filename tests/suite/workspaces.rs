@@ -13,6 +13,8 @@ use layerstone::{
     WorkspaceKind, WorkspaceOptions,
 };
 
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+
 use crate::cli::Cli;
 use crate::compare::{Seen, snapshot};
 use crate::given::{Place, parse, project, read, reference, tags};
@@ -27,10 +29,6 @@ fn options(name: &str) -> WorkspaceOptions {
 /// A full copy, which anyone can have.
 fn copy(name: &str) -> WorkspaceOptions {
     WorkspaceOptions { full_copy: true, ..options(name) }
-}
-
-fn parse_path(path: &str) -> TreePath {
-    TreePath::parse(path.as_bytes()).unwrap()
 }
 
 fn image(project: &Project, id: ImageId) -> Image {
@@ -215,10 +213,14 @@ fn more_than_a_delta_may_have_is_refused_and_the_workspace_stays() {
         let workspace = image(&project, base).create_workspace(&options("w")).unwrap();
         fs::write(workspace.path().unwrap().join("big"), noise(100_000, 1)).unwrap();
         let small = CommitOptions { max_layer_bytes: Some(99_999), ..CommitOptions::default() };
+        let path = workspace.path().unwrap();
         assert_eq!(workspace.commit_and_end(&small).unwrap_err().kind(), ErrorKind::QuotaExceeded);
-        assert!(workspace.path().unwrap().join("big").exists());
-        let enough = CommitOptions { max_layer_bytes: Some(100_000), ..CommitOptions::default() };
-        workspace.commit_and_end(&enough).unwrap();
+        // Whoever works there goes on where it was.
+        fs::write(path.join("more"), "more").unwrap();
+        assert_eq!(workspace.path().unwrap(), path);
+        let enough = CommitOptions { max_layer_bytes: Some(100_004), ..CommitOptions::default() };
+        let made = workspace.commit_and_end(&enough).unwrap().image;
+        assert_eq!(read(&image(&project, made), "more").unwrap(), b"more");
     }
 }
 
@@ -326,13 +328,9 @@ fn one_on_what_no_workspace_wrote_lies_over_what_it_came_from() {
         assert_eq!((untouched.image, untouched.is_new), (id, false), "{script}");
     }
     // Of what has little in common with it, all is written.
-    let other = image(&project, id).edit().remove("/bytes-65");
-    let paths: Vec<_> =
-        image(&project, id).list(&parse_path("/")).unwrap().into_iter().map(|entry| entry.path).collect();
-    let other = paths
-        .iter()
-        .filter(|path| path.to_string() != "/bytes-65")
-        .fold(other, |edit, path| edit.remove(path.to_relative()));
+    let listed = image(&project, id).list(&TreePath::root()).unwrap();
+    let other =
+        listed.iter().fold(image(&project, id).edit(), |edit, entry| edit.remove(entry.path.to_relative()));
     let other = other.write("/only", "x").commit(&CommitOptions::default()).unwrap().image;
     let workspace = overlay(&project, other, "w");
     assert_same(&checked_out(&place, &image(&project, other)), &seen(&workspace), "little");
@@ -487,6 +485,148 @@ fn one_that_somebody_works_in_does_not_end() {
     assert_eq!(left(&place).len(), 1, "only what it lay over");
     drop(child.stdin.take());
     child.wait().unwrap();
+}
+
+#[test]
+fn what_was_not_unmounted_by_the_one_that_ends_it_lies_below_nothing() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    fs::write(path.join("late"), "at commit").unwrap();
+    let file = fs::OpenOptions::new().append(true).open(path.join("late")).unwrap();
+    assert!(Command::new("umount").arg("-l").arg(&path).status().unwrap().success());
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    std::io::Write::write_all(&mut &file, b" and after").unwrap();
+    drop(file);
+    let next = overlay(&project, made, "next");
+    assert_eq!(fs::read(next.path().unwrap().join("late")).unwrap(), b"at commit");
+    assert_eq!(left(&place).len(), 3, "the first's files are gone, and what differs was written");
+}
+
+#[test]
+fn from_another_process_namespace_it_is_not_touched() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "base", "-q"]);
+    cli.ok(&["workspace", "create", "base", "--name", "w", "-q"]);
+    let within = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--mount-proc", "--", env!("CARGO_BIN_EXE_layerstone")]).args(words);
+        command.env("LAYERSTONE_STORE", cli.path("store")).output().unwrap()
+    };
+    for words in [&["workspace", "commit", "w"][..], &["workspace", "discard", "w"]] {
+        let output = within(words);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("was mounted in another process namespace"), "{text}");
+    }
+    // What it has made there itself it can end there, and whoever sees all can from outside.
+    let output = within(&["workspace", "create", "base", "--name", "inner", "-q"]);
+    assert!(output.status.success(), "{output:?}");
+    cli.ok(&["workspace", "discard", "inner"]);
+    cli.ok(&["workspace", "discard", "w"]);
+}
+
+#[test]
+fn one_whose_files_somebody_removed_can_be_ended() {
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    fs::remove_dir_all(&left(&place)[0]).unwrap();
+    for error in
+        [workspace.path().unwrap_err(), workspace.commit_and_end(&CommitOptions::default()).unwrap_err()]
+    {
+        assert!(error.is_corrupt() && error.to_string().contains("discard it"), "{error}");
+    }
+    workspace.discard().unwrap();
+    project.remove(&base.into(), false).unwrap();
+}
+
+#[test]
+fn what_was_written_where_nothing_is_mounted_is_not_hidden() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place: _place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    fs::write(path.join("lost"), "?").unwrap();
+    let error = workspace.path().unwrap_err();
+    assert!(error.is_conflict() && error.to_string().contains("move them away"), "{error}");
+    fs::remove_file(path.join("lost")).unwrap();
+    workspace.path().unwrap();
+}
+
+#[test]
+fn a_temporary_one_can_be_kept() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place: _place, project, base } = everything();
+    let temporary = WorkspaceOptions { temporary: true, ..options("w") };
+    let workspace = image(&project, base).create_workspace(&temporary).unwrap();
+    shell(&workspace.path().unwrap(), EVERYTHING);
+    let expected = seen(&workspace);
+    assert!(workspace.info().unwrap().process.is_some());
+    workspace.keep().unwrap();
+    assert_eq!(workspace.info().unwrap().process, None);
+    assert_same(&expected, &seen(&workspace), "kept");
+    workspace.keep().unwrap();
+    workspace.commit_and_end(&CommitOptions::default()).unwrap();
+}
+
+#[test]
+fn what_is_mounted_in_one_is_not_emptied() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    let victim = place.directory("victim", &[("kept", b"kept")]);
+    let target = workspace.path().unwrap().join("in here");
+    fs::create_dir(&target).unwrap();
+    let mount =
+        || assert!(Command::new("mount").arg("--bind").args([&victim, &target]).status().unwrap().success());
+    mount();
+    for error in
+        [workspace.discard().unwrap_err(), workspace.commit_and_end(&CommitOptions::default()).unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        assert!(error.to_string().contains("in here: is mounted in the workspace"), "{error}");
+    }
+    Store::open(place.path("store")).unwrap().remove_project(project.name(), true).unwrap();
+    let other = crate::given::project(&Store::open(place.path("store")).unwrap(), "other");
+    let again = place.import(&other, "first", &[]);
+    // What is left over is cleared away by the next, and what is mounted there is not.
+    let next = image(&other, again).create_workspace(&copy("w")).unwrap();
+    assert_eq!(fs::read(victim.join("kept")).unwrap(), b"kept");
+    assert!(Command::new("umount").arg(&target).status().unwrap().success());
+    next.discard().unwrap();
+    image(&other, again).create_workspace(&copy("w")).unwrap().discard().unwrap();
+    assert!(left(&place).is_empty());
+}
+
+#[test]
+fn however_deep_it_is_it_can_be_discarded() {
+    let Given { place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    let name = "d".repeat(250);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let mut directory = openat(CWD, workspace.path().unwrap(), flags, Mode::empty()).unwrap();
+    for _ in 0..40 {
+        mkdirat(&directory, &name, Mode::from_raw_mode(0o700)).unwrap();
+        directory = openat(&directory, &name, flags, Mode::empty()).unwrap();
+    }
+    mkdirat(&directory, "last", Mode::from_raw_mode(0o700)).unwrap();
+    drop(directory);
+    workspace.discard().unwrap();
+    assert!(left(&place).is_empty());
 }
 
 #[test]

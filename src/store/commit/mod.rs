@@ -29,6 +29,7 @@ use super::limits::check_layer_bytes;
 use super::links::{self, Members};
 use super::project::Project;
 use super::session::WriteSession;
+use super::workspace::OfWorkspace;
 pub(super) use base::Base;
 use base::Changed;
 use missing::Missing;
@@ -68,19 +69,19 @@ impl Project {
     /// base; [`Io`](crate::ErrorKind::Io) naming what can't be read;
     /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed while it was read. Nothing is visible then.
     pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
-        self.commit_as_user(directory.as_ref(), None, options)
+        self.commit_directory(directory.as_ref(), None, options)
     }
 
-    /// The same, with new files of `root_user` being root's.
-    pub(super) fn commit_as_user(
+    /// The same of a directory that may be a workspace's.
+    pub(super) fn commit_directory(
         &self,
         directory: &Path,
-        root_user: Option<(u32, u32)>,
+        workspace: Option<OfWorkspace>,
         options: &CommitOptions,
     ) -> Result<WriteReport> {
         let source = SourceTree::open(directory)?;
         let catalog = self.store.catalog()?;
-        let base = Base { root_user, ..self.base_of(directory, &source.root_stat()?, options)? };
+        let base = self.base_of(directory, &source.root_stat()?, workspace.as_ref(), options)?;
         let started = file_time();
         let (session, reader, options) = self.begin_commit(options)?;
         drop(catalog);
@@ -88,10 +89,17 @@ impl Project {
         let made = self
             .changes(&source, &base, &session, &reader)
             .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
-        self.finish(session, made)
+        let step = workspace.map(|workspace| workspace.step);
+        self.finish(session, made.map(|draft| Draft { workspace: step, ..draft }))
     }
 
-    fn base_of(&self, directory: &Path, stat: &Stat, options: &CommitOptions) -> Result<Base> {
+    fn base_of(
+        &self,
+        directory: &Path,
+        stat: &Stat,
+        workspace: Option<&OfWorkspace>,
+        options: &CommitOptions,
+    ) -> Result<Base> {
         let (known, named) = self.store.read(|tx| {
             self.check(tx)?;
             let known = KnownDirectory::find(tx, stat, DirectoryUse::Checkout)?
@@ -111,15 +119,26 @@ impl Project {
                 (record.base, record.base_root, record.base_layer, Some(self.store.load_state(known)?))
             }
             (None, None) => {
-                let message = format!(
-                    "is no checkout that project '{}' knows; name the image it is based on",
-                    self.name
-                );
-                return Err(Error::invalid(Subject::Host(directory.to_owned()), message));
+                let last = workspace.map(|workspace| workspace.last).ok_or_else(|| {
+                    let message = format!(
+                        "is no checkout that project '{}' knows; name the image it is based on",
+                        self.name
+                    );
+                    Error::invalid(Subject::Host(directory.to_owned()), message)
+                })?;
+                (last.image, last.root, last.layer, None)
             }
         };
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.id, directory, stat)?;
-        Ok(Base { image, root, layer, known, place, state, root_user: None })
+        Ok(Base {
+            image,
+            root,
+            layer,
+            known,
+            place,
+            state,
+            root_user: workspace.and_then(|workspace| workspace.root_user),
+        })
     }
 
     /// Finds what changed, and reads it.

@@ -28,19 +28,17 @@ impl Inner {
                 Ok(())
             })?;
         }
-        // Whoever holds the lock may have a directory that is no number's; then it is for the next to do.
-        let Some(_lock) = folder.try_lock()? else { return Ok(()) };
         // Listed before the rows are read: a row comes before its directory.
-        let found = folder.list()?;
+        let (ids, probes) = folder.list()?;
         let known = self.read(|tx| {
             let workspaces = tx.collect::<Workspaces>(&[])?.into_iter().map(|(_, record)| record.id);
             let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
             Ok(workspaces.chain(lowers).collect::<HashSet<_>>())
         })?;
-        let is_stray = |id: &Option<WorkspaceId>| id.is_none_or(|id| !known.contains(&id));
-        for (path, _) in found.iter().filter(|(_, id)| is_stray(id)) {
+        let strays = ids.into_iter().filter(|id| !known.contains(id)).map(|id| folder.directory(id));
+        for path in strays.chain(probes) {
             // What can't be removed now is left to the next.
-            let _ = remove_directory(path);
+            let _ = remove_directory(&path);
         }
         Ok(())
     }
@@ -55,9 +53,13 @@ impl Inner {
     }
 }
 
-/// Removes the rows of a project's workspaces, and gives their numbers.
-pub(in crate::store) fn forget_workspaces(tx: &mut WriteTx, project: ProjectId) -> Result<Vec<WorkspaceId>> {
+/// Removes the rows of a project's workspaces, and gives their numbers, and how many of them have not ended.
+pub(in crate::store) fn forget_workspaces(
+    tx: &mut WriteTx,
+    project: ProjectId,
+) -> Result<(Vec<WorkspaceId>, usize)> {
     let rows = tx.collect::<Workspaces>(&key_bytes(&project))?;
     rows.iter().try_for_each(|(key, _)| tx.remove::<Workspaces>(key).map(drop))?;
-    Ok(rows.into_iter().map(|(_, record)| record.id).collect())
+    let live = rows.iter().filter(|(_, record)| !has_ended(record)).count();
+    Ok((rows.into_iter().map(|(_, record)| record.id).collect(), live))
 }

@@ -16,8 +16,9 @@ use crate::time::Moment;
 
 use super::fill::fill_root;
 use super::folder::Folder;
-use super::lower::touch_lower;
-use super::{Workspace, WorkspaceOptions, mount, subject};
+use super::lower::{Lower, touch_lower};
+use super::mounted::mount;
+use super::{Workspace, WorkspaceOptions, subject};
 
 impl Image {
     /// Makes a workspace: an overlay mount where this process may mount one, otherwise a checkout.
@@ -36,7 +37,8 @@ impl Image {
             let holder = record.holder.clone().filter(|_| options.temporary);
             workspace.change(|tx, found| {
                 touch_lower(tx, found.base.root)?;
-                Ok(Some(WorkspaceRecord { form, holder, ..found }))
+                let mounted_by = (form == WorkspaceForm::Overlay).then(holder::this_process);
+                Ok(Some(WorkspaceRecord { form, holder, mounted_by, ..found }))
             })
         });
         match made {
@@ -74,6 +76,7 @@ impl Image {
                 form: WorkspaceForm::Unfinished,
                 created_ms: Moment::now().unix_ms(),
                 holder: Some(holder::this_process()),
+                mounted_by: None,
             };
             tx.put::<Workspaces>(&key, &record)?;
             Ok((name, record))
@@ -87,20 +90,13 @@ impl Image {
         id: WorkspaceId,
         options: &WorkspaceOptions,
     ) -> Result<(WorkspaceForm, Option<String>)> {
-        let store = &self.project.store;
         let mut why_copy = None;
         if !options.full_copy {
-            why_copy = folder.why_not_overlay()?;
+            why_copy = self.make_as_overlay(folder, id, options.temporary)?;
             if why_copy.is_none() {
-                if let Some(lower) = store.lower(folder, &Equal::from(&self.record))? {
-                    make_overlay(folder, id, &self.reader, &Equal::from(&self.record), options.temporary)?;
-                    mount(folder, id, &lower, options.temporary)?;
-                    return Ok((WorkspaceForm::Overlay, None));
-                }
-                let message =
-                    "the image has what can't be shown by an overlay, or what this process can't set";
-                why_copy = Some(message.to_owned());
+                return Ok((WorkspaceForm::Overlay, None));
             }
+            folder.remove(id)?;
         }
         Folder::make_directory(&folder.directory(id))?;
         let is_root = rustix::process::geteuid().is_root();
@@ -115,6 +111,30 @@ impl Image {
             overlay::sync_directory(folder.path())?;
         }
         Ok((WorkspaceForm::Checkout, why_copy))
+    }
+
+    /// Makes an overlay and mounts it, or says why it can't be one.
+    fn make_as_overlay(
+        &self,
+        folder: &Folder,
+        id: WorkspaceId,
+        is_temporary: bool,
+    ) -> Result<Option<String>> {
+        let (store, base) = (&self.project.store, Equal::from(&self.record));
+        // Where it lies over what is there, mounting it is the best try; before that is made, another is.
+        let is_there = matches!(store.known_lower(folder, base.root)?, Lower::Ready(_));
+        if !is_there && let Some(why) = folder.why_not_overlay()? {
+            return Ok(Some(why));
+        }
+        let Some(lower) = store.lower(folder, &base)? else {
+            let why = "the image has what can't be shown by an overlay, or what this process can't set";
+            return Ok(Some(why.to_owned()));
+        };
+        make_overlay(folder, id, &self.reader, &base, is_temporary)?;
+        match mount(folder, id, &lower, is_temporary) {
+            Ok(()) => Ok(None),
+            Err(error) => folder.why_not_overlay()?.map_or(Err(error), |why| Ok(Some(why))),
+        }
     }
 }
 

@@ -2,18 +2,21 @@
 //! directory, named by its number. A row comes before its directory and goes before it, so a directory without a row is left
 //! over from what was killed.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::host::checkout::remove_tree;
-use crate::host::overlay::{self, FILES, MERGED, WORK};
-use crate::id::WorkspaceId;
+use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
+use crate::id::{ObjectId, WorkspaceId};
 
-/// Held by whoever makes a lower directory or cleans up.
-const LOCK: &str = "lock";
+/// How the files begin that are locked by whoever makes a lower directory, and how many there are.
+const LOCK: &str = "lock-";
+const LOCKS: u8 = 32;
+const LONGEST_PROBE: Duration = Duration::from_secs(60);
 
 /// The folder.
 #[derive(Debug)]
@@ -34,8 +37,12 @@ impl Folder {
 
     /// Makes the folder where it is missing: only its owner can enter it, since the files of images have any mode.
     pub(super) fn make(&self) -> Result<()> {
+        if self.path.is_dir() {
+            return Ok(());
+        }
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-        made.map_err(|error| Error::host(&self.path, "make the folder of workspaces", error))
+        made.map_err(|error| Error::host(&self.path, "make the folder of workspaces", error))?;
+        self.path.parent().map_or(Ok(()), overlay::sync_directory)
     }
 
     /// The number's directory relative to the folder.
@@ -62,35 +69,24 @@ impl Folder {
         overlay::make_directory(path).map_err(|error| Error::host(path, "make a directory", error.into()))
     }
 
-    /// Waits until nobody else makes a lower directory or cleans up.
-    pub(super) fn lock(&self) -> Result<File> {
-        let path = self.path.join(LOCK);
-        let file = Self::lock_file(&path)?;
-        file.lock().map_err(|error| Error::host(&path, "lock it", error))?;
-        Ok(file)
+    /// Waits until nobody else makes a directory for this root. Roots share some locks, so that none has to be removed.
+    pub(super) fn lock_root(&self, root: &ObjectId) -> Result<File> {
+        let path = self.path.join(format!("{LOCK}{:02x}", root.as_bytes()[0] % LOCKS));
+        let lock = || {
+            let file = File::options().create(true).append(true).open(&path)?;
+            file.lock().map(|()| file)
+        };
+        lock().map_err(|error| Error::host(&path, "lock it", error))
     }
 
-    /// The same, or nothing if somebody does.
-    pub(super) fn try_lock(&self) -> Result<Option<File>> {
-        let path = self.path.join(LOCK);
-        let file = Self::lock_file(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Error::host(&path, "lock it", error)),
-        }
-    }
-
-    fn lock_file(path: &Path) -> Result<File> {
-        let file = File::options().create(true).append(true).open(path);
-        file.map_err(|error| Error::host(path, "open it", error))
-    }
-
-    /// Waits until nobody else mounts, commits or ends the workspace.
-    pub(super) fn lock_workspace(&self, id: WorkspaceId) -> Result<File> {
+    /// Waits until nobody else mounts, commits or ends the workspace; nothing if its directory is gone.
+    pub(super) fn lock_workspace(&self, id: WorkspaceId) -> Result<Option<File>> {
         let path = self.directory(id);
         let lock = || File::open(&path).and_then(|file| file.lock().map(|()| file));
-        lock().map_err(|error| Error::host(&path, "lock it", error))
+        match lock() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            outcome => outcome.map(Some).map_err(|error| Error::host(&path, "lock it", error)),
+        }
     }
 
     /// Why no overlay can be mounted here; none if one can.
@@ -98,7 +94,6 @@ impl Folder {
         if let Some(known) = self.why_not.get() {
             return Ok(known.clone());
         }
-        let _lock = self.lock()?;
         let why_not = overlay::why_not(&self.path)?;
         Ok(self.why_not.get_or_init(|| why_not).clone())
     }
@@ -111,22 +106,40 @@ impl Folder {
     /// Removes all but the files.
     pub(super) fn keep_files(&self, id: WorkspaceId) -> Result<()> {
         remove_tree(&self.merged(id))?;
+        self.remove_work(id)
+    }
+
+    /// Removes what the kernel keeps for itself.
+    pub(super) fn remove_work(&self, id: WorkspaceId) -> Result<()> {
         remove_tree(&self.directory(id).join(WORK))
     }
 
-    /// Directories, and the numbers that they are named by: what tries overlays has none.
-    pub(super) fn list(&self) -> Result<Vec<(PathBuf, Option<WorkspaceId>)>> {
+    pub(super) fn make_work(&self, id: WorkspaceId) -> Result<()> {
+        Self::make_directory(&self.directory(id).join(WORK))
+    }
+
+    /// Numbers that have a directory, and directories in which a mount was tried by a process that is gone.
+    pub(super) fn list(&self) -> Result<(Vec<WorkspaceId>, Vec<PathBuf>)> {
         let io = |error| Error::host(&self.path, "list it", error);
-        let mut found = Vec::new();
+        let (mut ids, mut probes) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&self.path).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
+            let entry = entry.map_err(io)?;
+            let name = entry.file_name();
             let name = name.to_string_lossy();
-            if name != LOCK {
-                found.push((self.path.join(&*name), name.parse().ok().map(WorkspaceId::new)));
+            if let Ok(number) = name.parse() {
+                ids.push(WorkspaceId::new(number));
+            } else if name.starts_with(PROBE) && is_old(&entry) {
+                probes.push(entry.path());
             }
         }
-        Ok(found)
+        Ok((ids, probes))
     }
+}
+
+/// Whether a directory was made so long ago that no process tries a mount in it any more.
+fn is_old(entry: &std::fs::DirEntry) -> bool {
+    let made = entry.metadata().and_then(|metadata| metadata.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age >= LONGEST_PROBE))
 }
 
 /// Removes a directory, and ends what is mounted in it.

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use crate::catalog::record::{Equal, LowerRecord, LowerState, WorkspaceForm};
 use crate::catalog::table::{Lowers, Sequence, Workspaces};
 use crate::catalog::{ReadTables, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, Result, Subject};
 use crate::host::checkout::Checkout;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layer;
@@ -48,7 +48,7 @@ impl Inner {
             Lower::Impossible => return Ok(None),
             Lower::Absent => {}
         }
-        let _lock = folder.lock()?;
+        let _lock = folder.lock_root(&image.root)?;
         // Another may have made it meanwhile.
         match self.known_lower(folder, image.root)? {
             Lower::Ready(found) => Ok(Some(found)),
@@ -84,7 +84,7 @@ impl Inner {
         }
     }
 
-    /// Makes a directory for workspaces on an image. Whoever calls this holds the folder's lock.
+    /// Makes a directory for workspaces on an image. Whoever calls this holds the root's lock.
     fn make_lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
         let root = image.root;
         let catalog = self.catalog()?;
@@ -95,7 +95,7 @@ impl Inner {
             let old = tx.get::<Lowers>(&root)?;
             // From here on it is not evicted; what was before is not there.
             let stays = |(root, id): (ObjectId, WorkspaceId)| {
-                Ok::<_, crate::Error>(tx.get::<Lowers>(&root)?.is_some_and(|record| record.id == id))
+                Ok::<_, Error>(tx.get::<Lowers>(&root)?.is_some_and(|record| record.id == id))
             };
             let stays = below.first().copied().map(stays).transpose()?.unwrap_or(false);
             let record = LowerRecord::over(id, if stays { &below } else { &[] }, LowerState::Unfinished);
@@ -119,7 +119,18 @@ impl Inner {
         };
         let state = if filled.is_faithful { LowerState::Ready } else { LowerState::Impossible };
         let below = if filled.is_faithful && filled.lies_over { below } else { Stack::new() };
-        self.catalog()?.write(|tx| tx.put::<Lowers>(&root, &LowerRecord::over(id, &below, state)))?;
+        self.catalog()?.write(|tx| {
+            // Nobody takes it while it is made, but it may have been removed with what it was for.
+            match tx.get::<Lowers>(&root)? {
+                Some(there) if there.id == id => {
+                    tx.put::<Lowers>(&root, &LowerRecord::over(id, &below, state))
+                }
+                _ => Err(Error::conflict(
+                    Subject::Catalog,
+                    "what was made for a workspace was removed; try again",
+                )),
+            }
+        })?;
         if let Some(old) = old {
             folder.remove(old.id)?;
         }
@@ -183,7 +194,8 @@ pub(super) fn touch_lower(tx: &mut WriteTx, root: ObjectId) -> Result<()> {
     tx.put::<Lowers>(&root, &LowerRecord { used_ms: Moment::now().unix_ms(), ..record })
 }
 
-/// Roots whose directories may go: nothing lies over them, and they are of an earlier boot, or more than are kept.
+/// Roots whose directories may go: nothing lies over them, and they are of an earlier boot, unfinished, or more than
+/// are kept.
 fn evictable(tx: &impl ReadTables) -> Result<Vec<(ObjectId, WorkspaceId)>> {
     let boot = holder::boot();
     let lowers: HashMap<_, _> = tx.collect::<Lowers>(&[])?.into_iter().collect();
@@ -193,9 +205,13 @@ fn evictable(tx: &impl ReadTables) -> Result<Vec<(ObjectId, WorkspaceId)>> {
         .map(|(_, workspace)| workspace.base.root)
         .chain(lowers.values().filter_map(|record| record.below))
         .collect();
-    let mut idle: Vec<_> = lowers.iter().filter(|(root, _)| !used.contains(root)).collect();
-    idle.sort_unstable_by_key(|(_, record)| (record.boot == boot, record.used_ms));
-    let of_this_boot = idle.iter().filter(|(_, record)| record.boot == boot).count();
-    idle.truncate(idle.len() - of_this_boot.min(KEPT_IDLE));
+    // That a root is impossible takes no room. Of what is unfinished, whoever makes it has a workspace.
+    let is_kept = |record: &LowerRecord| record.boot == boot && record.state == LowerState::Impossible;
+    let is_useful = |record: &LowerRecord| record.boot == boot && record.state == LowerState::Ready;
+    let idle = lowers.iter().filter(|(root, record)| !used.contains(root) && !is_kept(record));
+    let mut idle: Vec<_> = idle.collect();
+    idle.sort_unstable_by_key(|(_, record)| (is_useful(record), record.used_ms));
+    let useful = idle.iter().filter(|(_, record)| is_useful(record)).count();
+    idle.truncate(idle.len() - useful.min(KEPT_IDLE));
     Ok(idle.into_iter().map(|(root, record)| (*root, record.id)).collect())
 }

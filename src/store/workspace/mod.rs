@@ -4,39 +4,32 @@
 //! image share (see `lower`). Elsewhere it is a checkout of its own. Its row keeps its image's content until it ends.
 
 mod clean;
+mod commit;
 mod create;
 mod fill;
 mod folder;
 mod lower;
+mod mounted;
 
+use std::fs::File;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::catalog::record::{
-    DirectoryUse, Equal, HolderRecord, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord,
-};
-use crate::catalog::table::{Lowers, Workspaces, key_bytes};
+use crate::catalog::record::{HolderRecord, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::table::{Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::host::overlay::{self, OtherMounts, Overlay};
-use crate::host::source::SourceTree;
-use crate::id::{ImageId, ObjectId, ProjectId, WorkspaceId};
+use crate::host::overlay;
+use crate::id::{ImageId, ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::time::Moment;
 
-use super::commit::CommitOptions;
-use super::import::{Draft, WriteReport};
-use super::known::KnownDirectory;
 use super::project::Project;
 use super::{Inner, holder};
 pub(super) use clean::forget_workspaces;
+pub(super) use commit::{OfWorkspace, WorkspaceStep};
 pub(super) use folder::Folder;
-use lower::Lower;
-
-/// For how long what is in use is tried again: a process may be about to leave it.
-const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How a workspace is made.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +39,8 @@ pub struct WorkspaceOptions {
     pub name: Option<WorkspaceName>,
     /// A checkout of its own even where an overlay could be mounted.
     pub full_copy: bool,
-    /// It ends with this process, whatever becomes of it; so nothing that is written need be durable.
+    /// It ends with this process, whatever becomes of it, unless it is [kept](Workspace::keep); so nothing that is written need
+    /// be durable.
     pub temporary: bool,
 }
 
@@ -80,7 +74,8 @@ pub struct WorkspaceInfo {
 }
 
 /// A writable copy of an image. Its files are those in [`path`](Self::path), and stay, whatever becomes of this
-/// handle, until it [ends](Self::discard): its image can't be removed until then without force, and its content not at all.
+/// handle, until it [ends](Self::discard). Until then [`Project::remove`] refuses its image without force, and the content
+/// that it needs stays whatever becomes of the image.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     project: Project,
@@ -133,179 +128,6 @@ impl Workspace {
         self.why_copy.as_deref()
     }
 
-    /// The directory to work in. Mounts it, if it is an overlay that is not mounted, as after a boot.
-    pub fn path(&self) -> Result<PathBuf> {
-        let store = &self.project.store;
-        let folder = store.workspaces()?;
-        let record = self.finished()?;
-        let _lock = folder.lock_workspace(self.id)?;
-        let is_overlay = record.form == WorkspaceForm::Overlay;
-        let path = if is_overlay { folder.merged(self.id) } else { folder.files(self.id) };
-        if !folder.files(self.id).is_dir() {
-            return Err(Error::corrupt(
-                Subject::Host(folder.files(self.id)),
-                "the workspace's files are missing",
-            ));
-        }
-        if is_overlay && !overlay::is_mounted(&path) {
-            self.check_is_unused(folder)?;
-            let lower = store.lower(folder, &record.base)?.ok_or_else(|| {
-                Error::unsupported(
-                    subject(&self.name),
-                    "what it lies over can't be made by this process; be root",
-                )
-            })?;
-            mount(folder, self.id, &lower, record.holder.is_some())?;
-        }
-        Ok(path)
-    }
-
-    /// Commits what was changed as a new image, and stays. If nothing was, gives the UUID back of the image that it was
-    /// committed as last, or made from. In a full copy that belongs to another user than root, new files of that user are
-    /// root's in the image.
-    ///
-    /// Errors: as of [`Project::commit`]; [`Invalid`](ErrorKind::Invalid) with a [base](CommitOptions::base);
-    /// [`InUse`](ErrorKind::InUse) for a temporary workspace of another process.
-    pub fn commit(&self, options: &CommitOptions) -> Result<WriteReport> {
-        self.commit_as(options, false)
-    }
-
-    /// Commits what was changed, and ends. The workspace stays as it is if this fails.
-    ///
-    /// Errors: as of [`commit`](Self::commit); [`InUse`](ErrorKind::InUse) also while a process works in it.
-    pub fn commit_and_end(&self, options: &CommitOptions) -> Result<WriteReport> {
-        self.commit_as(options, true)
-    }
-
-    /// Ends it: what was written in it since the last commit is gone.
-    ///
-    /// Error: [`InUse`](ErrorKind::InUse) while a process works in it, or for a temporary one of another process.
-    pub fn discard(&self) -> Result<()> {
-        let folder = self.project.store.workspaces()?;
-        let record = self.finished()?;
-        let lock = folder.lock_workspace(self.id)?;
-        self.unmount(folder, &record)?;
-        self.end(folder, &record)?;
-        drop(lock);
-        self.project.store.evict_lowers(folder)
-    }
-
-    fn commit_as(&self, options: &CommitOptions, ends: bool) -> Result<WriteReport> {
-        if options.base.is_some() {
-            let message = "is the image that the workspace was made from; leave the option out";
-            return Err(Error::invalid(Subject::Argument("base"), message));
-        }
-        let folder = self.project.store.workspaces()?;
-        self.finished()?;
-        let lock = folder.lock_workspace(self.id)?;
-        // Another commit may have come first.
-        let record = self.finished()?;
-        let report = match record.form {
-            WorkspaceForm::Checkout => {
-                let user = (rustix::process::geteuid(), rustix::process::getegid());
-                let root_user = (!user.0.is_root()).then_some((user.0.as_raw(), user.1.as_raw()));
-                let report = self.project.commit_as_user(&folder.files(self.id), root_user, options)?;
-                if ends {
-                    self.end(folder, &record)?;
-                }
-                report
-            }
-            WorkspaceForm::Overlay | WorkspaceForm::Unfinished => {
-                let end = match ends {
-                    true if self.unmount(folder, &record)? => End::AsLower,
-                    true => End::Whole,
-                    false => End::Not,
-                };
-                self.commit_overlay(folder, &record, options, end)?
-            }
-        };
-        drop(lock);
-        if ends {
-            self.project.store.evict_lowers(folder)?;
-        }
-        Ok(report)
-    }
-
-    fn commit_overlay(
-        &self,
-        folder: &Folder,
-        record: &WorkspaceRecord,
-        options: &CommitOptions,
-        end: End,
-    ) -> Result<WriteReport> {
-        let (project, store) = (&self.project, &self.project.store);
-        let files = SourceTree::open(&folder.files(self.id))?;
-        // An image that is gone is no parent, and its tree may be gone too.
-        let last = store.read(|tx| project.image_row(tx, record.last.image))?;
-        let last = last.map_or(record.base, |image| Equal::from(&image));
-        let becomes = match store.known_lower(folder, record.base.root)? {
-            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(self.id, &lower),
-            _ => None,
-        };
-        let ends = end != End::Not;
-        let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends, becomes };
-        let (session, reader, options) = project.begin_commit(options)?;
-        session.limit_content(options.max_layer_bytes);
-        let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
-        let report = project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))?;
-        if ends {
-            let lowers = store.read(|tx| tx.collect::<Lowers>(&[]))?;
-            if lowers.iter().any(|(_, lower)| lower.id == self.id) {
-                folder.keep_files(self.id)?;
-            } else {
-                folder.remove(self.id)?;
-            }
-        }
-        Ok(report)
-    }
-
-    /// Ends its mount, if it is one. Gives whether nothing can write to its files any more.
-    fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
-        // A process that just ended may still be taken apart.
-        let merged = folder.merged(self.id);
-        retry_while_in_use(|| overlay::end_mount(&merged))?;
-        // A temporary one is nobody else's.
-        if record.form != WorkspaceForm::Overlay || record.holder.is_some() {
-            return Ok(true);
-        }
-        self.check_is_unused(folder)
-    }
-
-    /// Fails if a process works in a mount that this one does not see. Gives whether there is none.
-    fn check_is_unused(&self, folder: &Folder) -> Result<bool> {
-        let files = folder.files(self.id);
-        // One that is just being started may have another's directory, until it goes where it is to work.
-        retry_while_in_use(|| {
-            let OtherMounts { any, user } = overlay::other_mounts(&files)?;
-            let Some(process) = user else { return Ok(!any) };
-            let message = format!(
-                "process {process} works in it, where it is mounted in another mount namespace or at another place; end that \
-                 first"
-            );
-            Err(Error::new(ErrorKind::InUse, subject(&self.name), message))
-        })
-    }
-
-    /// Removes its row, and then its files.
-    fn end(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<()> {
-        let store = &self.project.store;
-        let stat = match record.form {
-            WorkspaceForm::Checkout => {
-                SourceTree::open(&folder.files(self.id)).and_then(|source| source.root_stat()).ok()
-            }
-            WorkspaceForm::Overlay | WorkspaceForm::Unfinished => None,
-        };
-        let mut states = Vec::new();
-        self.change(|tx, _| {
-            let find = |stat| KnownDirectory::find(tx, stat, DirectoryUse::Checkout);
-            let known: Vec<_> = stat.as_ref().map(find).transpose()?.flatten().into_iter().collect();
-            states = Inner::forget_directories(tx, &known)?;
-            Ok(None)
-        })?;
-        store.remove_states(states);
-        folder.remove(self.id)
-    }
-
     fn record(&self) -> Result<WorkspaceRecord> {
         self.project.store.read(|tx| self.record_in(tx))
     }
@@ -328,6 +150,15 @@ impl Workspace {
         Ok(record)
     }
 
+    /// The same, once nobody else mounts, commits or ends it, for as long as the lock is held. One whose directory is gone has
+    /// no lock.
+    fn locked(&self, folder: &Folder) -> Result<(Option<File>, WorkspaceRecord)> {
+        self.finished()?;
+        let lock = folder.lock_workspace(self.id)?;
+        // Another may have ended it meanwhile.
+        Ok((lock, self.finished()?))
+    }
+
     fn unfinished(&self, record: &WorkspaceRecord) -> Error {
         let process = record.holder.as_ref().map_or(0, |holder| holder.process);
         let message = format!("is used by process {process}, with which it ends");
@@ -347,43 +178,6 @@ impl Workspace {
                 None => tx.remove::<Workspaces>(&key).map(drop),
             }
         })
-    }
-}
-
-/// Whether a workspace ends with a commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Not,
-    /// With all its files.
-    Whole,
-    /// What it wrote may lie below others.
-    AsLower,
-}
-
-/// What becomes of a workspace in the transaction that publishes what it was committed as.
-pub(super) struct WorkspaceStep {
-    name: WorkspaceName,
-    id: WorkspaceId,
-    ends: bool,
-    /// What its files then are for other workspaces.
-    becomes: Option<LowerRecord>,
-}
-
-impl WorkspaceStep {
-    pub(super) fn take(&self, tx: &mut WriteTx, project: ProjectId, image: &ImageRecord) -> Result<()> {
-        let key = (project, self.name.clone());
-        let found = tx.get::<Workspaces>(&key)?.filter(|record| record.id == self.id);
-        let record = found.ok_or_else(|| Error::conflict(subject(&self.name), "was ended meanwhile"))?;
-        if !self.ends {
-            return tx.put::<Workspaces>(&key, &WorkspaceRecord { last: Equal::from(image), ..record });
-        }
-        tx.remove::<Workspaces>(&key)?;
-        if let Some(becomes) = &self.becomes
-            && tx.get::<Lowers>(&image.root)?.is_none()
-        {
-            tx.put::<Lowers>(&image.root, becomes)?;
-        }
-        Ok(())
     }
 }
 
@@ -428,28 +222,6 @@ pub(super) fn users_of(
 /// Whether it was for a process that is gone.
 fn has_ended(record: &WorkspaceRecord) -> bool {
     record.holder.as_ref().is_some_and(holder::is_dead)
-}
-
-fn mount(
-    folder: &Folder,
-    id: WorkspaceId,
-    lower: &[(ObjectId, WorkspaceId)],
-    is_volatile: bool,
-) -> Result<()> {
-    let lower = lower.iter().map(|(_, id)| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
-    Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
-}
-
-fn retry_while_in_use<T>(attempt: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + LONGEST_WAIT;
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < deadline => {
-                std::thread::sleep(LONGEST_WAIT / 50);
-            }
-            outcome => return outcome,
-        }
-    }
 }
 
 fn subject(name: &WorkspaceName) -> Subject {

@@ -5,8 +5,9 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::record::LowerState;
-use crate::{Image, ImportOptions, Store};
+use crate::catalog::record::{LowerRecord, LowerState};
+use crate::catalog::table::Lowers;
+use crate::{CommitOptions, Image, ImportOptions, Store};
 
 struct Given {
     folder: TempDir,
@@ -62,14 +63,15 @@ impl Given {
     }
 
     fn directories(&self) -> usize {
-        self.store.0.workspaces().unwrap().list().unwrap().len()
+        self.store.0.workspaces().unwrap().list().unwrap().0.len()
     }
 }
 
 impl Drop for Given {
     fn drop(&mut self) {
-        for (path, _) in self.store.0.workspaces().unwrap().list().unwrap() {
-            let _ = overlay::end_mount(&path.join(overlay::MERGED));
+        let folder = self.store.0.workspaces().unwrap();
+        for id in folder.list().unwrap().0 {
+            let _ = overlay::end_mount(&folder.merged(id));
         }
         assert!(self.folder.path().exists());
     }
@@ -194,11 +196,17 @@ fn what_was_left_over_goes_with_the_next() {
     let workspace = given.create(false);
     given.change(|record| WorkspaceRecord { form: WorkspaceForm::Unfinished, ..dead(&record) });
     let folder = given.store.0.workspaces().unwrap();
-    for stray in ["0000000077", "probe-0123"] {
+    for stray in ["0000000077", "probe-0123", "probe-young", "somebody-s"] {
         fs::create_dir_all(folder.path().join(stray).join("files/deep")).unwrap();
     }
+    let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
+    fs::File::open(folder.path().join("probe-0123")).unwrap().set_modified(hour_ago).unwrap();
     let next = given.create(false);
     assert!(workspace.info().unwrap_err().is_not_found());
     assert_eq!(given.directories(), 2, "its own and what it lies over");
+    assert!(!folder.path().join("probe-0123").exists());
+    for other in ["probe-young", "somebody-s"] {
+        assert!(folder.path().join(other).exists());
+    }
     assert_eq!(fs::read(next.path().unwrap().join("file")).unwrap(), b"text");
 }

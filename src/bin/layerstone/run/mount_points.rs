@@ -110,14 +110,27 @@ impl MountPoints {
         openat2(&self.root, relative, flags, Mode::empty(), resolve)
     }
 
-    /// The file that a process with this root would run for a name, looked for in the directories of `search`.
-    pub(super) fn find_program(&self, name: &OsStr, search: &str) -> rustix::io::Result<()> {
-        let open = |path: &Path| {
-            let flags = OFlags::PATH | OFlags::CLOEXEC;
-            openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-        };
+    fn open_inside(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    }
+
+    /// Whether a process with this root would find a directory there.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        let stat = self.open_inside(path).and_then(fstat);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+
+    /// Whether a process with this root and working directory would find a program of this name, looked for in the directories
+    /// of `search`.
+    pub(super) fn find_program(
+        &self,
+        name: &OsStr,
+        directory: &Path,
+        search: &str,
+    ) -> rustix::io::Result<()> {
         let check = |path: &Path| {
-            let stat = fstat(open(path)?)?;
+            let stat = fstat(self.open_inside(&directory.join(path))?)?;
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             if is_file && stat.st_mode & 0o111 != 0 { Ok(()) } else { Err(Errno::ACCESS) }
         };
@@ -125,8 +138,8 @@ impl MountPoints {
             return check(Path::new(name));
         }
         let mut outcome = Err(Errno::NOENT);
-        for directory in search.split(':').filter(|directory| !directory.is_empty()) {
-            match check(&Path::new(directory).join(name)) {
+        for folder in search.split(':') {
+            match check(&Path::new(folder).join(name)) {
                 Ok(()) => return Ok(()),
                 Err(Errno::ACCESS) => outcome = Err(Errno::ACCESS),
                 Err(_) => {}
@@ -196,6 +209,9 @@ pub(super) fn copy(from: &Path, to: &Path, more: &str) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
+    if !more.is_empty() && text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
     text.extend_from_slice(more.as_bytes());
     File::create_new(to).and_then(|mut file| io::Write::write_all(&mut file, &text)).map(|()| true)
 }
@@ -276,12 +292,15 @@ mod tests {
         symlink("/usr/bin", root.join("bin")).unwrap();
         fs::write(root.join("usr/bin/tool"), "").unwrap();
         let points = MountPoints::new(root).unwrap();
-        let find = |name: &str| points.find_program(OsStr::new(name), "/sbin:/bin");
+        let find = |name: &str| points.find_program(OsStr::new(name), Path::new("/usr"), "/sbin:/bin");
         assert_eq!(find("tool"), Err(Errno::ACCESS));
         rustix::fs::chmod(root.join("usr/bin/tool"), Mode::from_raw_mode(0o755)).unwrap();
         assert_eq!(find("tool"), Ok(()));
         assert_eq!(find("/bin/tool"), Ok(()));
         assert_eq!(find("/usr/bin"), Err(Errno::ACCESS));
+        assert_eq!(find("./bin/tool"), Ok(()));
+        assert_eq!(find("./usr/bin/tool"), Err(Errno::NOENT));
+        assert!(points.is_directory(Path::new("/bin")) && !points.is_directory(Path::new("/bin/tool")));
         assert_eq!(find("sh"), Err(Errno::NOENT));
     }
 }

@@ -3,11 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use layerstone::Error;
+use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 /// The capabilities that Docker gives a container.
@@ -54,6 +57,24 @@ pub(super) struct Sandbox<'a> {
     pub(super) scratch: &'a Path,
 }
 
+/// Where a runtime tells what became of the command.
+const STATUS: &str = "status";
+
+/// How long a runtime may take to have its namespaces.
+const LONGEST_START: Duration = Duration::from_secs(1);
+
+/// What is to be started, and a file that it inherits.
+pub(super) struct Prepared {
+    pub(super) command: Command,
+    _inherited: Option<File>,
+}
+
+/// A runtime that was found.
+pub(super) struct Found {
+    runtime: Runtime,
+    path: PathBuf,
+}
+
 impl Runtime {
     fn program(self) -> &'static str {
         match self {
@@ -62,18 +83,13 @@ impl Runtime {
         }
     }
 
-    fn is_installed(self) -> bool {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|directory| directory.join(self.program()).is_file())
-    }
-
     /// The one that is wanted, or the first that is installed.
-    pub(super) fn find(wanted: Option<Self>) -> Result<Self, Error> {
+    pub(super) fn find(wanted: Option<Self>) -> Result<Found, Error> {
         let is_root = rustix::process::geteuid().is_root();
         let candidates = [Self::Bubblewrap, Self::Crun].into_iter();
-        let mut candidates = candidates
-            .filter(|candidate| wanted.is_none_or(|wanted| wanted == *candidate) && candidate.is_installed());
-        let found = candidates.find(|candidate| *candidate == Self::Bubblewrap || is_root);
+        let candidates = candidates.filter(|candidate| wanted.is_none_or(|wanted| wanted == *candidate));
+        let mut candidates = candidates.filter(|candidate| *candidate == Self::Bubblewrap || is_root);
+        let found = candidates.find_map(|runtime| Some(Found { runtime, path: find(runtime.program())? }));
         found.ok_or_else(|| {
             let what = match wanted {
                 None if is_root => "neither bubblewrap nor crun is installed",
@@ -85,52 +101,97 @@ impl Runtime {
             Error::unavailable("run", format!("{what}; on Debian: apt-get install {package}"))
         })
     }
+}
 
-    /// How to start it.
-    pub(super) fn command(self, sandbox: &Sandbox<'_>) -> Result<Command, Error> {
-        match self {
-            Self::Bubblewrap => Ok(sandbox.bubblewrap()),
-            Self::Crun => sandbox.crun(),
+/// Where a program is: found before the environment is the command's.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
+}
+
+impl Found {
+    /// How to start it. It ends when this process does, and so does all that it started.
+    pub(super) fn prepare(&self, sandbox: &Sandbox<'_>) -> Result<Prepared, Error> {
+        match self.runtime {
+            Runtime::Bubblewrap => sandbox.bubblewrap(&self.path),
+            Runtime::Crun => sandbox.crun(&self.path),
         }
+    }
+
+    /// Whether the command was started, or something failed before.
+    pub(super) fn has_started(&self, scratch: &Path) -> bool {
+        let told = told(scratch);
+        match self.runtime {
+            // It tells the exit code of what it has executed.
+            Runtime::Bubblewrap => told.contains("\"exit-code\""),
+            // It tells the process.
+            Runtime::Crun => !told.is_empty(),
+        }
+    }
+
+    /// Waits a while until the command's processes end with the runtime's.
+    pub(super) fn wait_until_up(&self, scratch: &Path) {
+        let deadline = Instant::now() + LONGEST_START;
+        // Of crun they do from the beginning; bubblewrap says so when they do.
+        while self.runtime == Runtime::Bubblewrap && told(scratch).is_empty() && Instant::now() < deadline {
+            std::thread::sleep(LONGEST_START / 100);
+        }
+        std::thread::sleep(LONGEST_START / 100);
     }
 }
 
+fn told(scratch: &Path) -> String {
+    std::fs::read_to_string(scratch.join(STATUS)).unwrap_or_default()
+}
+
 impl Sandbox<'_> {
-    fn bubblewrap(&self) -> Command {
-        let mut command = Command::new("bwrap");
+    fn bubblewrap(&self, program: &Path) -> Result<Prepared, Error> {
+        let path = self.scratch.join(STATUS);
+        let open = || {
+            let status = File::create_new(&path)?;
+            fcntl_setfd(&status, FdFlags::empty())?;
+            Ok(status)
+        };
+        let status = open().map_err(|error: io::Error| Error::host(&path, "make it", error))?;
+        let mut command = Command::new(program);
+        // By the environment and not by arguments, which everybody can see.
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]);
         if !rustix::process::geteuid().is_root() {
             command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
         }
-        command.args(["--hostname", self.hostname]);
+        command.args(["--hostname", self.hostname, "--json-status-fd", &status.as_raw_fd().to_string()]);
         command.arg("--bind").arg(self.root).arg("/");
         command.arg("--proc").arg(&self.proc).arg("--dev").arg(&self.dev);
+        command.args(["--perms", "1777", "--tmpfs"]).arg(self.dev.join("shm"));
         command.args(["--ro-bind", "/sys"]).arg(&self.sys);
         for (from, to) in &self.files {
             command.arg("--bind").arg(from).arg(to);
         }
-        command.arg("--chdir").arg(self.directory).arg("--clearenv");
-        for (name, value) in &self.environment {
-            command.arg("--setenv").arg(name).arg(value);
-        }
-        command.args(["--cap-drop", "ALL"]);
+        command.arg("--chdir").arg(self.directory).args(["--cap-drop", "ALL"]);
         for capability in CAPABILITIES {
             command.args(["--cap-add", capability]);
         }
         command.arg("--").args(self.command);
-        command
+        Ok(Prepared { command, _inherited: Some(status) })
     }
 
-    fn crun(&self) -> Result<Command, Error> {
+    fn crun(&self, program: &Path) -> Result<Prepared, Error> {
         let configuration = self.configuration()?;
         let path = self.scratch.join("config.json");
         let write =
             || serde_json::to_writer(File::create_new(&path)?, &configuration).map_err(io::Error::from);
         write().map_err(|error| Error::host(&path, "write it", error))?;
-        let mut command = Command::new("crun");
-        command.arg("--cgroup-manager=disabled").arg("--root").arg(self.scratch.join("state"));
-        command.arg("run").arg("--bundle").arg(self.scratch).arg(self.hostname);
-        Ok(command)
+        // Killed, crun leaves what it runs alone. In a process namespace of its own, that ends with it, and it with this
+        // process.
+        let words =
+            ["--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+        let mut command = Command::new("setpriv");
+        command.args(words).arg(program).arg("--cgroup-manager=disabled");
+        command.arg("--root").arg(self.scratch.join("state")).arg("run");
+        command.arg("--pid-file").arg(self.scratch.join(STATUS)).arg("--bundle").arg(self.scratch);
+        command.arg(self.hostname);
+        Ok(Prepared { command, _inherited: None })
     }
 
     /// The same as a bundle's configuration.
@@ -156,14 +217,10 @@ impl Sandbox<'_> {
             mount("tmpfs", &dev("shm"), &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"])?,
             mount("mqueue", &dev("mqueue"), &["nosuid", "noexec", "nodev"])?,
         ];
-        let bind = |from: &Path, to: &Path, options: &[&str]| {
-            Ok::<_, Error>(
-                json!({ "type": "bind", "source": text(from)?, "destination": text(to)?, "options": options }),
-            )
-        };
-        mounts.push(bind(Path::new("/sys"), &self.sys, &["rbind", "ro", "nosuid", "noexec", "nodev"])?);
+        mounts.push(mount("sysfs", &self.sys, &["ro", "nosuid", "noexec", "nodev"])?);
         for (from, to) in &self.files {
-            mounts.push(bind(from, to, &["bind"])?);
+            let (from, to) = (text(from)?, text(to)?);
+            mounts.push(json!({ "type": "bind", "source": from, "destination": to, "options": ["bind"] }));
         }
         let arguments = self.command.iter().map(text).collect::<Result<Vec<_>, _>>()?;
         let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));

@@ -1,0 +1,218 @@
+//! Committing workspaces, and ending them.
+
+use crate::catalog::record::{DirectoryUse, Equal, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::table::{Lowers, Workspaces};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::{Error, Result, Subject};
+use crate::host::source::SourceTree;
+use crate::id::{ProjectId, WorkspaceId};
+use crate::name::WorkspaceName;
+use crate::store::commit::CommitOptions;
+use crate::store::import::{Draft, WriteReport};
+use crate::store::known::KnownDirectory;
+use crate::store::{Inner, holder};
+
+use super::folder::Folder;
+use super::lower::{Lower, touch_lower};
+use super::{Workspace, subject};
+
+/// Whether a workspace ends with a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Not,
+    /// With all its files.
+    Whole,
+    /// What it wrote may lie below others.
+    AsLower,
+}
+
+/// What a commit of a checkout knows of the workspace that it is.
+#[derive(Clone)]
+pub(in crate::store) struct OfWorkspace {
+    /// The owner and group whose new files are root's.
+    pub(in crate::store) root_user: Option<(u32, u32)>,
+    /// What it was committed as last, where nothing else is known of the directory.
+    pub(in crate::store) last: Equal,
+    pub(in crate::store) step: WorkspaceStep,
+}
+
+/// What becomes of a workspace in the transaction that publishes what it was committed as.
+#[derive(Clone)]
+pub(in crate::store) struct WorkspaceStep {
+    name: WorkspaceName,
+    id: WorkspaceId,
+    ends: bool,
+    /// What its files then are for other workspaces.
+    becomes: Option<LowerRecord>,
+}
+
+impl Workspace {
+    /// Commits what was changed as a new image, and stays. If nothing was, gives the UUID back of the image that it was
+    /// committed as last, or made from. In a full copy, if this process is not root, new files of its user are root's in the
+    /// image.
+    ///
+    /// Errors: as of [`Project::commit`](crate::Project::commit); [`Invalid`](crate::ErrorKind::Invalid) with a
+    /// [base](CommitOptions::base); [`InUse`](crate::ErrorKind::InUse) for a temporary workspace of another process.
+    pub fn commit(&self, options: &CommitOptions) -> Result<WriteReport> {
+        self.commit_as(options, false)
+    }
+
+    /// Commits what was changed, and ends. If this fails the workspace stays as it is; a temporary one can be
+    /// [kept](Self::keep) then.
+    ///
+    /// Errors: as of [`commit`](Self::commit); [`InUse`](crate::ErrorKind::InUse) also while a process works in an overlay.
+    pub fn commit_and_end(&self, options: &CommitOptions) -> Result<WriteReport> {
+        self.commit_as(options, true)
+    }
+
+    /// Ends it: what was written in it since the last commit is gone.
+    ///
+    /// Error: [`InUse`](crate::ErrorKind::InUse) while a process works in an overlay, or for a temporary workspace of another
+    /// process.
+    pub fn discard(&self) -> Result<()> {
+        let folder = self.project.store.workspaces()?;
+        let (lock, record) = self.locked(folder)?;
+        self.unmount(folder, &record)?;
+        let states = self.end_row(folder, &record)?;
+        // It has ended. What can't be removed now is left to the next that is made.
+        self.project.store.remove_states(states);
+        let _ = folder.remove(self.id);
+        drop(lock);
+        let _ = self.project.store.evict_lowers(folder);
+        Ok(())
+    }
+
+    fn commit_as(&self, options: &CommitOptions, ends: bool) -> Result<WriteReport> {
+        if options.base.is_some() {
+            let message = "is the image that the workspace was made from; leave the option out";
+            return Err(Error::invalid(Subject::Argument("base"), message));
+        }
+        let folder = self.project.store.workspaces()?;
+        let (lock, record) = self.locked(folder)?;
+        if lock.is_none() {
+            let message = "the workspace's files are missing; discard it";
+            return Err(Error::corrupt(Subject::Host(folder.files(self.id)), message));
+        }
+        let report = if record.form == WorkspaceForm::Checkout {
+            if ends {
+                self.unmount(folder, &record)?;
+            }
+            self.commit_checkout(folder, &record, options, ends)?
+        } else if ends {
+            let end = if self.unmount(folder, &record)? { End::AsLower } else { End::Whole };
+            let made = self.commit_overlay(folder, &record, options, end);
+            made.inspect_err(|_| {
+                // Whoever works there goes on where it was. What is not durable can't be mounted again.
+                if record.holder.is_none() {
+                    let _ = self.mount(folder, &record);
+                }
+            })?
+        } else {
+            self.commit_overlay(folder, &record, options, End::Not)?
+        };
+        if ends {
+            // It has ended, whatever becomes of the files.
+            let _ = self.remove_files(folder);
+            drop(lock);
+            let _ = self.project.store.evict_lowers(folder);
+        }
+        Ok(report)
+    }
+
+    fn commit_checkout(
+        &self,
+        folder: &Folder,
+        record: &WorkspaceRecord,
+        options: &CommitOptions,
+        ends: bool,
+    ) -> Result<WriteReport> {
+        let user = (rustix::process::geteuid(), rustix::process::getegid());
+        let of = OfWorkspace {
+            root_user: (!user.0.is_root()).then_some((user.0.as_raw(), user.1.as_raw())),
+            last: record.last,
+            step: WorkspaceStep { name: self.name.clone(), id: self.id, ends, becomes: None },
+        };
+        self.project.commit_directory(&folder.files(self.id), Some(of), options)
+    }
+
+    fn commit_overlay(
+        &self,
+        folder: &Folder,
+        record: &WorkspaceRecord,
+        options: &CommitOptions,
+        end: End,
+    ) -> Result<WriteReport> {
+        let (project, store) = (&self.project, &self.project.store);
+        let files = SourceTree::open(&folder.files(self.id))?;
+        // An image that is gone is no parent, and its tree may be gone too.
+        let last = store.read(|tx| project.image_row(tx, record.last.image))?;
+        let last = last.map_or(record.base, |image| Equal::from(&image));
+        let becomes = match store.known_lower(folder, record.base.root)? {
+            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(self.id, &lower),
+            _ => None,
+        };
+        let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends: end != End::Not, becomes };
+        let (session, reader, options) = project.begin_commit(options)?;
+        session.limit_content(options.max_layer_bytes);
+        let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
+        project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))
+    }
+
+    /// Removes the files of one that has ended, unless others may lie over them.
+    fn remove_files(&self, folder: &Folder) -> Result<()> {
+        let lowers = self.project.store.read(|tx| tx.collect::<Lowers>(&[]))?;
+        if lowers.iter().any(|(_, lower)| lower.id == self.id) {
+            return folder.keep_files(self.id);
+        }
+        let known = SourceTree::open(&folder.files(self.id)).and_then(|source| source.root_stat());
+        if let Ok(stat) = known {
+            let store = &self.project.store;
+            let known = store.read(|tx| KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))?;
+            if known.is_some() {
+                let states = store.catalog()?.write(|tx| Inner::forget_directories(tx, known.as_slice()))?;
+                store.remove_states(states);
+            }
+        }
+        folder.remove(self.id)
+    }
+
+    /// Removes its row, and what is known of its files; gives states whose files may go.
+    fn end_row(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<Vec<crate::id::DirectoryId>> {
+        let files = SourceTree::open(&folder.files(self.id));
+        let stat = files.and_then(|source| source.root_stat()).ok();
+        let stat = stat.filter(|_| record.form == WorkspaceForm::Checkout);
+        let mut states = Vec::new();
+        self.change(|tx, record| {
+            touch_lower(tx, record.base.root)?;
+            let find = |stat| KnownDirectory::find(tx, stat, DirectoryUse::Checkout);
+            let known = stat.as_ref().map(find).transpose()?.flatten();
+            states = Inner::forget_directories(tx, known.as_slice())?;
+            Ok(None)
+        })?;
+        Ok(states)
+    }
+}
+
+impl WorkspaceStep {
+    pub(in crate::store) fn take(
+        &self,
+        tx: &mut WriteTx,
+        project: ProjectId,
+        image: &ImageRecord,
+    ) -> Result<()> {
+        let key = (project, self.name.clone());
+        let found = tx.get::<Workspaces>(&key)?.filter(|record| record.id == self.id);
+        let record = found.ok_or_else(|| Error::conflict(subject(&self.name), "was ended meanwhile"))?;
+        if !self.ends {
+            return tx.put::<Workspaces>(&key, &WorkspaceRecord { last: Equal::from(image), ..record });
+        }
+        tx.remove::<Workspaces>(&key)?;
+        touch_lower(tx, record.base.root)?;
+        let Some(becomes) = &self.becomes else { return Ok(()) };
+        // One of this boot is there or being made, and workspaces may lie over it.
+        if tx.get::<Lowers>(&image.root)?.is_none_or(|there| there.boot != holder::boot()) {
+            tx.put::<Lowers>(&image.root, becomes)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! Mounting workspaces, and ending mounts so that nothing can write to their files any more.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::host::overlay::{self, OtherMounts, Overlay};
+use crate::id::{ObjectId, WorkspaceId};
+use crate::store::holder;
+
+use super::folder::Folder;
+use super::{Workspace, subject};
+
+/// For how long what is in use is tried again: a process may be about to leave it. What `run` has ended may take longer to be
+/// taken apart.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_END: Duration = Duration::from_secs(10);
+/// For how long a copy of a mount that nobody works in is waited for: whoever makes a mount namespace has one until it goes
+/// where it is to work.
+const LONGEST_START: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Workspace {
+    /// The directory to work in. Mounts it, if it is an overlay that is not mounted, as after a boot.
+    ///
+    /// Errors: [`InUse`](ErrorKind::InUse) where a process works in it that has it mounted elsewhere;
+    /// [`Conflict`](ErrorKind::Conflict) if files were written to the directory while nothing was mounted there.
+    pub fn path(&self) -> Result<PathBuf> {
+        let folder = self.project.store.workspaces()?;
+        let (_lock, record) = self.locked(folder)?;
+        let files = folder.files(self.id);
+        if !files.is_dir() {
+            let message = "the workspace's files are missing; discard it";
+            return Err(Error::corrupt(Subject::Host(files), message));
+        }
+        if record.form != WorkspaceForm::Overlay {
+            return Ok(files);
+        }
+        let path = folder.merged(self.id);
+        if !overlay::is_mounted(&path) {
+            self.check_is_unused(folder, &record)?;
+            self.mount(folder, &record)?;
+        }
+        Ok(path)
+    }
+
+    /// Makes a temporary workspace one that stays when this process is gone. It is mounted again by [`path`](Self::path).
+    ///
+    /// Error: [`InUse`](ErrorKind::InUse) while a process works in it.
+    pub fn keep(&self) -> Result<()> {
+        let folder = self.project.store.workspaces()?;
+        let (_lock, record) = self.locked(folder)?;
+        if record.holder.is_none() {
+            return Ok(());
+        }
+        if record.form == WorkspaceForm::Overlay {
+            self.unmount(folder, &record)?;
+            // It says that nothing was synced, and the kernel would refuse it.
+            folder.remove_work(self.id)?;
+            folder.make_work(self.id)?;
+        }
+        overlay::sync_all(&folder.files(self.id))?;
+        self.change(|_, record| Ok(Some(WorkspaceRecord { holder: None, ..record })))
+    }
+
+    /// Mounts it, and remembers from where.
+    pub(super) fn mount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<()> {
+        let lower = self.project.store.lower(folder, &record.base)?.ok_or_else(|| {
+            let message = "what it lies over can't be made by this process; be root";
+            Error::unsupported(subject(&self.name), message)
+        })?;
+        let here = holder::this_process();
+        if record
+            .mounted_by
+            .as_ref()
+            .is_none_or(|by| (&by.boot, by.namespace) != (&here.boot, here.namespace))
+        {
+            self.change(|_, record| Ok(Some(WorkspaceRecord { mounted_by: Some(here), ..record })))?;
+        }
+        mount(folder, self.id, &lower, record.holder.is_some())
+    }
+
+    /// Ends its mount, if it is one. Gives whether it was one, and nothing can write to its files any more.
+    pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
+        let own = folder.merged(self.id);
+        let directory = folder.directory(self.id);
+        // What is mounted in an overlay ends with it or keeps it busy. What is mounted in a checkout would be emptied.
+        if let Some(mounted) =
+            overlay::mount_below(&directory, &own)?.filter(|mounted| !mounted.starts_with(&own))
+        {
+            let message = "is mounted in the workspace; unmount it first";
+            return Err(Error::new(ErrorKind::InUse, Subject::Host(mounted), message));
+        }
+        if record.form != WorkspaceForm::Overlay {
+            return Ok(true);
+        }
+        let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
+        let merged = folder.merged(self.id);
+        let was_mounted = retry_while_in_use(longest, || overlay::end_mount(&merged))?;
+        Ok(self.check_is_unused(folder, record)? && was_mounted)
+    }
+
+    /// Fails if a process works in a mount that this one does not see, or if one could that this one can't see. Gives whether
+    /// there is no such mount.
+    fn check_is_unused(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
+        let in_use = |message: String| Err(Error::new(ErrorKind::InUse, subject(&self.name), message));
+        if record.mounted_by.as_ref().is_some_and(|by| !holder::sees_all_of(by)) {
+            let message = "was mounted in another process namespace, whose processes can't be seen from here; use it from there, or \
+                           from outside of all";
+            return in_use(message.to_owned());
+        }
+        let files = folder.files(self.id);
+        if !files.is_dir() {
+            return Ok(false);
+        }
+        let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
+        let started = Instant::now();
+        let mut is_clear = false;
+        loop {
+            let pause = match overlay::other_mounts(&files)? {
+                // A process that was started meanwhile may have been missed, but not twice.
+                OtherMounts { any: false, user: None } if is_clear => return Ok(true),
+                OtherMounts { any: false, user: None } => Duration::ZERO,
+                OtherMounts { user: None, .. } if started.elapsed() >= LONGEST_START => return Ok(false),
+                OtherMounts { user: Some(process), .. } if started.elapsed() >= longest => {
+                    return in_use(format!(
+                        "process {process} works in it, where it is mounted in another mount namespace or at another place; \
+                         end that first"
+                    ));
+                }
+                OtherMounts { .. } => PAUSE,
+            };
+            is_clear = pause.is_zero();
+            std::thread::sleep(pause);
+        }
+    }
+}
+
+pub(super) fn mount(
+    folder: &Folder,
+    id: WorkspaceId,
+    lower: &[(ObjectId, WorkspaceId)],
+    is_volatile: bool,
+) -> Result<()> {
+    let lower = lower.iter().map(|(_, id)| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
+    Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
+}
+
+fn retry_while_in_use<T>(longest: Duration, attempt: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + longest;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
+}
