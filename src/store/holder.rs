@@ -48,12 +48,35 @@ pub(super) fn this_process() -> HolderRecord {
 }
 
 /// Whether the holder is certainly gone: another boot, or its number is free or taken by a later process. One in
-/// another pid namespace can't be looked up and counts as alive until the next boot.
+/// another pid namespace can't be looked up: it counts as alive until the next boot, or, seen from outside of all, as long as
+/// that namespace has any process.
 pub(super) fn is_dead(holder: &HolderRecord) -> bool {
     if holder.boot != boot() {
         return true;
     }
-    holder.namespace == namespace() && started_ticks(holder.process) != Some(holder.started_ticks)
+    match namespace() {
+        here if holder.namespace == here => started_ticks(holder.process) != Some(holder.started_ticks),
+        OUTERMOST => !has_processes(holder.namespace),
+        _ => false,
+    }
+}
+
+/// Whether a pid namespace that is not the outermost has a process, seen from outside of all. One that is in some namespace
+/// and can't be looked at may be in any.
+fn has_processes(namespace: u64) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else { return true };
+    processes.flatten().any(|process| {
+        // The numbers that it has, one for each namespace that it is in.
+        let status = std::fs::read_to_string(process.path().join("status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        if numbers.is_none_or(|numbers| numbers.split_ascii_whitespace().count() < 2) {
+            return false;
+        }
+        match std::fs::metadata(process.path().join("ns/pid")) {
+            Ok(found) => found.ino() == namespace,
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -66,7 +89,11 @@ mod tests {
         assert!(!is_dead(&own));
         assert!(is_dead(&HolderRecord { started_ticks: own.started_ticks + 1, ..own.clone() }));
         assert!(is_dead(&HolderRecord { boot: "another".into(), ..own.clone() }));
-        assert!(!is_dead(&HolderRecord { namespace: own.namespace + 1, started_ticks: 0, ..own }));
+        // The outermost sees that nobody is there.
+        let elsewhere = HolderRecord { namespace: 1, started_ticks: 0, ..own };
+        let sees_all = namespace() == OUTERMOST && rustix::process::geteuid().is_root();
+        assert_eq!(is_dead(&elsewhere), sees_all);
+        assert!(!is_dead(&HolderRecord { namespace: namespace(), ..this_process() }));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let process = child.id();
         child.wait().unwrap();

@@ -374,6 +374,24 @@ fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing()
 }
 
 #[test]
+fn a_run_that_ended_with_its_process_namespace_is_known_to_have() {
+    let Some(cli) = small() else { return };
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", env!("CARGO_BIN_EXE_layerstone")]);
+    command.args(["run", "small", "--", "sh", "-c", "echo there; sleep 1234.5"]);
+    command.env("LAYERSTONE_STORE", cli.path("store")).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "there\n");
+    assert!(cli.ok(&["workspace", "ls"]).contains("used by process"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_until("nobody uses it", || cli.ok(&["workspace", "ls"]).lines().count() == 1);
+    cli.ok(&["rm", "small"]);
+}
+
+#[test]
 fn what_a_command_leaves_running_writes_nothing_after_it() {
     let Some(cli) = small() else { return };
     // More than can be ended at once.

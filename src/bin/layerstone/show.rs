@@ -15,7 +15,7 @@ use layerstone::{
 use crate::output::{Output, count, size};
 
 /// How long ago a moment was, in its largest unit.
-fn age(moment: Moment) -> String {
+pub(crate) fn age(moment: Moment) -> String {
     let seconds = Moment::now().unix_ms().saturating_sub(moment.unix_ms()) / 1000;
     let units = [
         (604_800 * 2, 604_800, "weeks"),

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::arguments::WorkspaceCommand;
 use crate::output::Output;
+use crate::show;
 
 use super::{Outcome, removed, written};
 
@@ -62,7 +63,7 @@ fn list(out: &Output, workspaces: &[WorkspaceInfo]) -> Outcome {
             info.image.to_string(),
             form(info).to_owned(),
             state,
-            info.created.to_string(),
+            show::age(info.created),
         ]
     };
     Ok(Output::table(
