@@ -9,7 +9,7 @@
 //!
 //! `cargo run --release --example tour [-- DIRECTORY]` imports the directory (default `/usr/share`), tags it in the public
 //! scope and shadows the tag in a project, checks out, changes a few files, commits, shows what the commit is, checks out
-//! again elsewhere and compares byte for byte. Everything happens in a temporary directory, which is removed at the end.
+//! again elsewhere and compares byte for byte, and works in workspaces. Everything happens in a temporary directory, which is removed at the end.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -20,7 +20,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use layerstone::{CheckoutOptions, CommitOptions, ImageRef, ImportOptions, ListOptions, Store, TagName};
+use layerstone::{
+    CheckoutOptions, CommitOptions, ImageRef, ImportOptions, ListOptions, Store, TagName, WorkspaceOptions,
+};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -88,6 +90,19 @@ fn main() -> Outcome {
     let step = Step::begin("compare both directories byte for byte", &store_path)?;
     let compared = compare(&first, &second)?;
     step.end(&format!("{compared} paths are equal"))?;
+
+    let step = Step::begin("make a workspace: a writable copy that shares the image's files", &store_path)?;
+    let workspace = after.create_workspace(&WorkspaceOptions::default())?;
+    step.end(workspace.why_copy().unwrap_or("an overlay mount"))?;
+    fs::write(workspace.path()?.join("written-in-a-workspace"), "a new file\n")?;
+    let step = Step::begin("commit what was written in it, which ends it", &store_path)?;
+    let made = workspace.commit_and_end(&CommitOptions::default())?;
+    step.end(&format!("{} of {} paths were read", made.examined, made.entries))?;
+    let step = Step::begin("make a workspace on what came of it", &store_path)?;
+    let workspace = project.find(&made.image.into())?.create_workspace(&WorkspaceOptions::default())?;
+    assert!(workspace.path()?.join("written-in-a-workspace").exists());
+    step.end("it lies over what the first wrote, where it is an overlay")?;
+    workspace.discard()?;
 
     project.untag(&base, None)?;
     assert_eq!(project.resolve(&reference)?.id, imported.image, "the public tag is revealed again");

@@ -23,6 +23,22 @@ use super::{Workspace, WorkspaceOptions, subject};
 impl Image {
     /// Makes a workspace: an overlay mount where this process may mount one, otherwise a checkout.
     ///
+    /// ```
+    /// use layerstone::{CommitOptions, ImportOptions, Store, WorkspaceOptions};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let work = std::env::temp_dir().join(format!("layerstone-workspace-{}", std::process::id()));
+    /// std::fs::create_dir_all(work.join("source"))?;
+    /// let project = Store::open(work.join("store"))?.default_project()?;
+    /// let base = project.import_directory(work.join("source"), &ImportOptions::default())?.image;
+    ///
+    /// let workspace = project.find(&base.into())?.create_workspace(&WorkspaceOptions::default())?;
+    /// std::fs::write(workspace.path()?.join("motd"), "hello")?;
+    /// let made = workspace.commit_and_end(&CommitOptions::default())?;
+    /// assert_eq!(project.find(&made.image.into())?.info().parent, Some(base));
+    /// # std::fs::remove_dir_all(work)?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// Errors: [`AlreadyExists`](ErrorKind::AlreadyExists) for the name; [`NotFound`](ErrorKind::NotFound) if the image was
     /// removed meanwhile; [`Unsupported`](ErrorKind::Unsupported) for a store in memory.
     pub fn create_workspace(&self, options: &WorkspaceOptions) -> Result<Workspace> {
