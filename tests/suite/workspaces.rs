@@ -362,6 +362,26 @@ fn what_is_kept_is_committed_again_as_a_step_from_what_it_was_committed_as() {
 }
 
 #[test]
+fn a_commit_opens_nothing_of_what_it_lies_over() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = everything();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    shell(&path, EVERYTHING);
+    let expected = seen(&workspace);
+    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    let own = path.parent().unwrap();
+    for below in left(&place).iter().filter(|directory| *directory != own) {
+        fs::remove_dir_all(below.join("files")).unwrap();
+        fs::write(below.join("files"), "gone").unwrap();
+    }
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    assert_same(&expected, &checked_out(&place, &image(&project, made)), "committed");
+}
+
+#[test]
 fn an_untouched_one_gives_its_image_back() {
     if !system::is_on() {
         return;
