@@ -30,6 +30,7 @@ mod kill;
 mod layers;
 mod limits;
 mod model;
+mod mounted;
 mod overlay;
 mod readme;
 mod reflink;
