@@ -191,6 +191,9 @@ pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
     let directory = folder.join(&place);
     let io = |error| failed(directory.clone(), "make a directory", error);
     make_directory(&directory).map_err(io)?;
+    // So that whoever clears up knows that it is not left over.
+    let lock = || std::fs::File::open(&directory).and_then(|file| file.lock().map(|()| file));
+    let _lock = lock().map_err(|error| Error::host(&directory, "lock it", error))?;
     for name in ["lower", FILES, WORK, MERGED] {
         make_directory(&directory.join(name)).map_err(io)?;
     }

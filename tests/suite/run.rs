@@ -146,7 +146,11 @@ fn what_comes_of_a_command_is_committed_and_its_exit_code_passed_on() {
         (&["--", "/lib"], 126, "'/lib' is no program that can be executed"),
         (&["-w", "/nowhere", "--", "sh"], 125, "'/nowhere' is no directory in the image"),
         (&["-w", "/bin", "--", "./nope"], 127, "'./nope' is not in the image"),
-        (&["--", "/bin/broken"], 125, "/bin/broken"),
+        (
+            &["--", "/bin/broken"],
+            127,
+            "'/bin/broken' is not in the image, or what its first line names is not",
+        ),
         (&["-e", "=x", "--", "sh"], 125, "NAME=VALUE is expected"),
     ] {
         let output = cli.run(&[&["run", "interpreted", "-q", "--tag", "new"], words].concat());
@@ -311,7 +315,7 @@ fn sleeping(cli: &Cli, runtime: &str, words: &[&str]) -> Child {
     let script = "echo new > /new; echo there; sleep 1234.5 & sleep 1234.5";
     let words = [words, &["--", "sh", "-c", script]].concat();
     let mut command = command(cli, runtime, &words);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("SECRET", "hidden");
     let mut child = command.spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
@@ -319,13 +323,16 @@ fn sleeping(cli: &Cli, runtime: &str, words: &[&str]) -> Child {
     child
 }
 
-/// Processes that sleep as the command does.
-fn sleepers() -> usize {
-    let processes = fs::read_dir("/proc").unwrap();
-    let sleeps = |process: &fs::DirEntry| {
-        fs::read(process.path().join("cmdline")).is_ok_and(|words| words == b"sleep\x001234.5\x00")
-    };
-    processes.filter_map(Result::ok).filter(sleeps).count()
+/// The command lines of all processes.
+fn command_lines() -> String {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ") + "\n").collect()
+}
+
+/// How many processes have a command line that begins so.
+fn processes_with(words: &str) -> usize {
+    command_lines().lines().filter(|line| line.starts_with(words)).count()
 }
 
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
@@ -351,17 +358,18 @@ fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing()
             let text = String::from_utf8_lossy(&output.stderr);
             assert!(text.contains("Stopped by a signal; nothing was committed."), "{text}");
             assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
-            wait_until("the command is gone", || sleepers() == 0);
+            wait_until("the command is gone", || processes_with("sleep 1234.5") == 0);
             nothing_is_left(&cli);
         }
 
-        let mut child = sleeping(&cli, runtime, &["--tag", "never"]);
+        let mut child = sleeping(&cli, runtime, &["--tag", "never", "-e", "SECRET"]);
+        assert!(!command_lines().contains("hidden"), "what a command is told is nobody else's to read");
         assert!(cli.ok(&["workspace", "ls"]).contains(&format!("used by process {}", child.id())));
         let (code, message) = cli.fails(&["rm", "small"]);
         assert!(code == 4 && message.contains("uses it"), "{message}");
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_until("the command is gone", || sleepers() == 0);
+        wait_until("the command is gone", || processes_with("sleep 1234.5") == 0);
         assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]", "it ended with its process");
         // The next clears up.
         cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
@@ -371,6 +379,26 @@ fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing()
         assert_eq!(left, 1, "{runtime}: what they lie over");
         assert_eq!(last_line(&cli.ok(&["images", "-a", "-q"])), image(&cli, "small"));
     }
+}
+
+#[test]
+fn a_run_that_is_killed_while_it_starts_leaves_nothing_running() {
+    let Some(cli) = small() else { return };
+    for runtime in ["bubblewrap", "crun"] {
+        for kill in 0..60_u64 {
+            let mut command = command(&cli, runtime, &["-q", "--", "sh", "-c", "sleep 1234.25"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(5 + kill));
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        wait_until("all have ended", || processes_with("sleep 1234.25") == 0);
+    }
+    // A directory in which mounts are tried is somebody's for a second.
+    std::thread::sleep(Duration::from_millis(1_100));
+    cli.ok(&["run", "small", "--disposable", "--", "sh", "-c", ":"]);
+    nothing_is_left(&cli);
 }
 
 #[test]

@@ -35,10 +35,12 @@ impl Inner {
             let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
             Ok(workspaces.chain(lowers).collect::<HashSet<_>>())
         })?;
-        let strays = ids.into_iter().filter(|id| !known.contains(id)).map(|id| folder.directory(id));
-        for path in strays.chain(probes) {
-            // What can't be removed now is left to the next.
-            let _ = remove_directory(&path);
+        // What can't be removed now is left to the next.
+        for stray in ids.into_iter().filter(|id| !known.contains(id)) {
+            let _ = folder.remove_unused(stray);
+        }
+        for probe in probes {
+            let _ = remove_directory(&probe);
         }
         Ok(())
     }

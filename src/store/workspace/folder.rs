@@ -16,7 +16,7 @@ use crate::id::{ObjectId, WorkspaceId};
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
 const LOCK: &str = "lock-";
 const LOCKS: u8 = 32;
-const LONGEST_PROBE: Duration = Duration::from_secs(60);
+const LONGEST_UNLOCKED: Duration = Duration::from_secs(1);
 
 /// The folder.
 #[derive(Debug)]
@@ -103,6 +103,16 @@ impl Folder {
         remove_directory(&self.directory(id))
     }
 
+    /// The same, unless a process works in a mount of its files, wherever that is.
+    pub(super) fn remove_unused(&self, id: WorkspaceId) -> Result<()> {
+        overlay::end_mount(&self.merged(id))?;
+        let files = self.files(id);
+        if files.is_dir() && overlay::other_mounts(&files)?.user.is_some() {
+            return Ok(());
+        }
+        self.remove(id)
+    }
+
     /// Removes all but the files.
     pub(super) fn keep_files(&self, id: WorkspaceId) -> Result<()> {
         remove_tree(&self.merged(id))?;
@@ -128,7 +138,7 @@ impl Folder {
             let name = name.to_string_lossy();
             if let Ok(number) = name.parse() {
                 ids.push(WorkspaceId::new(number));
-            } else if name.starts_with(PROBE) && is_old(&entry) {
+            } else if name.starts_with(PROBE) && is_left_over(&entry) {
                 probes.push(entry.path());
             }
         }
@@ -136,10 +146,11 @@ impl Folder {
     }
 }
 
-/// Whether a directory was made so long ago that no process tries a mount in it any more.
-fn is_old(entry: &std::fs::DirEntry) -> bool {
+/// Whether nobody tries a mount in a directory: it is locked soon after it was made.
+fn is_left_over(entry: &std::fs::DirEntry) -> bool {
     let made = entry.metadata().and_then(|metadata| metadata.modified());
-    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age >= LONGEST_PROBE))
+    let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age >= LONGEST_UNLOCKED));
+    is_old && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Removes a directory, and ends what is mounted in it.

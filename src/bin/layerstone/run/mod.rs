@@ -187,8 +187,7 @@ fn start(
     let mut prepared = runtime.prepare(&sandbox)?;
     let program = Path::new(prepared.command.get_program()).to_owned();
     let child = prepared.command.spawn().map_err(|error| Error::host(&program, "start it", error))?;
-    let ended = wait(child, runtime, scratch, signals)
-        .map_err(|error| Error::host(&program, "wait for it", error))?;
+    let ended = wait(child, signals).map_err(|error| Error::host(&program, "wait for it", error))?;
     Ok(match ended {
         // It has said why.
         Ended::Exited(_) if !runtime.has_started(scratch) => Ended::NotStarted(OWN_FAILURE),
@@ -212,7 +211,7 @@ fn refuse(points: &MountPoints, arguments: &RunArguments, environment: &[(String
     let (why, code) = match points.find_program(program.as_os_str(), workdir, &path) {
         Ok(()) => return None,
         Err(Errno::ACCESS) => ("is no program that can be executed", NOT_EXECUTABLE),
-        Err(_) => ("is not in the image", NOT_FOUND),
+        Err(_) => ("is not in the image, or what its first line names is not", NOT_FOUND),
     };
     complain(program, why);
     Some(code)
@@ -239,7 +238,7 @@ fn environment(hostname: &str, wanted: &[String]) -> Result<Vec<(String, OsStrin
 
 /// Waits for the command, which is killed with all that it started when this process is asked to end. A terminal asks the
 /// command too: then it is the command's to end, until it is asked again.
-fn wait(mut child: Child, runtime: &Found, scratch: &Path, signals: &mut Signals) -> io::Result<Ended> {
+fn wait(mut child: Child, signals: &mut Signals) -> io::Result<Ended> {
     let handle = signals.handle();
     let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let is_told = io::stdin().is_terminal();
@@ -250,8 +249,6 @@ fn wait(mut child: Child, runtime: &Found, scratch: &Path, signals: &mut Signals
                 let is_first = stopped.replace(signal).is_none();
                 let waits = is_first && is_told && matches!(signal, SIGINT | SIGQUIT);
                 if let (false, Some(process)) = (waits, process) {
-                    // Killed while it starts, it could leave behind what it has started.
-                    runtime.wait_until_up(scratch);
                     let _ = kill_process(process, Signal::KILL);
                 }
             }

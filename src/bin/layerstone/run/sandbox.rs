@@ -2,11 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use layerstone::Error;
@@ -60,13 +60,19 @@ pub(super) struct Sandbox<'a> {
 /// Where a runtime tells what became of the command.
 const STATUS: &str = "status";
 
-/// How long a runtime may take to have its namespaces.
-const LONGEST_START: Duration = Duration::from_secs(1);
+/// Becomes a runtime, unless the process that locks the file has ended.
+const GO_ON: &str = "! flock --nonblock \"$0\" true && shift && exec \"$@\"";
+/// Ends this mount namespace's copies of other workspaces' mounts, which would last as long as the command.
+const LET_OTHERS_GO: &str = r#"
+    while read -r source target rest; do
+        case "$source" in layerstone-*) [ "$target" = "$1" ] || umount -l "$target";; esac
+    done < /proc/self/mounts 2> /dev/null
+"#;
 
-/// What is to be started, and a file that it inherits.
+/// What is to be started, and files that are open until it has ended.
 pub(super) struct Prepared {
     pub(super) command: Command,
-    _inherited: Option<File>,
+    _open: Vec<File>,
 }
 
 /// A runtime that was found.
@@ -128,16 +134,6 @@ impl Found {
             Runtime::Crun => !told.is_empty(),
         }
     }
-
-    /// Waits a while until the command's processes end with the runtime's.
-    pub(super) fn wait_until_up(&self, scratch: &Path) {
-        let deadline = Instant::now() + LONGEST_START;
-        // Of crun they do from the beginning; bubblewrap says so when they do.
-        while self.runtime == Runtime::Bubblewrap && told(scratch).is_empty() && Instant::now() < deadline {
-            std::thread::sleep(LONGEST_START / 100);
-        }
-        std::thread::sleep(LONGEST_START / 100);
-    }
 }
 
 fn told(scratch: &Path) -> String {
@@ -146,34 +142,71 @@ fn told(scratch: &Path) -> String {
 
 impl Sandbox<'_> {
     fn bubblewrap(&self, program: &Path) -> Result<Prepared, Error> {
-        let path = self.scratch.join(STATUS);
-        let open = || {
-            let status = File::create_new(&path)?;
-            fcntl_setfd(&status, FdFlags::empty())?;
-            Ok(status)
-        };
-        let status = open().map_err(|error: io::Error| Error::host(&path, "make it", error))?;
-        let mut command = Command::new(program);
-        // By the environment and not by arguments, which everybody can see.
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.args(["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]);
+        let status = self.inherited(STATUS, &[])?;
+        let mut words: Vec<OsString> = Vec::new();
+        let mut add = |more: &[&OsStr]| words.extend(more.iter().map(|word| (*word).to_owned()));
+        add(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"].map(OsStr::new));
         if !rustix::process::geteuid().is_root() {
-            command.args(["--unshare-user", "--uid", "0", "--gid", "0"]);
+            add(&["--unshare-user", "--uid", "0", "--gid", "0"].map(OsStr::new));
         }
-        command.args(["--hostname", self.hostname, "--json-status-fd", &status.as_raw_fd().to_string()]);
-        command.arg("--bind").arg(self.root).arg("/");
-        command.arg("--proc").arg(&self.proc).arg("--dev").arg(&self.dev);
-        command.args(["--perms", "1777", "--tmpfs"]).arg(self.dev.join("shm"));
-        command.args(["--ro-bind", "/sys"]).arg(&self.sys);
+        let status_fd = status.as_raw_fd().to_string();
+        add(&["--hostname", self.hostname, "--json-status-fd", &status_fd].map(OsStr::new));
+        add(&["--bind".as_ref(), self.root.as_ref(), "/".as_ref()]);
+        add(&["--proc".as_ref(), self.proc.as_ref(), "--dev".as_ref(), self.dev.as_ref()]);
+        add(&["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), self.dev.join("shm").as_ref()]);
+        add(&["--ro-bind".as_ref(), "/sys".as_ref(), self.sys.as_ref()]);
         for (from, to) in &self.files {
-            command.arg("--bind").arg(from).arg(to);
+            add(&["--bind".as_ref(), from.as_ref(), to.as_ref()]);
         }
-        command.arg("--chdir").arg(self.directory).args(["--cap-drop", "ALL"]);
+        add(&["--chdir".as_ref(), self.directory.as_ref(), "--clearenv".as_ref()]);
+        for (name, value) in &self.environment {
+            add(&["--setenv".as_ref(), name.as_ref(), value.as_ref()]);
+        }
+        add(&["--cap-drop", "ALL"].map(OsStr::new));
         for capability in CAPABILITIES {
-            command.args(["--cap-add", capability]);
+            add(&["--cap-add", capability].map(OsStr::new));
         }
-        command.arg("--").args(self.command);
-        Ok(Prepared { command, _inherited: Some(status) })
+        // In a file and not on the command line, which everybody can see.
+        let words: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+        let words = self.inherited("arguments", &words)?;
+        let (mut command, alive) = self.ending_with_us(program)?;
+        command.args(["--args", &words.as_raw_fd().to_string(), "--"]).args(self.command);
+        Ok(Prepared { command, _open: vec![status, words, alive] })
+    }
+
+    /// A runtime that is killed when this process ends, with all that it started; and a file that is to stay open meanwhile.
+    ///
+    /// This process may have ended before that was asked for: so what is started looks whether the file is still locked, and
+    /// only then goes on. Killed, neither runtime ends all of what it is just starting; as the first process of a namespace,
+    /// which takes root to make, it does.
+    fn ending_with_us(&self, program: &Path) -> Result<(Command, File), Error> {
+        let path = self.scratch.join("alive");
+        let lock = || File::create_new(&path).and_then(|file| file.lock().map(|()| file));
+        let alive = lock().map_err(|error| Error::host(&path, "lock it", error))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        let mut script = GO_ON.to_owned();
+        if rustix::process::geteuid().is_root() {
+            // Both runtimes look themselves up in /proc.
+            command.args(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+            command.args(["--propagation", "slave", "--"]);
+            script.insert_str(0, LET_OTHERS_GO);
+        }
+        command.args(["sh", "-c", &script]).arg(path).arg(self.root).arg(program);
+        Ok((command, alive))
+    }
+
+    /// A file with this content that what is started inherits.
+    fn inherited(&self, name: &str, content: &[u8]) -> Result<File, Error> {
+        let path = self.scratch.join(name);
+        let make = || {
+            let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
+            file.write_all(content)?;
+            file.rewind()?;
+            fcntl_setfd(&file, FdFlags::empty())?;
+            Ok(file)
+        };
+        make().map_err(|error: io::Error| Error::host(&path, "make it", error))
     }
 
     fn crun(&self, program: &Path) -> Result<Prepared, Error> {
@@ -182,16 +215,11 @@ impl Sandbox<'_> {
         let write =
             || serde_json::to_writer(File::create_new(&path)?, &configuration).map_err(io::Error::from);
         write().map_err(|error| Error::host(&path, "write it", error))?;
-        // Killed, crun leaves what it runs alone. In a process namespace of its own, that ends with it, and it with this
-        // process.
-        let words =
-            ["--pdeathsig", "KILL", "--", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-        let mut command = Command::new("setpriv");
-        command.args(words).arg(program).arg("--cgroup-manager=disabled");
-        command.arg("--root").arg(self.scratch.join("state")).arg("run");
+        let (mut command, alive) = self.ending_with_us(program)?;
+        command.arg("--cgroup-manager=disabled").arg("--root").arg(self.scratch.join("state")).arg("run");
         command.arg("--pid-file").arg(self.scratch.join(STATUS)).arg("--bundle").arg(self.scratch);
         command.arg(self.hostname);
-        Ok(Prepared { command, _inherited: None })
+        Ok(Prepared { command, _open: vec![alive] })
     }
 
     /// The same as a bundle's configuration.
