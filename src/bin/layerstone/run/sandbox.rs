@@ -109,7 +109,7 @@ impl Runtime {
     }
 }
 
-/// Where a program is: found before the environment is the command's.
+/// Where a program is.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
