@@ -156,14 +156,14 @@ pub(crate) fn end_mount(target: &Path) -> Result<bool> {
     }
 }
 
-/// Something that is mounted in a directory, but for what is mounted on `own`: as far as this process sees.
-pub(crate) fn mount_below(directory: &Path, own: &Path) -> Result<Option<PathBuf>> {
+/// Something that is mounted in a directory, but not in or on `except`: as far as this process sees.
+pub(crate) fn mount_below(directory: &Path, except: &Path) -> Result<Option<PathBuf>> {
     let list = Path::new("/proc/self/mountinfo");
     let mounts = std::fs::read(list).map_err(|error| Error::host(list, "read it", error))?;
     let targets =
         mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
     let mut targets = targets.map(|target| PathBuf::from(OsString::from_vec(unescape(target))));
-    Ok(targets.find(|target| target.starts_with(directory) && target != own))
+    Ok(targets.find(|target| target.starts_with(directory) && !target.starts_with(except)))
 }
 
 /// Text of a list of mounts, in which some characters are three octal digits.

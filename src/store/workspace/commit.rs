@@ -1,5 +1,7 @@
 //! Committing workspaces, and ending them.
 
+use std::fs::File;
+
 use crate::catalog::record::{DirectoryUse, Equal, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces};
 use crate::catalog::{ReadTables, WriteTx};
@@ -73,13 +75,16 @@ impl Workspace {
         let folder = self.project.store.workspaces()?;
         let (lock, record) = self.locked(folder)?;
         self.unmount(folder, &record)?;
-        let states = self.end_row(folder, &record)?;
-        // It has ended. What can't be removed now is left to the next that is made.
-        self.project.store.remove_states(states);
-        let _ = folder.remove(self.id);
+        self.change(|tx, record| touch_lower(tx, record.base.root).map(|()| None))?;
+        self.clear_away(folder, lock);
+        Ok(())
+    }
+
+    /// Removes what is left of one that has ended. What can't be removed now is left to the next that is made.
+    fn clear_away(&self, folder: &Folder, lock: Option<File>) {
+        let _ = self.remove_files(folder);
         drop(lock);
         let _ = self.project.store.evict_lowers(folder);
-        Ok(())
     }
 
     fn commit_as(&self, options: &CommitOptions, ends: bool) -> Result<WriteReport> {
@@ -111,10 +116,7 @@ impl Workspace {
             self.commit_overlay(folder, &record, options, End::Not)?
         };
         if ends {
-            // It has ended, whatever becomes of the files.
-            let _ = self.remove_files(folder);
-            drop(lock);
-            let _ = self.project.store.evict_lowers(folder);
+            self.clear_away(folder, lock);
         }
         Ok(report)
     }
@@ -174,22 +176,6 @@ impl Workspace {
             }
         }
         folder.remove(self.id)
-    }
-
-    /// Removes its row, and what is known of its files; gives states whose files may go.
-    fn end_row(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<Vec<crate::id::DirectoryId>> {
-        let files = SourceTree::open(&folder.files(self.id));
-        let stat = files.and_then(|source| source.root_stat()).ok();
-        let stat = stat.filter(|_| record.form == WorkspaceForm::Checkout);
-        let mut states = Vec::new();
-        self.change(|tx, record| {
-            touch_lower(tx, record.base.root)?;
-            let find = |stat| KnownDirectory::find(tx, stat, DirectoryUse::Checkout);
-            let known = stat.as_ref().map(find).transpose()?.flatten();
-            states = Inner::forget_directories(tx, known.as_slice())?;
-            Ok(None)
-        })?;
-        Ok(states)
     }
 }
 

@@ -87,10 +87,9 @@ impl Inner {
     /// Makes a directory for workspaces on an image. Whoever calls this holds the root's lock.
     fn make_lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
         let root = image.root;
-        let catalog = self.catalog()?;
-        let reader = self.reader(&catalog)?;
+        let reader = self.reader(&*self.catalog()?)?;
         let below = self.nearest_lower(folder, &reader, image)?;
-        let (record, old) = catalog.write(|tx| {
+        let (record, old) = self.catalog()?.write(|tx| {
             let id = WorkspaceId::new(tx.next(Sequence::Workspace)?);
             let old = tx.get::<Lowers>(&root)?;
             // From here on it is not evicted; what was before is not there.
@@ -102,7 +101,6 @@ impl Inner {
             tx.put::<Lowers>(&root, &record)?;
             Ok((record, old))
         })?;
-        drop(catalog);
         let id = record.id;
         let made = Folder::make_directory(&folder.directory(id)).and_then(|()| {
             let checkout = Checkout::begin(&folder.files(id))?;
@@ -112,7 +110,13 @@ impl Inner {
         let filled = match made {
             Ok(filled) => filled,
             Err(error) => {
-                let _ = self.catalog().and_then(|catalog| catalog.write(|tx| tx.remove::<Lowers>(&root)));
+                let _ = self.catalog().and_then(|catalog| {
+                    catalog.write(|tx| match tx.get::<Lowers>(&root)? {
+                        Some(there) if there.id == id => tx.remove::<Lowers>(&root).map(drop),
+                        // Evicted meanwhile, and another's since.
+                        _ => Ok(()),
+                    })
+                });
                 let _ = folder.remove(id);
                 return Err(error);
             }
@@ -144,10 +148,15 @@ impl Inner {
     /// What is there for an image that this one came from, or nothing. Where too many lie over each other already, the one
     /// at the bottom.
     fn nearest_lower(&self, folder: &Folder, reader: &ObjectReader, image: &Equal) -> Result<Stack> {
+        let there: HashSet<_> =
+            self.read(|tx| tx.collect::<Lowers>(&[]))?.into_iter().map(|(root, _)| root).collect();
+        if there.is_empty() {
+            return Ok(Stack::new());
+        }
         for step in layer::history(reader, image.layer).take(LOOKED_BACK) {
             // What is told of the past may be gone.
             let Ok((_, step)) = step else { break };
-            if step.root == image.root {
+            if step.root == image.root || !there.contains(&step.root) {
                 continue;
             }
             if let Lower::Ready(mut stack) = self.known_lower(folder, step.root)? {

@@ -83,12 +83,9 @@ impl Workspace {
 
     /// Ends its mount, if it is one. Gives whether it was one, and nothing can write to its files any more.
     pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
-        let own = folder.merged(self.id);
-        let directory = folder.directory(self.id);
+        let merged = folder.merged(self.id);
         // What is mounted in an overlay ends with it or keeps it busy. What is mounted in a checkout would be emptied.
-        if let Some(mounted) =
-            overlay::mount_below(&directory, &own)?.filter(|mounted| !mounted.starts_with(&own))
-        {
+        if let Some(mounted) = overlay::mount_below(&folder.directory(self.id), &merged)? {
             let message = "is mounted in the workspace; unmount it first";
             return Err(Error::new(ErrorKind::InUse, Subject::Host(mounted), message));
         }
@@ -96,7 +93,6 @@ impl Workspace {
             return Ok(true);
         }
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
-        let merged = folder.merged(self.id);
         let was_mounted = retry_while_in_use(longest, || overlay::end_mount(&merged))?;
         Ok(self.check_is_unused(folder, record)? && was_mounted)
     }
