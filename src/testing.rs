@@ -81,8 +81,8 @@ pub fn find_in_segment(bytes: &[u8], id: &ObjectId) -> Result<Option<SegmentRow>
     let file = disk.open(&segment_file(segment), OpenMode::CreateNew);
     file.and_then(|file| file.write_at(bytes, 0))
         .map_err(|error| Error::io(Subject::Segment(segment), "write it", error))?;
-    let found = Segment::open(&disk, segment)?.find(id);
-    Ok(found.map(|place| SegmentRow {
+    let found = Segment::open(&disk, segment)?.find(id, |_| true);
+    Ok(found.map(|(_, place)| SegmentRow {
         pack: place.pack.get().into(),
         offset: place.offset,
         frame_bytes: place.frame_bytes.into(),
@@ -135,6 +135,8 @@ pub fn reencode_catalog_record(kind: u8, bytes: &[u8]) -> Result<Vec<u8>, Decode
         9 => again::<catalog::LineageRecord>(bytes),
         10 => again::<catalog::WorkspaceRecord>(bytes),
         11 => again::<catalog::LowerRecord>(bytes),
+        12 => again::<catalog::CondemnedPackRecord>(bytes),
+        13 => again::<catalog::NeededRecord>(bytes),
         _ => Err(DecodeError::UnknownTag),
     }
 }

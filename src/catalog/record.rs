@@ -75,6 +75,26 @@ pub(crate) struct SealedPackRecord {
     pub(crate) bytes: u64,
     pub(crate) objects: u64,
     pub(crate) domain: u32,
+    /// The lease of what filled it and is to be published yet: as long as that one is there, nobody else needs its objects
+    /// and it does.
+    pub(crate) filled_by: Option<LeaseId>,
+}
+
+/// A pack that no image needs, and that goes when nobody reads it any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct CondemnedPackRecord {
+    pub(crate) pack: SealedPackRecord,
+    /// The generation that began with it: who holds an older one may still count on its objects.
+    pub(crate) generation: u64,
+}
+
+/// What became needed while a collection was marking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct NeededRecord {
+    pub(crate) root: ObjectId,
+    pub(crate) layer: ObjectId,
+    /// The image's own record.
+    pub(crate) image: Option<ObjectId>,
 }
 
 /// A published frame of an open pack.

@@ -10,8 +10,9 @@ use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, Segm
 use crate::name::{ProjectName, TagName, WorkspaceName};
 
 use super::record::{
-    DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, LineageRecord, LowerRecord,
-    OpenPackRecord, ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord, WorkspaceRecord,
+    CondemnedPackRecord, DirectoryRecord, DirectoryUse, FrameRecord, ImageRecord, LeaseRecord, LineageRecord,
+    LowerRecord, NeededRecord, OpenPackRecord, ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord,
+    WorkspaceRecord,
 };
 
 /// A table of the catalog.
@@ -57,6 +58,15 @@ impl KeyPart for u64 {
 
     fn decode(key: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self::from_be_bytes(key.array()?))
+    }
+}
+
+/// The one key of a table that has one row at most.
+impl KeyPart for () {
+    fn encode(&self, _: &mut Vec<u8>) {}
+
+    fn decode(_: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(())
     }
 }
 
@@ -142,10 +152,14 @@ pub(crate) enum Sequence {
     Index,
     /// The time and counter of the newest image id.
     Image,
+    /// How many times packs were condemned.
+    Generation,
+    /// Of what became needed while a collection was marking.
+    Needed,
 }
 
 impl Sequence {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Project,
         Self::Pack,
         Self::Segment,
@@ -154,6 +168,8 @@ impl Sequence {
         Self::Workspace,
         Self::Index,
         Self::Image,
+        Self::Generation,
+        Self::Needed,
     ];
 
     fn as_str(self) -> &'static str {
@@ -166,6 +182,8 @@ impl Sequence {
             Self::Workspace => "workspace",
             Self::Index => "index",
             Self::Image => "image",
+            Self::Generation => "generation",
+            Self::Needed => "needed",
         }
     }
 }
@@ -217,6 +235,14 @@ tables! {
     OpenPacks = "open_packs": PackId => OpenPackRecord;
     /// Packs that are complete.
     SealedPacks = "sealed_packs": PackId => SealedPackRecord;
+    /// Packs that were complete and that nothing needs any more.
+    CondemnedPacks = "condemned_packs": PackId => CondemnedPackRecord;
+    /// Packs that are gone, as long as a segment may have rows of their objects.
+    RemovedPacks = "removed_packs": PackId => ();
+    /// The lease of the collection that is marking.
+    Collections = "collections": () => LeaseId;
+    /// What became needed since it began.
+    Needed = "needed": u64 => NeededRecord;
     /// The newest frames of open packs, by pack and offset: their objects' index rows.
     Frames = "frames": (PackId, u64) => FrameRecord;
     /// Segments of the object index.

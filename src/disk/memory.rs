@@ -12,6 +12,7 @@ use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode};
 pub(crate) struct MemoryDisk {
     files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
     locked: Arc<AtomicBool>,
+    held: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl MemoryDisk {
@@ -69,6 +70,34 @@ impl Disk for MemoryDisk {
             return Ok(LockAttempt::Busy(Some(std::process::id())));
         }
         Ok(LockAttempt::Held(Box::new(MemoryLock(Arc::clone(&self.locked)))))
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        let held = Arc::clone(&self.held);
+        *held.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+        Ok(Box::new(MemoryHold { name: name.to_owned(), held }))
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(held.get(name).is_some_and(|holders| *holders > 0))
+    }
+}
+
+#[derive(Debug)]
+struct MemoryHold {
+    name: String,
+    held: Arc<Mutex<BTreeMap<String, usize>>>,
+}
+
+impl LockGuard for MemoryHold {}
+
+impl Drop for MemoryHold {
+    fn drop(&mut self) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holders) = held.get_mut(&self.name) {
+            *holders -= 1;
+        }
     }
 }
 

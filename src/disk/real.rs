@@ -109,7 +109,40 @@ impl Disk for RealDisk {
         }
         Ok(LockAttempt::Held(Box::new(FileLock { file })))
     }
+
+    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        let path = self.path(name);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                OpenOptions::new().read(true).append(true).create(true).open(&path)?
+            }
+            other => other?,
+        };
+        // Only whoever looks whether it is held wants it alone, and for no longer than that.
+        retry_interrupted(|| Ok(flock(&file, FlockOperation::LockShared)?))?;
+        Ok(Box::new(SharedLock { _file: file }))
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        let file = match File::open(self.path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        match retry_interrupted(|| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)) {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
 }
+
+/// An advisory lock that others may have too; it ends when the file is closed.
+#[derive(Debug)]
+struct SharedLock {
+    _file: File,
+}
+
+impl LockGuard for SharedLock {}
 
 /// An advisory lock on the lock file, which holds the owner's process id as text.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Disk, DiskFile, LockAttempt, MappedBytes, OpenMode};
+use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode};
 
 /// One operation that changes files or makes changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +143,14 @@ impl Disk for RecordingDisk {
 
     fn try_lock(&self) -> io::Result<LockAttempt> {
         self.inner.try_lock()
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        self.inner.hold(name)
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        self.inner.is_held(name)
     }
 }
 

@@ -28,6 +28,14 @@ fn conforms(disk: &dyn Disk) {
     let LockAttempt::Busy(holder) = disk.try_lock().unwrap() else { panic!("it is held") };
     assert_eq!(holder, Some(std::process::id()));
     drop(guard);
+    let holders = [disk.hold("packs/held").unwrap(), disk.hold("packs/held").unwrap()];
+    assert!(!disk.is_held("packs/other").unwrap());
+    for holder in holders {
+        assert!(disk.is_held("packs/held").unwrap());
+        drop(holder);
+    }
+    assert!(!disk.is_held("packs/held").unwrap());
+    disk.remove("packs/held").unwrap();
     assert!(matches!(disk.try_lock().unwrap(), LockAttempt::Held(_)));
 }
 

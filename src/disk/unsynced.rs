@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::{Disk, DiskFile, LockAttempt, MappedBytes, OpenMode};
+use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode};
 
 /// Another disk without its syncs.
 #[derive(Debug)]
@@ -43,6 +43,14 @@ impl Disk for UnsyncedDisk {
 
     fn try_lock(&self) -> io::Result<LockAttempt> {
         self.0.try_lock()
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        self.0.hold(name)
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        self.0.is_held(name)
     }
 }
 

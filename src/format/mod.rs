@@ -9,7 +9,7 @@ pub(crate) mod record;
 use crate::id::ObjectId;
 
 /// The format this version writes and the only one it reads. A store says its own in the file `format`.
-pub(crate) const FORMAT_VERSION: u32 = 4;
+pub(crate) const FORMAT_VERSION: u32 = 5;
 
 /// Why bytes are not what a format says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -188,6 +188,17 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> SealedFrame<B> {
     }
 }
 
+/// The frame with these bytes, of these objects, for another place. None if it is none; its payload is not looked at.
+pub(crate) fn again(bytes: &mut [u8], objects: Vec<ObjectId>) -> Option<SealedFrame<&mut [u8]>> {
+    let mut decoder = Decoder(bytes);
+    decoder.raw(4).ok()?;
+    let codec = decoder.u8().ok()?;
+    decoder.raw(3).ok()?;
+    let mut size = || decoder.array().map(|bytes| u32::from_le_bytes(bytes) as usize).ok();
+    let (raw_bytes, _, table_bytes) = (size()?, size()?, size()?);
+    Some(SealedFrame { codec, raw_bytes, table_bytes, objects, encoded: bytes })
+}
+
 /// What a frame's head says of the objects in it, in their order.
 fn contents_check(ids: &[ObjectId]) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();

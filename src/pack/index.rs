@@ -60,15 +60,38 @@ impl OpenPackObjects {
 }
 
 /// The objects that exist for one reader: those of open packs, up to what was committed of each, and those of segments.
+///
+/// Several packs may have an object. Segments keep all of its rows, and which of them is found may differ from one view to
+/// the next; but every view finds one as long as any of these packs is there.
 #[derive(Debug, Default)]
 pub(crate) struct ObjectIndex {
     open: Vec<(Arc<OpenPackObjects>, u64)>,
     segments: Vec<Arc<Segment>>,
+    /// Packs that were condemned, and the generation that began with it: whoever holds that one or a later one finds
+    /// nothing in them. Removed ones are of generation 0.
+    withdrawn: HashMap<PackId, u64>,
+}
+
+/// A row of the index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IndexRow {
+    pub(crate) place: Locator,
+    /// The segment, by its place among those of the view, and the row in it; none for an object of an open pack.
+    pub(crate) in_segment: Option<(usize, u64)>,
 }
 
 impl ObjectIndex {
-    pub(crate) fn new(open: Vec<(Arc<OpenPackObjects>, u64)>, segments: Vec<Arc<Segment>>) -> Self {
-        Self { open, segments }
+    pub(crate) fn new(
+        open: Vec<(Arc<OpenPackObjects>, u64)>,
+        segments: Vec<Arc<Segment>>,
+        withdrawn: HashMap<PackId, u64>,
+    ) -> Self {
+        Self { open, segments, withdrawn }
+    }
+
+    /// Packs that nobody finds anything in who begins now.
+    pub(crate) fn withdrawn(&self) -> impl Iterator<Item = PackId> {
+        self.withdrawn.keys().copied()
     }
 
     /// The segments.
@@ -103,11 +126,27 @@ impl ObjectIndex {
         frames
     }
 
-    /// Where the object is, if it exists.
-    pub(crate) fn find(&self, id: &ObjectId) -> Option<Locator> {
+    /// Where the object is, if it exists for whoever holds this generation.
+    pub(crate) fn find(&self, id: &ObjectId, generation: u64) -> Option<Locator> {
+        self.find_row(id, |pack| self.has_pack(pack, generation)).map(|row| row.place)
+    }
+
+    /// Whether a pack is there for whoever holds this generation.
+    pub(crate) fn has_pack(&self, pack: PackId, generation: u64) -> bool {
+        self.withdrawn.get(&pack).is_none_or(|since| *since > generation)
+    }
+
+    /// A row of the object, of a pack that is there.
+    pub(crate) fn find_row(&self, id: &ObjectId, is_there: impl Fn(PackId) -> bool) -> Option<IndexRow> {
         let open = self.open.iter().find_map(|(objects, committed_bytes)| {
             objects.find(id).filter(|place| place.offset < *committed_bytes)
         });
-        open.or_else(|| self.segments.iter().find_map(|segment| segment.find(id)))
+        if let Some(place) = open {
+            return Some(IndexRow { place, in_segment: None });
+        }
+        self.segments.iter().enumerate().find_map(|(number, segment)| {
+            let (row, place) = segment.find(id, &is_there)?;
+            Some(IndexRow { place, in_segment: Some((number, row)) })
+        })
     }
 }

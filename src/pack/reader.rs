@@ -12,6 +12,7 @@ use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectSource};
 
 use super::frame::{self, MAX_FRAME_BYTES, Slot};
+use super::hold::Hold;
 use super::index::ObjectIndex;
 use super::{Locator, pack_file};
 
@@ -122,6 +123,14 @@ impl PackReader {
         Ok(file)
     }
 
+    /// Closes the files of packs that may be gone: an open file keeps its bytes on the disk.
+    pub(crate) fn close(&self, packs: impl IntoIterator<Item = PackId>) {
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in packs {
+            files.remove(&pack);
+        }
+    }
+
     fn frame(&self, place: Locator) -> Result<Arc<CachedFrame>> {
         let key = (place.pack, place.offset);
         self.frames.get_or_insert_with(&key, || self.read_frame(place).map(Arc::new))
@@ -172,42 +181,46 @@ impl PackReader {
     }
 }
 
-/// Reads objects as one view of the index has them.
+/// Reads objects as one view of the index has them. What it finds stays there as long as it does.
 #[derive(Clone, Debug)]
 pub(crate) struct ObjectReader {
     index: Arc<ObjectIndex>,
     packs: Arc<PackReader>,
+    hold: Arc<Hold>,
 }
 
 impl ObjectReader {
-    pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>) -> Self {
-        Self { index, packs }
+    pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>, hold: Arc<Hold>) -> Self {
+        Self { index, packs, hold }
     }
 
-    pub(crate) fn index(&self) -> &ObjectIndex {
+    pub(crate) fn index(&self) -> &Arc<ObjectIndex> {
         &self.index
     }
 
-    pub(super) fn packs(&self) -> &PackReader {
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
+    }
+
+    pub(crate) fn packs(&self) -> &PackReader {
         &self.packs
     }
 
-    /// Where the object is stored: pack, offset and slot.
-    pub(crate) fn place_of(&self, id: &ObjectId) -> Option<(PackId, u64, u16)> {
-        self.index.find(id).map(|place| (place.pack, place.offset, place.slot))
+    /// Where the object is, if it exists.
+    pub(crate) fn find(&self, id: &ObjectId) -> Option<Locator> {
+        self.index.find(id, self.hold.generation())
     }
 
-    /// Whether the object exists. Fails with *corrupt* if it should and the pack that has it is gone: nothing may be
+    /// The pack that has the object, if it exists. Fails with *corrupt* if it should and the pack is gone: nothing may be
     /// built upon it then.
-    pub(crate) fn has(&self, id: &ObjectId) -> Result<bool> {
-        self.index.find(id).map_or(Ok(false), |place| self.packs.file(place.pack).map(|_| true))
+    pub(crate) fn pack_of(&self, id: &ObjectId) -> Result<Option<PackId>> {
+        self.find(id).map(|place| self.packs.file(place.pack).map(|_| place.pack)).transpose()
     }
 }
 
 impl ObjectSource for ObjectReader {
     fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
         let place = self
-            .index
             .find(id)
             .ok_or_else(|| Error::corrupt(Subject::Object(*id), "it is referred to but in no pack"))?;
         self.packs.read(id, place)

@@ -38,6 +38,16 @@ enum FrameClass {
 impl FrameClass {
     const ALL: [Self; 4] = [Self::Structure, Self::Files, Self::Pieces, Self::LargePieces];
 
+    /// Where an object belongs of which nothing else is known.
+    fn of(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Chunk => Self::Files,
+            ObjectKind::Node | ObjectKind::ChunkList | ObjectKind::Layer | ObjectKind::Image => {
+                Self::Structure
+            }
+        }
+    }
+
     /// Raw bytes at which a frame is closed. A cold path look-up decodes several nodes, and a cold read of a small file
     /// one frame; pieces are read in a row anyway, and those of the largest files by far the most often.
     fn target_bytes(self) -> usize {
@@ -52,6 +62,9 @@ impl FrameClass {
 
 /// Files from this size are very large.
 const LARGE_FILE_BYTES: u64 = 16 << 20;
+
+/// Chunks that are this large are likelier a piece of a file than a small one.
+const PIECE_BYTES: usize = 16 << 10;
 
 const CLAIM_SHARDS: usize = 64;
 
@@ -159,6 +172,8 @@ pub(crate) trait PackHost: Send + Sync {
     fn open_pack(&self) -> Result<OpenPack>;
     /// Takes a pack that is full: synced, but not published. Gives a view that has its objects.
     fn seal_pack(&self, pack: WrittenPack) -> Result<ObjectReader>;
+    /// An object that exists already is in this pack: what the session makes may need it.
+    fn count_on(&self, pack: PackId);
     /// A sync failed: nothing may be written any more.
     fn poison(&self);
 }
@@ -243,6 +258,10 @@ impl<H: PackHost> Session<H> {
         })
     }
 
+    pub(crate) fn host(&self) -> &H {
+        &self.host
+    }
+
     /// A writer for one thread.
     pub(crate) fn writer(&self) -> Result<ObjectWriter<'_, H>> {
         let frames = FrameClass::ALL.map(|_| FrameBuilder::default());
@@ -257,9 +276,15 @@ impl<H: PackHost> Session<H> {
         Ok(ObjectWriter { places: Some(HashMap::new()), ..self.writer()? })
     }
 
+    /// Takes a whole frame of another pack, whose objects exist already.
+    pub(crate) fn copy(&self, frame: SealedFrame<&mut [u8]>) -> Result<()> {
+        self.append(frame).map(drop)
+    }
+
     /// Whether this caller is the one to write the object.
     fn claim(&self, id: &ObjectId) -> Result<bool> {
-        if self.existing().has(id)? {
+        if let Some(pack) = self.existing().pack_of(id)? {
+            self.host.count_on(pack);
             return Ok(false);
         }
         Ok(self.claims(id).is_some_and(|mut claims| claims.insert(*id)))
@@ -433,12 +458,23 @@ impl<'s, H: PackHost> ObjectWriter<'s, H> {
             self.session.take_content(bytes.len() as u64)?;
         }
         self.session.new_raw_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let Some(frame) = self.frames.get_mut(class as usize) else { return Ok(id) };
-        frame.push(id, kind, bytes)?;
-        if frame.is_full(class.target_bytes()) {
-            self.append(class)?;
-        }
+        self.push(class, id, kind, bytes)?;
         Ok(id)
+    }
+
+    /// Writes an object that exists already once more.
+    pub(crate) fn put_again(&mut self, id: ObjectId, kind: ObjectKind, bytes: &[u8]) -> Result<()> {
+        let class = match FrameClass::of(kind) {
+            FrameClass::Files if bytes.len() >= PIECE_BYTES => FrameClass::Pieces,
+            class => class,
+        };
+        self.push(class, id, kind, bytes)
+    }
+
+    fn push(&mut self, class: FrameClass, id: ObjectId, kind: ObjectKind, bytes: &[u8]) -> Result<()> {
+        let Some(frame) = self.frames.get_mut(class as usize) else { return Ok(()) };
+        frame.push(id, kind, bytes)?;
+        if frame.is_full(class.target_bytes()) { self.append(class) } else { Ok(()) }
     }
 }
 
@@ -461,13 +497,7 @@ impl ObjectSource for ReadBack<'_> {
 
 impl<H: PackHost> ObjectSink for ObjectWriter<'_, H> {
     fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
-        let class = match kind {
-            ObjectKind::Chunk => FrameClass::Files,
-            ObjectKind::Node | ObjectKind::ChunkList | ObjectKind::Layer | ObjectKind::Image => {
-                FrameClass::Structure
-            }
-        };
-        self.put_as(class, kind, bytes)
+        self.put_as(FrameClass::of(kind), kind, bytes)
     }
 
     fn put_piece(&mut self, bytes: &[u8], content_bytes: u64) -> Result<ObjectId> {

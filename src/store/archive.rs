@@ -26,8 +26,10 @@ impl Project {
     /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) naming the limit that it passes;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression. Nothing is visible then.
     pub fn import_tar(&self, source: impl Read, options: &ImportOptions) -> Result<WriteReport> {
-        self.store.read(|tx| self.check(tx))?;
-        let (session, _) = self.store.begin_session()?;
+        let catalog = self.store.catalog()?;
+        catalog.read(|tx| self.check(tx))?;
+        let (session, _) = self.store.begin_session(&self.store.hold(&catalog)?)?;
+        drop(catalog);
         let made = self.draft_of_tar(source, &session, options);
         self.finish(session, made)
     }

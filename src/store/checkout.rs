@@ -160,7 +160,7 @@ impl ContentSource for ObjectReader {
 
     fn place(&self, content: &Content) -> Result<Self::Place> {
         let first = ContentReader::new(self, content).first_chunk()?;
-        Ok(first.and_then(|first| self.place_of(&first)))
+        Ok(first.and_then(|first| self.find(&first)).map(|place| (place.pack, place.offset, place.slot)))
     }
 
     fn read(&self, content: &Content, take: &mut dyn FnMut(FilePiece<'_>) -> Result<()>) -> Result<()> {

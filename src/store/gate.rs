@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::OpenPackRecord;
-use crate::catalog::table::{Directories, Leases, OpenPacks, SealedPacks, Segments};
+use crate::catalog::table::{CondemnedPacks, Directories, Leases, OpenPacks, SealedPacks, Segments};
 use crate::catalog::{Catalog, Poison, ReadTables};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -158,7 +158,8 @@ impl Gate {
         let (packs, segments, leases) = catalog.read(|tx| {
             let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
             let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
-            let packs = open.chain(sealed).collect::<HashSet<_>>();
+            let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
+            let packs = open.chain(sealed).chain(condemned).collect::<HashSet<_>>();
             Ok((packs, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
         })?;
         let directories = catalog.read(|tx| tx.collect::<Directories>(&[]))?;

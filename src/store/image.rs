@@ -81,7 +81,9 @@ pub struct LayerInfo {
     pub comment: String,
 }
 
-/// An image of a project, found and ready to be read. It reads the state of the store in which it was found.
+/// An image of a project, found and ready to be read. It reads the state of the store in which it was found: all that it had
+/// stays until the handle and what was made of it are dropped, also if it is removed and collected. So a handle that is kept
+/// for days keeps collections from freeing what was removed meanwhile; a [`LazyImage`] does not.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub(super) project: Project,
@@ -122,13 +124,14 @@ impl Project {
     /// The image that `reference` stands for now. Error: [`NotFound`](crate::ErrorKind::NotFound).
     pub fn find(&self, reference: &ImageRef) -> Result<Image> {
         let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
         let (record, info) = catalog.read(|tx| {
             self.check(tx)?;
             let (_, record) = self.resolve_in(tx, reference)?;
             let info = self.info(tx, &record)?;
             Ok((record, info))
         })?;
-        let reader = self.store.reader(&catalog)?;
+        let reader = self.store.reader(&catalog, &hold)?;
         Ok(Image { project: self.clone(), record, info, reader, root: OnceLock::new() })
     }
 

@@ -22,7 +22,9 @@ use crate::pack::reader::ObjectReader;
 use crate::tree::{self, Entry, Root, Timestamp};
 
 use super::checkout::file_time;
+use super::closure::Needs;
 use super::commit::{Base, Changes};
+use super::gc::note_image;
 use super::identity::{created, identity, identity_of, remember_image_id};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::limits::check_layer_bytes;
@@ -111,6 +113,7 @@ impl Project {
     /// that changed while it was read. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
         let stat = source.root_stat()?;
@@ -118,7 +121,7 @@ impl Project {
         let base = if options.reread { None } else { self.imported_before(&place, &stat)? };
         let started = file_time();
         let observed = Timestamp { seconds: started.seconds - SETTLE_SECONDS, ..started };
-        let (session, reader) = self.store.begin_session()?;
+        let (session, reader) = self.store.begin_session(&hold)?;
         drop(catalog);
         let made = match base {
             None => self.import_all(&source, &session, place, observed),
@@ -155,7 +158,16 @@ impl Project {
         let Ok(state) = self.store.load_state(&known) else { return Ok(None) };
         let DirectoryRecord { base: image, base_root: root, base_layer: layer, .. } = known.record;
         let place = place.clone();
-        Ok(Some(Base { image, root, layer, known: Some(known), place, state: Some(state), root_user: None }))
+        Ok(Some(Base {
+            image,
+            root,
+            layer,
+            is_there: true,
+            known: Some(known),
+            place,
+            state: Some(state),
+            root_user: None,
+        }))
     }
 
     /// Stores a directory of which nothing is known.
@@ -182,6 +194,7 @@ impl Project {
         reader: &ObjectReader,
         observed: Timestamp,
     ) -> Result<ImportedTree> {
+        session.host().build_on(Needs::tree(base.root));
         let Changes { entries, gone, rows, examined } = self.changes(source, &base, session, reader)?;
         let mut root = Root::open(reader, base.root)?;
         if !entries.is_empty() {
@@ -249,7 +262,13 @@ impl Project {
                 self.store.abandon(session);
                 let has_news = draft.state.is_some() && draft.examined > 0;
                 if has_news || !draft.tags.is_empty() || draft.workspace.is_some() {
-                    let gone = self.store.catalog()?.write(|tx| self.settle(tx, &draft, &record))?;
+                    let gone = self.store.catalog()?.write(|tx| {
+                        if self.image_row(tx, record.id)?.is_none() {
+                            let message = "was removed meanwhile; try again";
+                            return Err(Error::conflict(Subject::Image(record.id), message));
+                        }
+                        self.settle(tx, &draft, &record)
+                    })?;
                     self.store.remove_states(gone);
                 }
                 Ok(report(&record, &draft, false, 0, 0))
@@ -345,6 +364,7 @@ impl Project {
             (known, false)
         } else {
             tx.put::<Images>(&(self.id, record.id), &record)?;
+            note_image(tx, &record)?;
             remember_image_id(tx, record.id)?;
             remember_parent(tx, self.id, &record)?;
             if record.origin != OriginRecord::Commit {

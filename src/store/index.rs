@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::catalog::table::{OpenPacks, Segments, Sequence};
+use crate::catalog::table::{CondemnedPacks, OpenPacks, RemovedPacks, Segments, Sequence};
 use crate::catalog::{Catalog, ReadTables, ReadTx};
 use crate::disk::Disk;
 use crate::error::Result;
@@ -51,6 +51,11 @@ impl IndexCache {
         })
     }
 
+    /// The same for whoever has a transaction open, and so must not wait for those who wait for it.
+    pub(super) fn view_apart(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
+        catalog.read(|tx| Ok(self.load(tx, tx.last(Sequence::Index)?, &Newest::default())?.view))
+    }
+
     fn load(&self, tx: &ReadTx, version: u64, known: &Newest) -> Result<Newest> {
         let mut open = HashMap::new();
         let mut views = Vec::new();
@@ -77,7 +82,10 @@ impl IndexCache {
         // The largest first: it is the likeliest to have an object.
         let mut by_size: Vec<_> = segments.values().cloned().collect();
         by_size.sort_unstable_by_key(|segment| std::cmp::Reverse((segment.len(), segment.id())));
-        let view = Arc::new(ObjectIndex::new(views, by_size));
+        let removed = tx.collect::<RemovedPacks>(&[])?.into_iter().map(|(pack, ())| (pack, 0));
+        let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter();
+        let withdrawn = removed.chain(condemned.map(|(pack, record)| (pack, record.generation))).collect();
+        let view = Arc::new(ObjectIndex::new(views, by_size, withdrawn));
         Ok(Newest { version, view, open, segments })
     }
 }

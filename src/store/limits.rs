@@ -1,6 +1,7 @@
 //! What a project may have, set by whoever runs the store.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -9,6 +10,7 @@ use crate::catalog::record::ProjectRecord;
 use crate::catalog::table::Projects;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::name::ProjectName;
+use crate::pack::hold::Hold;
 use crate::pack::reader::ObjectReader;
 
 use super::Store;
@@ -63,9 +65,10 @@ impl Project {
         self.store.read(|tx| self.limits_in(tx))
     }
 
-    /// Begins a commit, whose options then have the project's limit too.
+    /// Begins a commit, whose options then have the project's limit too. What it is based on was found under `hold`.
     pub(super) fn begin_commit<'o>(
         &self,
+        hold: &Arc<Hold>,
         options: &'o CommitOptions,
     ) -> Result<(WriteSession, ObjectReader, Cow<'o, CommitOptions>)> {
         let catalog = self.store.catalog()?;
@@ -76,7 +79,7 @@ impl Project {
             }
             _ => Cow::Borrowed(options),
         };
-        let (session, reader) = self.store.begin_session()?;
+        let (session, reader) = self.store.begin_session(hold)?;
         Ok((session, reader, options))
     }
 }

@@ -121,6 +121,7 @@ impl Project {
     /// followed by all that came from it; of several children the oldest is first.
     pub fn lineage(&self, of: Option<&ImageRef>) -> Result<Vec<LineageNode>> {
         let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
         let (mut nodes, layers) = catalog.read(|tx| {
             self.check(tx)?;
             let top = of.map(|reference| self.resolve_in(tx, reference)).transpose()?;
@@ -146,7 +147,7 @@ impl Project {
             Ok((in_order(nodes, top), layers))
         })?;
         // Taken after the rows: a view of now has the objects of all of them.
-        let reader = self.store.reader(&catalog)?;
+        let reader = self.store.reader(&catalog, &hold)?;
         for node in &mut nodes {
             if let Some(layer) = layers.get(&node.id) {
                 node.added_bytes = LayerRecord::read(&reader, *layer)?.changed_bytes;

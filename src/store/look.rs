@@ -126,7 +126,9 @@ impl Image {
         let (before, after) = (self.root()?, other.root()?);
         // Either image may have been found before the other was made: a view of now has the objects of both.
         let store = &self.project.store;
-        let reader = store.reader(&*store.catalog()?)?;
+        let holds = [self, other].map(|image| image.reader.hold());
+        let older = holds.into_iter().min_by_key(|hold| hold.generation()).unwrap_or(holds[0]);
+        let reader = store.reader(&*store.catalog()?, older)?;
         Ok(tree::diff(reader, &before, &after)?.map(|change| change.map(|change| difference(&change))))
     }
 

@@ -11,6 +11,7 @@ use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::tree::Root;
 
+use super::closure::{self, Needs};
 use super::commit::{CommitOptions, draft_of_delta};
 use super::import::WriteReport;
 use super::project::Project;
@@ -54,8 +55,10 @@ impl Project {
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) where no base is given and the images have nothing in common.
     pub fn merge(&self, ours: &ImageRef, theirs: &ImageRef, options: &CommitOptions) -> Result<MergeOutcome> {
+        let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
         let row = |reference: &ImageRef| {
-            self.store.read(|tx| {
+            catalog.read(|tx| {
                 self.check(tx)?;
                 self.resolve_in(tx, reference).map(|(_, record)| record)
             })
@@ -63,7 +66,11 @@ impl Project {
         let (ours, theirs) = (row(ours)?, row(theirs)?);
         let base = options.base.as_ref().map(row).transpose()?;
         // Begun last: its view has the objects of all that was found.
-        let (session, reader, options) = self.begin_commit(options)?;
+        let (session, reader, options) = self.begin_commit(&hold, options)?;
+        drop(catalog);
+        for image in [&ours, &theirs] {
+            session.host().build_on(image);
+        }
         let base = match base {
             Some(base) => Ok(base.root),
             None => self.root_of_both(&reader, &ours, theirs.id),
@@ -100,9 +107,16 @@ impl Project {
             Some(before) => before + 1,
             None => 0,
         };
-        match layer::history(reader, ours.layer).nth(steps).transpose()? {
-            Some((_, step)) => Ok(step.root),
-            None => Err(nothing()),
+        let Some((_, step)) = layer::history(reader, ours.layer).nth(steps).transpose()? else {
+            return Err(nothing());
+        };
+        let is_there = self.store.read(|tx| self.image_row(tx, common))?.is_some();
+        if !is_there && !closure::is_whole(reader, Needs::tree(step.root))? {
+            let message = format!(
+                "image {common}, which it and image {theirs} came from, was removed; name another base to compare them with"
+            );
+            return Err(Error::invalid(Subject::Image(ours.id), message));
         }
+        Ok(step.root)
     }
 }

@@ -6,10 +6,13 @@
 
 mod archive;
 mod checkout;
+mod closure;
 mod commit;
 mod edit;
 mod gate;
+mod gc;
 mod holder;
+mod holds;
 mod identity;
 mod image;
 mod import;
@@ -43,6 +46,7 @@ use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx};
 use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
+use crate::pack::hold::Hold;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
@@ -51,6 +55,8 @@ pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};
 pub use edit::Edit;
 use gate::{Gate, OpenCatalog};
+pub use gc::{GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+use holds::{GENERATIONS, Holds};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 use index::IndexCache;
@@ -73,11 +79,12 @@ pub(crate) const DIRECTORIES: &str = "directories";
 const FORMAT_FILE: &str = "format";
 const NEW_FORMAT_FILE: &str = "format.new";
 /// What the creation of a store makes, besides what a file system of its own begins with.
-const CREATED: [&str; 9] = [
+const CREATED: [&str; 10] = [
     LOCK_FILE,
     PACKS,
     SEGMENTS,
     DIRECTORIES,
+    GENERATIONS,
     NEW_CATALOG_FILE,
     CATALOG_FILE,
     NEW_FORMAT_FILE,
@@ -109,6 +116,7 @@ pub(crate) struct Inner {
     /// None in memory.
     workspaces: Option<workspace::Folder>,
     index: Arc<IndexCache>,
+    holds: Holds,
     publications: Publications,
     upkeep: Upkeep,
     /// Time and counter of the last image id given out here.
@@ -139,10 +147,18 @@ impl Store {
         Self::on_disk(Arc::new(disk), Some(path.to_owned()), options)
     }
 
+    /// Reads all objects that there are now.
+    #[cfg(test)]
+    pub(crate) fn object_reader(&self) -> Result<ObjectReader> {
+        let catalog = self.0.catalog()?;
+        self.0.reader(&catalog, &self.0.hold(&catalog)?)
+    }
+
     /// A session that nothing comes of.
     #[cfg(test)]
     pub(crate) fn scratch_session(&self) -> Result<session::WriteSession> {
-        self.0.begin_session().map(|(session, _)| session)
+        let hold = self.0.hold(&*self.0.catalog()?)?;
+        self.0.begin_session(&hold).map(|(session, _)| session)
     }
 
     /// Bytes of the catalog's keys and values.
@@ -173,6 +189,7 @@ impl Store {
             options,
             workspaces,
             index,
+            holds: Holds::default(),
             publications: Publications::default(),
             upkeep,
             last_image: Mutex::default(),
@@ -221,7 +238,7 @@ impl Inner {
             // Under the lock, so that two first uses at once do not meet half of each other's.
             let _lock = self.gate.lock()?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {
-                for folder in [PACKS, SEGMENTS, DIRECTORIES] {
+                for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
                     self.disk.create_dir(folder).map_err(io)?;
                 }
                 Catalog::create(&*self.disk)?;
@@ -304,9 +321,11 @@ impl Inner {
         self.catalog()?.read(closure)
     }
 
-    /// Reads objects as the catalog has them now.
-    fn reader(&self, catalog: &Catalog) -> Result<ObjectReader> {
-        Ok(ObjectReader::new(self.index.view(catalog)?, Arc::clone(&self.packs)))
+    /// Reads objects as the catalog has them now. What was found under `hold` stays.
+    fn reader(&self, catalog: &Catalog, hold: &Arc<Hold>) -> Result<ObjectReader> {
+        let view = self.index.view(catalog)?;
+        self.packs.close(view.withdrawn());
+        Ok(ObjectReader::new(view, Arc::clone(&self.packs), Arc::clone(hold)))
     }
 }
 

@@ -124,14 +124,15 @@ pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> 
     tx.next(Sequence::Index).map(drop)
 }
 
-/// Makes an open pack that is complete a sealed one.
-pub(super) fn seal(tx: &mut WriteTx, pack: PackId) -> Result<()> {
+/// Makes an open pack that is complete a sealed one. It stays as long as the lease of what filled it is there, if that is
+/// to be published yet.
+pub(super) fn seal(tx: &mut WriteTx, pack: PackId, filled_by: Option<LeaseId>) -> Result<()> {
     let Some(OpenPackRecord { committed_bytes: bytes, objects, domain, .. }) = tx.get::<OpenPacks>(&pack)?
     else {
         return Ok(());
     };
     tx.remove::<OpenPacks>(&pack)?;
-    tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain })?;
+    tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain, filled_by })?;
     tx.next(Sequence::Index).map(drop)
 }
 

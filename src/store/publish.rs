@@ -71,6 +71,29 @@ impl Inner {
         session: WriteSession,
         closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.publish_with(session, closure, Self::publish_in_turn)
+    }
+
+    /// The same in a transaction that nobody shares: for what reads objects that the transaction must find published.
+    pub(super) fn publish_alone<T: Send + 'static>(
+        &self,
+        session: WriteSession,
+        closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.publish_with(session, closure, |store, publication| {
+            let outcome = Arc::clone(&publication.outcome);
+            let _turn = lock(&store.publications.publishing);
+            store.publish_all(vec![publication]);
+            told(&outcome)
+        })
+    }
+
+    fn publish_with<T: Send + 'static>(
+        &self,
+        session: WriteSession,
+        closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
+        publish: impl FnOnce(&Self, Publication) -> Result<()>,
+    ) -> Result<T> {
         let (host, unpublished) = session.finish()?;
         let lease = host.lease.get().copied();
         let (held, pack) = match unpublished {
@@ -86,12 +109,20 @@ impl Inner {
                 return Err(error);
             }
         };
+        let reliance = match host.reliance().prepare() {
+            Ok(reliance) => reliance,
+            Err(error) => {
+                self.let_go(&host, pack.and_then(Arc::into_inner));
+                return Err(error);
+            }
+        };
         let (value, written) = (Arc::new(Mutex::new(None)), pack.clone());
         let publication = Publication {
             held,
             change: Box::new({
                 let value = Arc::clone(&value);
                 move |tx| {
+                    reliance.revive(tx)?;
                     let unused = publish_own(tx, lease, written.as_deref(), indexed)?;
                     *lock(&value) = Some(closure(tx)?);
                     Ok(unused)
@@ -99,7 +130,7 @@ impl Inner {
             }),
             outcome: Outcome::default(),
         };
-        match self.publish_in_turn(publication) {
+        match publish(self, publication) {
             Ok(()) => lock(&value).take().ok_or_else(unknown_outcome),
             Err(error) => {
                 self.let_go(&host, pack.and_then(Arc::into_inner));
@@ -117,8 +148,7 @@ impl Inner {
             self.publish_all(all);
         }
         drop(turn);
-        let outcome = lock(&outcome).take();
-        outcome.unwrap_or_else(|| Err(unknown_outcome()))
+        told(&outcome)
     }
 
     /// Publishes for all of them, and tells each how it ended.
@@ -204,6 +234,11 @@ fn publish_own(
         }
     }
     packs::release(tx, lease)
+}
+
+/// How a publication ended.
+fn told(outcome: &Outcome) -> Result<()> {
+    lock(outcome).take().unwrap_or_else(|| Err(unknown_outcome()))
 }
 
 fn unknown_outcome() -> Error {

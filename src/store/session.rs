@@ -5,18 +5,22 @@
 //! file); packs that are full meanwhile get a segment and are sealed. A kill leaves a dead lease, whose pack is cut back
 //! (see `gate`).
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::catalog::WriteTx;
 use crate::catalog::record::{LeaseRecord, OpenPackRecord};
 use crate::catalog::table::{Leases, OpenPacks, Sequence};
 use crate::error::Result;
-use crate::id::LeaseId;
+use crate::id::{LeaseId, PackId};
+use crate::pack::hold::Hold;
 use crate::pack::pack_file;
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
 use crate::time::Moment;
 
+use super::closure::Needs;
+use super::gc::Reliance;
 use super::packs::Indexed;
 use super::{Inner, holder, packs};
 
@@ -25,18 +29,29 @@ pub(crate) struct Host {
     pub(super) store: Arc<Inner>,
     /// The lease, once the session needs one.
     pub(super) lease: OnceLock<LeaseId>,
+    /// The generation that the session began in.
+    hold: Arc<Hold>,
+    counted_on: RwLock<HashSet<PackId>>,
+    bases: Mutex<Vec<Needs>>,
 }
 
 /// The session of one import or commit.
 pub(crate) type WriteSession = Session<Host>;
 
 impl Inner {
-    /// Begins a session, and gives the view of existing objects that it deduplicates against.
-    pub(super) fn begin_session(self: &Arc<Self>) -> Result<(WriteSession, ObjectReader)> {
+    /// Begins a session, and gives the view of existing objects that it deduplicates against. What it is to be based on was
+    /// found under `hold`, and stays.
+    pub(super) fn begin_session(self: &Arc<Self>, hold: &Arc<Hold>) -> Result<(WriteSession, ObjectReader)> {
         let catalog = self.catalog()?;
         catalog.check_is_writable()?;
-        let reader = self.reader(&catalog)?;
-        let host = Host { store: Arc::clone(self), lease: OnceLock::new() };
+        let reader = self.reader(&catalog, hold)?;
+        let host = Host {
+            store: Arc::clone(self),
+            lease: OnceLock::new(),
+            hold: Arc::clone(hold),
+            counted_on: RwLock::default(),
+            bases: Mutex::default(),
+        };
         let options = SessionOptions {
             level: self.options.level,
             pack_bytes: self.options.pack_bytes,
@@ -72,7 +87,7 @@ impl Inner {
     }
 
     /// Removes the files of packs that have no row any more. One that stays is a stray, which recovery removes.
-    pub(super) fn remove_packs(&self, packs: &[crate::id::PackId]) {
+    pub(super) fn remove_packs(&self, packs: &[PackId]) {
         for pack in packs {
             let _ = self.disk.remove(&pack_file(*pack));
         }
@@ -88,6 +103,21 @@ pub(super) fn new_lease(tx: &mut WriteTx) -> Result<LeaseId> {
 }
 
 impl Host {
+    /// What the session makes takes over parts of this, without looking for each of them.
+    pub(super) fn build_on(&self, base: impl Into<Needs>) {
+        self.bases.lock().unwrap_or_else(PoisonError::into_inner).push(base.into());
+    }
+
+    /// What a publication must see to.
+    pub(super) fn reliance(&self) -> Reliance {
+        Reliance {
+            store: Arc::clone(&self.store),
+            hold: Arc::clone(&self.hold),
+            packs: self.counted_on.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            bases: self.bases.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
     /// Writes a segment for what a pack has that is in none, what is not published included.
     pub(super) fn index(&self, written: &WrittenPack) -> Result<Indexed> {
         let pack = written.pack.id;
@@ -122,11 +152,18 @@ impl PackHost for Host {
         catalog.write(|tx| {
             self.lease.get().map_or(Ok(()), |lease| packs::check_lease(tx, *lease))?;
             packs::publish_indexed(tx, &written, indexed)?;
-            packs::seal(tx, written.pack.id)
+            packs::seal(tx, written.pack.id, self.lease.get().copied())
         })?;
-        let view = self.store.reader(&catalog);
+        let view = self.store.reader(&catalog, &self.hold);
         self.store.upkeep.begin(&catalog);
         view
+    }
+
+    fn count_on(&self, pack: PackId) {
+        let is_known = self.counted_on.read().unwrap_or_else(PoisonError::into_inner).contains(&pack);
+        if !is_known {
+            self.counted_on.write().unwrap_or_else(PoisonError::into_inner).insert(pack);
+        }
     }
 
     fn poison(&self) {

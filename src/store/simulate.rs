@@ -32,7 +32,7 @@ impl IndexView {
     /// Whether the object exists.
     #[must_use]
     pub fn has(&self, id: &ObjectId) -> bool {
-        self.0.find(id).is_some()
+        self.0.find(id, 0).is_some()
     }
 }
 
@@ -131,7 +131,8 @@ impl Store {
             }
             let sealed = u32::try_from(objects / OBJECTS_PER_PACK).unwrap_or(u32::MAX);
             let domain = packs::SHARED_DOMAIN;
-            let record = SealedPackRecord { bytes: 1 << 27, objects: OBJECTS_PER_PACK, domain };
+            let record =
+                SealedPackRecord { bytes: 1 << 27, objects: OBJECTS_PER_PACK, domain, filled_by: None };
             (1..=sealed).try_for_each(|pack| tx.put::<SealedPacks>(&PackId::new(pack), &record))?;
             add_open_pack(tx, PackId::new(1 + sealed), parts.len() as u64, open)?;
             tx.put::<Sequences>(&Sequence::Pack, &(1 + u64::from(sealed)))?;

@@ -14,6 +14,7 @@ use crate::id::{ImageId, ProjectId};
 use crate::name::{ImageRef, TagName};
 use crate::time::Moment;
 
+use super::gc::note_image;
 use super::project::Project;
 use super::resolve::Scope;
 use super::workspace::users_of;
@@ -187,6 +188,7 @@ pub(super) fn set_tag(tx: &mut WriteTx, scope: ProjectId, name: &TagName, image:
     }
     if tx.get::<Images>(&(scope, image.id))?.is_none() {
         tx.put::<Images>(&(scope, image.id), image)?;
+        note_image(tx, image)?;
     }
     tx.put::<Tags>(&key, &TagRecord { image: image.id, set_ms: Moment::now().unix_ms() })?;
     tx.put::<ImageTags>(&((scope, image.id), name.clone()), &())

@@ -117,7 +117,7 @@ fn what_was_read_back_and_cut_off_is_not_remembered() {
     // The second session gets the place in the pack that the first had.
     let mut given_up = None;
     for bytes in [b"one", b"two"] {
-        let (session, _) = store.0.begin_session().unwrap();
+        let session = store.scratch_session().unwrap();
         let mut writer = session.tree_writer().unwrap();
         let id = writer.put(ObjectKind::Chunk, bytes).unwrap();
         writer.flush().unwrap();
@@ -129,7 +129,7 @@ fn what_was_read_back_and_cut_off_is_not_remembered() {
             continue;
         }
         store.0.publish(session, |_| Ok(())).unwrap();
-        let reader = store.0.reader(&store.0.catalog().unwrap()).unwrap();
+        let reader = store.object_reader().unwrap();
         assert_eq!(*reader.get(&id).unwrap(), *bytes);
         assert!(reader.get(&given_up.unwrap()).unwrap_err().is_corrupt());
     }
@@ -140,7 +140,7 @@ fn what_a_dead_process_held_is_taken_back() {
     let given = Given::with_large_sessions();
     given.import("one");
     let before = given.packs();
-    let (session, _) = given.store.0.begin_session().unwrap();
+    let session = given.store.scratch_session().unwrap();
     append(&session, &[1; 10_000]);
     let path = given.pack_path(before[0].0);
     assert!(fs::metadata(&path).unwrap().len() > before[0].1.committed_bytes);
@@ -161,7 +161,7 @@ fn what_a_dead_process_held_is_taken_back() {
 #[test]
 fn a_dead_process_leaves_no_pack_that_was_never_published() {
     let given = Given::with_large_sessions();
-    let (session, _) = given.store.0.begin_session().unwrap();
+    let session = given.store.scratch_session().unwrap();
     append(&session, &[1; 10_000]);
     let path = given.pack_path(given.packs()[0].0);
     let stray = given.pack_path(PackId::new(77));
@@ -179,7 +179,7 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
 #[test]
 fn what_a_session_remembers_does_not_grow_with_what_it_writes() {
     let given = Given::with(StoreOptions::default().held_bytes(0).pack_bytes(100_000).exclusive(true));
-    let (session, _) = given.store.0.begin_session().unwrap();
+    let session = given.store.scratch_session().unwrap();
     let mut writer = session.writer().unwrap();
     let object = |number: u32| crate::chunk::tests::noise(number.into(), 1000);
     let mut most = 0;
@@ -202,8 +202,8 @@ fn what_a_session_remembers_does_not_grow_with_what_it_writes() {
 fn two_large_sessions_have_a_pack_each() {
     let given = Given::with_large_sessions();
     given.import("one");
-    let (first, _) = given.store.0.begin_session().unwrap();
-    let (second, _) = given.store.0.begin_session().unwrap();
+    let first = given.store.scratch_session().unwrap();
+    let second = given.store.scratch_session().unwrap();
     append(&first, &[1; 1000]);
     append(&second, &[1; 1000]);
     let owners: std::collections::BTreeSet<_> = given.packs().iter().map(|(_, pack)| pack.owner).collect();
@@ -221,7 +221,7 @@ fn a_failed_publication_leaves_nothing() {
     for given in [Given::new(), Given::with_large_sessions()] {
         given.import("one");
         let before = given.packs();
-        let (session, _) = given.store.0.begin_session().unwrap();
+        let session = given.store.scratch_session().unwrap();
         append(&session, &[5; 1000]);
         assert!(given.store.0.publish(session, refuse).unwrap_err().is_conflict());
         assert_eq!((given.packs(), given.leases()), (before.clone(), vec![]));
@@ -246,7 +246,7 @@ fn sessions_that_end_together_are_published_together() {
             let publish = |number: u8| {
                 let given = &given;
                 scope.spawn(move || {
-                    let (session, _) = given.store.0.begin_session().unwrap();
+                    let session = given.store.scratch_session().unwrap();
                     append(&session, &[number; 1000]);
                     let closure =
                         if number % 4 == 3 { refuse } else { |_: &mut crate::catalog::WriteTx| Ok(()) };
@@ -264,8 +264,8 @@ fn sessions_that_end_together_are_published_together() {
             let is_refused = number % 4 == 3;
             assert_eq!(kind, if is_refused { Err(ErrorKind::Conflict) } else { Ok(()) });
             let id = ObjectKind::Chunk.id_of(&[number as u8; 1000]);
-            let reader = given.store.0.reader(&given.store.0.catalog().unwrap()).unwrap();
-            assert_eq!(reader.has(&id).unwrap(), !is_refused);
+            let reader = given.store.object_reader().unwrap();
+            assert_eq!(reader.find(&id).is_some(), !is_refused);
             assert!(is_refused || *reader.get(&id).unwrap() == [number as u8; 1000]);
         }
         assert_eq!(given.leases(), []);
@@ -279,10 +279,10 @@ fn sessions_that_end_together_are_published_together() {
 fn rows_that_are_moved_to_two_segments_at_once_are_counted_once() {
     let given = Given::with_large_sessions();
     let catalog = given.store.0.catalog().unwrap();
-    let (first, _) = given.store.0.begin_session().unwrap();
+    let first = given.store.scratch_session().unwrap();
     append(&first, &[1; 1000]);
     given.store.0.publish(first, |_| Ok(())).unwrap();
-    let (second, _) = given.store.0.begin_session().unwrap();
+    let second = given.store.scratch_session().unwrap();
     append(&second, &[2; 1000]);
     let (host, unpublished) = second.finish().unwrap();
     let crate::pack::session::Unpublished::Pack(Some(written)) = unpublished else { panic!("it is large") };
@@ -300,9 +300,9 @@ fn rows_that_are_moved_to_two_segments_at_once_are_counted_once() {
     let [(_, record)] = given.packs()[..] else { panic!("one pack") };
     assert_eq!((record.objects, record.indexed_objects), (2, 2));
     assert_eq!((record.committed_bytes, record.indexed_bytes), (written.pack.end, written.pack.end));
-    let reader = given.store.0.reader(&catalog).unwrap();
+    let reader = given.store.object_reader().unwrap();
     for byte in [1, 2] {
-        assert!(reader.has(&ObjectKind::Chunk.id_of(&[byte; 1000])).unwrap());
+        assert!(reader.find(&ObjectKind::Chunk.id_of(&[byte; 1000])).is_some());
     }
 }
 

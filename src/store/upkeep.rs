@@ -6,13 +6,14 @@
 //! was. An error ends the step: it is tried again after the next publication, unless it is damage, which stays and shows to
 //! whoever reads it.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::catalog::record::{OpenPackRecord, SegmentRecord};
-use crate::catalog::table::{OpenPacks, Segments, Sequence};
-use crate::catalog::{Catalog, ReadTables};
+use crate::catalog::table::{OpenPacks, RemovedPacks, Segments, Sequence};
+use crate::catalog::{Catalog, ReadTables, WriteTx};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::id::{PackId, SegmentId};
@@ -23,6 +24,9 @@ use super::gate::Gate;
 use super::index::IndexCache;
 use super::session::new_lease;
 use super::{StoreOptions, packs};
+
+/// One part in this many of a segment must be of packs that are gone before it is written anew for that alone.
+const UNNEEDED_PART: u64 = 4;
 
 /// The background work of one open store; dropping it waits for what is under way.
 #[derive(Debug)]
@@ -66,6 +70,20 @@ impl Upkeep {
         *thread = std::thread::Builder::new().name("layerstone upkeep".into()).spawn(move || work.run()).ok();
     }
 
+    /// Moves a free pack's rows to a segment and seals it, whatever it holds.
+    pub(super) fn seal(&self, pack: PackId) -> Result<()> {
+        let due = |tx: &WriteTx| {
+            let record = tx.get::<OpenPacks>(&pack)?;
+            Ok(record.filter(|record| record.owner.is_none()).map(|record| (pack, record)))
+        };
+        self.work.index_rows(due, |record| record.owner.is_none()).map(drop)
+    }
+
+    /// Forgets packs that are gone, as far as that is worth writing segments anew.
+    pub(super) fn clean_index(&self) -> Result<()> {
+        self.work.clean_index()
+    }
+
     /// Waits until nothing is under way.
     pub(super) fn wait(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -87,8 +105,8 @@ impl Work {
     }
 
     fn do_all(&self) -> Result<()> {
-        while self.index_rows()? {}
-        while self.merge_segments()? {}
+        while self.index_due_rows()? {}
+        while self.merge_due_segments()? {}
         Ok(())
     }
 
@@ -112,9 +130,18 @@ impl Work {
     }
 
     /// Moves a pack's rows to a segment, and seals it if it is complete; says whether there was one.
-    fn index_rows(&self) -> Result<bool> {
+    fn index_due_rows(&self) -> Result<bool> {
+        self.index_rows(|tx| self.pack_to_index(tx), |record| self.is_complete(record))
+    }
+
+    /// Moves the rows of the pack that is due to a segment, and seals it if it is complete; says whether there was one.
+    fn index_rows(
+        &self,
+        due: impl Fn(&WriteTx) -> Result<Option<(PackId, OpenPackRecord)>>,
+        is_complete: impl Fn(&OpenPackRecord) -> bool,
+    ) -> Result<bool> {
         let taken = self.gate.open()?.write(|tx| {
-            let Some((pack, record)) = self.pack_to_index(tx)? else { return Ok(None) };
+            let Some((pack, record)) = due(tx)? else { return Ok(None) };
             Ok(Some((new_lease(tx)?, pack, record, packs::next_segment(tx)?, packs::frames(tx, pack)?)))
         })?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
@@ -127,8 +154,8 @@ impl Work {
             let now = now.filter(|now| now.indexed_bytes == before.indexed_bytes);
             let (Ok(indexed), Some(now)) = (&written, now) else { return Ok(false) };
             packs::publish_segment(tx, *indexed)?;
-            if self.is_complete(&now) && now.committed_bytes == indexed.bytes {
-                packs::seal(tx, pack)?;
+            if is_complete(&now) && now.committed_bytes == indexed.bytes {
+                packs::seal(tx, pack, None)?;
             }
             Ok(true)
         });
@@ -141,40 +168,100 @@ impl Work {
     }
 
     /// Merges segments of which there are too many of a size; says whether there were any.
-    fn merge_segments(&self) -> Result<bool> {
+    fn merge_due_segments(&self) -> Result<bool> {
+        self.merge_segments(due_segments)
+    }
+
+    /// Makes one segment of those that are due, without the rows of packs that are gone; says whether there were any.
+    fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
         let taken = self.gate.open()?.write(|tx| {
-            let Some(due) = due_segments(tx)? else { return Ok(None) };
-            Ok(Some((new_lease(tx)?, packs::next_segment(tx)?, due)))
+            let Some(due) = due(tx)? else { return Ok(None) };
+            Ok(Some((new_lease(tx)?, packs::next_segment(tx)?, due, removed_packs(tx)?)))
         })?;
-        let Some((lease, merged, due)) = taken else { return Ok(false) };
+        let Some((lease, merged, due, gone)) = taken else { return Ok(false) };
         let open = |id: &SegmentId| Segment::open(&*self.disk, *id).map(Arc::new);
         let inputs = due.iter().map(open).collect::<Result<Vec<_>>>();
-        let written = inputs.and_then(|inputs| segment::merge(&*self.disk, merged, &inputs));
+        let written = inputs
+            .and_then(|inputs| segment::merge(&*self.disk, merged, &inputs, |pack| gone.contains(&pack)));
         let catalog = self.gate.open()?;
         // Nobody is about to open the files that the rows name until now.
         let index = self.index.lock();
         let is_replaced = catalog.write(|tx| {
             packs::check_lease(tx, lease)?;
             packs::release(tx, lease)?;
-            // Another process may have merged the same segments.
-            let has_all =
-                due.iter().try_fold(true, |all, id| Ok(all && tx.get::<Segments>(id)?.is_some()))?;
+            // Another process may have merged the same segments. And what was made while a pack went may name it, though
+            // it is to be forgotten that the pack is gone once no segment does.
+            let has_all = removed_packs(tx)? == gone
+                && due.iter().try_fold(true, |all, id| Ok(all && tx.get::<Segments>(id)?.is_some()))?;
             let Some(objects) = written.as_ref().ok().filter(|_| has_all) else { return Ok(false) };
             due.iter().try_for_each(|id| tx.remove::<Segments>(id).map(drop))?;
-            let record = SegmentRecord { objects: *objects, domain: packs::SHARED_DOMAIN };
-            tx.put::<Segments>(&merged, &record)?;
+            if *objects > 0 {
+                let record = SegmentRecord { objects: *objects, domain: packs::SHARED_DOMAIN };
+                tx.put::<Segments>(&merged, &record)?;
+            }
             tx.next(Sequence::Index)?;
             Ok(true)
         });
         // A file that stays is a stray, which recovery removes.
-        match is_replaced {
-            Ok(true) => due.iter().for_each(|id| drop(self.disk.remove(&segment_file(*id)))),
-            _ => drop(self.disk.remove(&segment_file(merged))),
+        let is_there = matches!(is_replaced, Ok(true));
+        if is_there {
+            for id in &due {
+                let _ = self.disk.remove(&segment_file(*id));
+            }
+        }
+        if !is_there || matches!(written, Ok(0)) {
+            drop(self.disk.remove(&segment_file(merged)));
         }
         drop(index);
         written?;
         is_replaced
     }
+
+    /// Forgets packs that are gone: writes segments anew of which much is of such packs.
+    fn clean_index(&self) -> Result<()> {
+        loop {
+            let (segments, gone) =
+                self.gate.open()?.read(|tx| Ok((tx.collect::<Segments>(&[])?, removed_packs(tx)?)))?;
+            if gone.is_empty() {
+                return Ok(());
+            }
+            let mut named = HashSet::new();
+            let mut worst = None;
+            for (id, _) in segments {
+                // One that another process has merged since is looked at the next time.
+                let Ok(segment) = Segment::open(&*self.disk, id) else { return Ok(()) };
+                let (mut frames, mut unneeded) = (0_u64, 0_u64);
+                for frame in segment.frames() {
+                    frames += 1;
+                    if gone.contains(&frame.pack) {
+                        unneeded += 1;
+                        named.insert(frame.pack);
+                    }
+                }
+                if unneeded * UNNEEDED_PART > frames {
+                    worst = Some(id);
+                }
+            }
+            let Some(worst) = worst else {
+                let forgotten: Vec<_> = gone.into_iter().filter(|pack| !named.contains(pack)).collect();
+                if forgotten.is_empty() {
+                    return Ok(());
+                }
+                // Segments that came since were made without them.
+                return self.gate.open()?.write(|tx| {
+                    forgotten.iter().try_for_each(|pack| tx.remove::<RemovedPacks>(pack).map(drop))?;
+                    tx.next(Sequence::Index).map(drop)
+                });
+            };
+            if !self.merge_segments(|tx| Ok(tx.get::<Segments>(&worst)?.map(|_| vec![worst])))? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn removed_packs(tx: &impl ReadTables) -> Result<HashSet<PackId>> {
+    Ok(tx.collect::<RemovedPacks>(&[])?.into_iter().map(|(pack, ())| pack).collect())
 }
 
 fn due_segments(tx: &impl ReadTables) -> Result<Option<Vec<SegmentId>>> {

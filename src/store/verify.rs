@@ -95,9 +95,10 @@ impl Store {
         let (reader, packs, images) = {
             let catalog = store.catalog()?;
             // The view is not older than the packs: it has all their objects.
+            let hold = store.hold(&catalog)?;
             let packs = catalog.read(packs)?;
             let images = catalog.read(|tx| tx.collect::<Images>(&[]))?;
-            (store.reader(&catalog)?, packs, images)
+            (store.reader(&catalog, &hold)?, packs, images)
         };
         let mut report = VerifyReport::default();
         for segment in reader.index().segments() {
@@ -255,7 +256,7 @@ impl<'r> Worker<'r> {
         let is_sound = table.is_of(&ids);
         let mut unknown = Vec::new();
         for (id, slot) in ids.into_iter().zip(0..) {
-            match self.reader.index().find(&id) {
+            match self.reader.find(&id) {
                 Some(place) if (place.pack, place.offset, place.slot) == (pack, offset, slot) => {}
                 Some(_) => drop(self.elsewhere.insert(id)),
                 None if is_sound => {
@@ -317,25 +318,20 @@ fn verify_image(
 ) -> Result<()> {
     let mut pending = Vec::new();
     let mut layer = Some(image.layer);
-    let mut roots = vec![image.root];
     while let Some(id) = layer.filter(|id| known.insert(*id)) {
         match LayerRecord::read(reader, id) {
-            Ok(record) => {
-                roots.push(record.root);
-                layer = record.previous;
-            }
+            // What only an earlier step's tree had may be collected.
+            Ok(record) => layer = record.previous,
             Err(error) => {
                 report.note(needed_by(image.id, &error))?;
                 layer = None;
             }
         }
     }
-    for root in roots {
-        if known.insert(root) {
-            match Root::open(reader, root) {
-                Ok(root) => pending.push(Reference::Node(root)),
-                Err(error) => report.note(needed_by(image.id, &error))?,
-            }
+    if known.insert(image.root) {
+        match Root::open(reader, image.root) {
+            Ok(root) => pending.push(Reference::Node(root)),
+            Err(error) => report.note(needed_by(image.id, &error))?,
         }
     }
     while let Some(reference) = pending.pop() {
@@ -343,7 +339,7 @@ fn verify_image(
             Ok(references) => {
                 for reference in references {
                     if matches!(reference, Reference::Chunk(_)) {
-                        if reader.index().find(&reference.id()).is_none() {
+                        if reader.find(&reference.id()).is_none() {
                             let missing = Error::corrupt(Subject::Object(reference.id()), "it is in no pack");
                             report.note(needed_by(image.id, &missing))?;
                         }

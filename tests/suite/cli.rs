@@ -247,6 +247,34 @@ fn a_store_is_verified_and_damage_said() {
 }
 
 #[test]
+fn what_was_removed_is_freed() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let nothing = cli.ok(&["gc"]);
+    assert!(
+        nothing.starts_with("0 B freed of ") && nothing.ends_with("(0 packs); 1 image stays\n"),
+        "{nothing}"
+    );
+    cli.ok(&["rm", "a"]);
+    let planned = cli.ok(&["gc", "--dry-run"]);
+    assert!(
+        planned.contains(" would be freed of ") && planned.ends_with("(1 pack); 0 images stay\n"),
+        "{planned}"
+    );
+    assert!(cli.path("store/packs/0000000001.pack").exists());
+    let report: serde_json::Value = serde_json::from_str(&cli.ok(&["gc", "--full", "--json"])).unwrap();
+    assert_eq!(
+        (report["freed_packs"].as_u64(), report["waiting_packs"].as_u64()),
+        (Some(1), Some(0)),
+        "{report}"
+    );
+    assert!(!cli.path("store/packs/0000000001.pack").exists());
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    assert!(cli.ok(&["verify"]).ends_with(": all sound\n"));
+}
+
+#[test]
 fn a_tar_comes_from_a_file_or_through_a_pipe() {
     let cli = Cli::new();
     cli.tree();

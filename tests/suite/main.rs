@@ -25,6 +25,7 @@ mod costs;
 mod damage;
 mod edits;
 mod fuzz;
+mod gc;
 mod given;
 mod kill;
 mod layers;

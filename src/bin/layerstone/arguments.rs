@@ -106,6 +106,8 @@ pub(crate) enum Command {
     },
     /// Read everything in the store back and check it, for all projects
     Verify,
+    /// Free what no image of any project needs any more, while others go on
+    Gc(GcArguments),
     /// Remove a tag, and its image with the last one; or by UUID the image
     Rm {
         /// UUIDs, tags or names
@@ -293,6 +295,16 @@ pub(crate) enum CacheSharing {
     Reflink,
     /// The same inode in every checkout: a change of one is a change of all, so only for trees that nobody writes to
     HardLink,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Say what could be freed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Free as much as can be: writes most of what is needed beside it anew
+    #[arg(long)]
+    pub(crate) full: bool,
 }
 
 #[derive(Debug, Args)]

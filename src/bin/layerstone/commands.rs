@@ -1,5 +1,6 @@
 //! The commands: arguments to library calls to output.
 
+mod gc;
 mod workspace;
 
 use std::fs::File;
@@ -37,6 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     match arguments.command {
         Command::Project(command) => return projects(&store, &out, command),
         Command::Verify => return verify(&store, &out),
+        Command::Gc(arguments) => return gc::run(&store, &out, &arguments),
         _ => {}
     }
     let name = match arguments.project {
@@ -49,7 +51,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Some(name) => store.project(name)?,
     };
     match arguments.command {
-        Command::Project(_) | Command::Verify => Ok(()),
+        Command::Project(_) | Command::Verify | Command::Gc(_) => Ok(()),
         Command::Import(arguments) => import(&project, &out, arguments),
         Command::Tag(arguments) => tag(&project, &out, &arguments),
         Command::Untag(arguments) => untag(&project, &out, arguments),

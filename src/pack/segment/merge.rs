@@ -4,10 +4,10 @@ use std::iter::Peekable;
 
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::id::{ObjectId, SegmentId};
+use crate::id::{ObjectId, PackId, SegmentId};
 
 use super::writer::{too_large, write_sorted};
-use super::{RowPlace, Segment};
+use super::{FramePlace, RowPlace, Segment};
 
 /// How many segments of one size become one: each object is written again once for every fourfold growth of the store,
 /// and of each size there are at most three.
@@ -34,39 +34,52 @@ pub(crate) fn due_for_merge(segments: impl IntoIterator<Item = (SegmentId, u64)>
     None
 }
 
-/// Writes a segment that has the rows of all `inputs`, and gives their number. Of an object that several have, the first
-/// one's row stays.
+/// Writes a segment that has the rows of all `inputs`, but those of packs that are gone, and gives their number. Where an
+/// object is in several packs all its rows stay: any of these packs may go before the others.
 ///
 /// Fails with *corrupt* if an input is not what was written: its damage must not get a hash of its own.
-pub(crate) fn merge(disk: &dyn Disk, segment: SegmentId, inputs: &[impl AsRef<Segment>]) -> Result<u64> {
+pub(crate) fn merge(
+    disk: &dyn Disk,
+    segment: SegmentId,
+    inputs: &[impl AsRef<Segment>],
+    is_gone: impl Fn(PackId) -> bool,
+) -> Result<u64> {
     inputs.iter().try_for_each(|input| input.as_ref().check_body())?;
+    let is_there = |frame: &FramePlace| !is_gone(frame.pack);
     let rows_max = inputs.iter().map(|input| input.as_ref().len()).sum();
     let mut frames = 0_u32;
     let mut sources = Vec::new();
     for input in inputs {
-        // One list behind the other: a row's frame has as many more before it.
-        let before = frames;
-        let renumber = move |row: Result<(ObjectId, RowPlace)>| {
-            let (id, place) = row?;
-            let frame = place.frame.checked_add(before).ok_or_else(|| too_large(segment))?;
-            Ok((id, RowPlace { frame, ..place }))
+        // One list behind the other.
+        let mut numbers = Vec::new();
+        for frame in input.as_ref().frames() {
+            numbers.push(is_there(&frame).then_some(frames));
+            if is_there(&frame) {
+                frames = frames.checked_add(1).ok_or_else(|| too_large(segment))?;
+            }
+        }
+        let renumber = move |row: Result<(ObjectId, RowPlace)>| match row {
+            Ok((id, place)) => {
+                let number = usize::try_from(place.frame).ok().and_then(|frame| *numbers.get(frame)?);
+                number.map(|frame| Ok((id, RowPlace { frame, ..place })))
+            }
+            Err(error) => Some(Err(error)),
         };
-        sources.push(input.as_ref().numbered_rows().map(renumber).peekable());
-        frames = frames.checked_add(input.as_ref().head.frames).ok_or_else(|| too_large(segment))?;
+        sources.push(input.as_ref().numbered_rows().filter_map(renumber).peekable());
     }
-    let frames = inputs.iter().flat_map(|input| input.as_ref().frames());
-    write_sorted(disk, segment, frames, rows_max, Merged { sources, last: None })
+    let frames = inputs.iter().flat_map(|input| input.as_ref().frames()).filter(is_there);
+    write_sorted(disk, segment, frames, rows_max, Merged { sources })
 }
 
-/// The rows of several segments in order, each object once.
+/// The rows of several segments in order.
 struct Merged<I: Iterator> {
     sources: Vec<Peekable<I>>,
-    last: Option<ObjectId>,
 }
 
-impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Merged<I> {
-    /// The row that comes next, of whichever source.
-    fn next_row(&mut self) -> Option<I::Item> {
+impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Iterator for Merged<I> {
+    type Item = I::Item;
+
+    fn next(&mut self) -> Option<I::Item> {
         let mut least: Option<(usize, ObjectId)> = None;
         for (number, source) in self.sources.iter_mut().enumerate() {
             match source.peek() {
@@ -78,20 +91,5 @@ impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Merged<I> {
             }
         }
         self.sources.get_mut(least?.0)?.next()
-    }
-}
-
-impl<I: Iterator<Item = Result<(ObjectId, RowPlace)>>> Iterator for Merged<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        loop {
-            let row = self.next_row()?;
-            let id = row.as_ref().ok().map(|(id, _)| *id);
-            if id.is_none() || self.last != id {
-                self.last = id;
-                return Some(row);
-            }
-        }
     }
 }

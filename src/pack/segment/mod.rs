@@ -8,8 +8,8 @@
 //! frame   (14 bytes) = pack(4) offset(6) bytes(4)
 //! row     (38 bytes) = id(32) frame(4) slot(2)
 //! ```
-//! Numbers are little-endian; rows ascend by id and ids are unique, and each names its frame by the frame's number in the
-//! list, which is in no order. A bucket stands for an equal share of all ids, about
+//! Numbers are little-endian; rows ascend by id, one for each pack that has the object, and each names its frame by the
+//! frame's number in the list, which is in no order. A bucket stands for an equal share of all ids, about
 //! [`ROWS_PER_BUCKET`] rows: it says which is its first, and its filter (a Bloom filter, six bits an id) which ids it
 //! certainly has not. So an id that a segment lacks costs one cache line, and one that it has a few more, however large
 //! the segment is. Buckets ascend with their ids, so a segment is written from first to last, from rows in order, in
@@ -167,25 +167,42 @@ impl Segment {
         self.head.rows
     }
 
-    /// Where the object is, if this segment has it.
-    pub(crate) fn find(&self, id: &ObjectId) -> Option<Locator> {
+    /// A row of the object, by its number, and where the object is, if this segment has one of a pack that is there.
+    pub(crate) fn find(&self, id: &ObjectId, is_there: impl Fn(PackId) -> bool) -> Option<(u64, Locator)> {
         let bucket = bucket_of(id, self.head.buckets);
         let (mut low, filter) = self.bucket(bucket)?;
         if !filter_bits(id).all(|(byte, bit)| filter.get(byte).is_some_and(|found| found & bit != 0)) {
             return None;
         }
         let next = (bucket + 1 < self.head.buckets).then(|| self.bucket(bucket + 1)).flatten();
-        let mut high = next.map_or(self.head.rows, |(first, _)| first);
+        let end = next.map_or(self.head.rows, |(first, _)| first);
+        let mut high = end;
         while low < high {
             let middle = low + (high - low) / 2;
-            let mut row = self.row(middle)?;
-            match row.id().ok()?.cmp(id) {
-                std::cmp::Ordering::Equal => return self.locate(decode_place(&mut row).ok()?),
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
+            if self.row(middle)?.id().ok()? < *id {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        for number in low..end {
+            let mut row = self.row(number)?;
+            if row.id().ok()? != *id {
+                break;
+            }
+            let place = self.locate(decode_place(&mut row).ok()?)?;
+            if is_there(place.pack) {
+                return Some((number, place));
             }
         }
         None
+    }
+
+    /// The frame of a row, by the frame's number in [`Self::frames`].
+    pub(crate) fn frame_of_row(&self, row: u64) -> Option<u32> {
+        let mut row = self.row(row)?;
+        row.id().ok()?;
+        decode_place(&mut row).ok().map(|place| place.frame)
     }
 
     /// Every row, in order.

@@ -29,6 +29,10 @@ fn segment(disk: &MemoryDisk, number: u32, rows: Vec<(ObjectId, Locator)>) -> Ar
     Arc::new(Segment::open(disk, id).unwrap())
 }
 
+fn find(segment: &Segment, id: &ObjectId) -> Option<Locator> {
+    segment.find(id, |_| true).map(|(_, place)| place)
+}
+
 #[test]
 fn present_and_absent() {
     let disk = MemoryDisk::default();
@@ -38,10 +42,10 @@ fn present_and_absent() {
         assert_eq!(open.len(), count);
         for number in 0..count {
             let (id, place) = row(number);
-            assert_eq!(open.find(&id), Some(place));
+            assert_eq!(find(&open, &id), Some(place));
         }
         for number in count..count + 1000 {
-            assert_eq!(open.find(&row(number).0), None);
+            assert_eq!(find(&open, &row(number).0), None);
         }
         assert!(open.rows().map(|row| row.unwrap().0).is_sorted());
     }
@@ -86,7 +90,7 @@ fn a_damaged_or_short_segment_is_corrupt() {
     for offset in [HEAD_BYTES, frame, frame + FRAME_BYTES, frame + FRAME_BYTES + 9 * ROW_BYTES] {
         assert!(damage(offset as u64).unwrap().check_body().unwrap_err().is_corrupt(), "byte {offset}");
         let damaged = [Arc::new(damage(offset as u64).unwrap())];
-        assert!(merge(&disk, SegmentId::new(4), &damaged).unwrap_err().is_corrupt());
+        assert!(merge(&disk, SegmentId::new(4), &damaged, |_| false).unwrap_err().is_corrupt());
     }
     write(&disk, SegmentId::new(3), (0..10).map(row).collect()).unwrap();
     disk.open(&segment_file(SegmentId::new(3)), OpenMode::Write).unwrap().set_len(400).unwrap();
@@ -130,31 +134,44 @@ proptest! {
         bytes.remove(&77);
         let open = segment(&disk, 0, bytes.iter().map(|byte| (chosen(*byte), row(u64::from(*byte)).1)).collect());
         for byte in &bytes {
-            prop_assert_eq!(open.find(&chosen(*byte)), Some(row(u64::from(*byte)).1));
+            prop_assert_eq!(find(&open, &chosen(*byte)), Some(row(u64::from(*byte)).1));
         }
-        prop_assert_eq!(open.find(&chosen(77)), None);
-        prop_assert_eq!(open.find(&ObjectId::from_bytes(absent)), None);
+        prop_assert_eq!(find(&open, &chosen(77)), None);
+        prop_assert_eq!(find(&open, &ObjectId::from_bytes(absent)), None);
     }
 
-    /// What a merge gives answers as its inputs do, one after the other.
+    /// What a merge gives answers as its inputs do, one after the other, but for packs that are gone; and it has the rows of
+    /// all packs that have an object.
     #[test]
-    fn a_merged_segment_answers_as_its_parts(parts in prop::collection::vec(prop::collection::vec(0_u64..300, 0..150), 1..5)) {
+    fn a_merged_segment_answers_as_its_parts(
+        parts in prop::collection::vec(prop::collection::btree_set(0_u64..300, 0..150), 1..5),
+        gone in prop::collection::btree_set(0_u32..5, 0..3),
+    ) {
         let disk = MemoryDisk::default();
-        let place = |part: usize, number| Locator { slot: u16::try_from(part).unwrap(), ..row(number).1 };
+        let pack = |part: usize| PackId::new(u32::try_from(part).unwrap());
+        let place = |part: usize, number| Locator { pack: pack(part), ..row(number).1 };
         let inputs: Vec<_> = parts.iter().enumerate().map(|(part, numbers)| {
             let rows = numbers.iter().map(|number| (row(*number).0, place(part, *number))).collect();
             segment(&disk, u32::try_from(part).unwrap(), rows)
         }).collect();
         let id = SegmentId::new(100);
-        let rows = merge(&disk, id, &inputs).unwrap();
+        let is_there = |pack: PackId| !gone.contains(&pack.get());
+        let rows = merge(&disk, id, &inputs, |pack| !is_there(pack)).unwrap();
         let merged = Segment::open(&disk, id).unwrap();
         merged.check_body().unwrap();
         prop_assert_eq!(merged.len(), rows);
-        let distinct: std::collections::BTreeSet<_> = parts.iter().flatten().collect();
-        prop_assert_eq!(rows, distinct.len() as u64);
+        let left = parts.iter().enumerate().filter(|(part, _)| is_there(pack(*part)));
+        prop_assert_eq!(rows, left.map(|(_, numbers)| numbers.len() as u64).sum::<u64>());
+        prop_assert!(merged.frames().all(|frame| is_there(frame.pack)));
         for number in 0..300 {
-            let expected = inputs.iter().find_map(|input| input.find(&row(number).0));
-            prop_assert_eq!(merged.find(&row(number).0), expected);
+            let id = row(number).0;
+            let expected = inputs.iter().find_map(|input| input.find(&id, is_there).map(|(_, place)| place));
+            prop_assert_eq!(find(&merged, &id), expected);
+            // Each pack's own row is there.
+            for (part, numbers) in parts.iter().enumerate().filter(|(part, _)| is_there(pack(*part))) {
+                let found = merged.find(&id, |found| found == pack(part)).map(|(_, place)| place);
+                prop_assert_eq!(found, numbers.contains(&number).then(|| place(part, number)));
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalog::record::Equal;
 use crate::error::Result;
 use crate::host::source::Xattr;
 use crate::host::stat::FileKind;
@@ -26,6 +27,8 @@ pub(in crate::store) struct Base {
     pub(in crate::store) image: ImageId,
     pub(in crate::store) root: ObjectId,
     pub(in crate::store) layer: ObjectId,
+    /// Whether that image is there; if not, part of its tree may be gone too.
+    pub(in crate::store) is_there: bool,
     /// What the store remembers of the directory, if anything.
     pub(in crate::store) known: Option<KnownDirectory>,
     pub(in crate::store) place: DirectoryPlace,
@@ -36,6 +39,10 @@ pub(in crate::store) struct Base {
 }
 
 impl Base {
+    pub(in crate::store) fn equal(&self) -> Equal {
+        Equal { image: self.image, root: self.root, layer: self.layer }
+    }
+
     /// What the directory's state becomes, if it is remembered.
     pub(in crate::store) fn state_update(
         self,

@@ -23,6 +23,7 @@ use crate::path::TreePath;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
+use super::closure::{self, Needs};
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, KnownDirectory};
 use super::limits::check_layer_bytes;
@@ -81,13 +82,15 @@ impl Project {
     ) -> Result<WriteReport> {
         let source = SourceTree::open(directory)?;
         let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
         let base = self.base_of(directory, &source.root_stat()?, workspace.as_ref(), options)?;
         let started = file_time();
-        let (session, reader, options) = self.begin_commit(options)?;
+        let (session, reader, options) = self.begin_commit(&hold, options)?;
         drop(catalog);
+        session.host().build_on(&base.equal());
         session.limit_content(options.max_layer_bytes);
-        let made = self
-            .changes(&source, &base, &session, &reader)
+        let made = check_is_there(directory, &base, &reader)
+            .and_then(|()| self.changes(&source, &base, &session, &reader))
             .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
         let step = workspace.map(|workspace| workspace.step);
         self.finish(session, made.map(|draft| Draft { workspace: step, ..draft }))
@@ -100,12 +103,14 @@ impl Project {
         workspace: Option<&OfWorkspace>,
         options: &CommitOptions,
     ) -> Result<Base> {
-        let (known, named) = self.store.read(|tx| {
+        let (known, named, is_there) = self.store.read(|tx| {
             self.check(tx)?;
             let known = KnownDirectory::find(tx, stat, DirectoryUse::Checkout)?
                 .filter(|known| known.record.project == self.id);
             let named = options.base.as_ref().map(|base| self.resolve_in(tx, base)).transpose()?;
-            Ok((known, named.map(|(_, record)| record)))
+            let of_known = |known: &KnownDirectory| self.image_row(tx, known.base());
+            let is_there = named.is_some() || known.as_ref().map(of_known).transpose()?.flatten().is_some();
+            Ok((known, named.map(|(_, record)| record), is_there))
         })?;
         let (image, root, layer, state) = match (&known, named) {
             // Nothing vouches for a directory that was never this image, nor where the state is lost.
@@ -129,11 +134,14 @@ impl Project {
                 (last.image, last.root, last.layer, None)
             }
         };
+        // A workspace keeps what it was made from and what it was committed as.
+        let is_there = is_there || workspace.is_some();
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.id, directory, stat)?;
         Ok(Base {
             image,
             root,
             layer,
+            is_there,
             known,
             place,
             state,
@@ -205,6 +213,15 @@ impl Project {
     }
 }
 
+/// Fails if the image of a checkout was removed and what it had is gone: only its changes are read.
+fn check_is_there(directory: &Path, base: &Base, reader: &ObjectReader) -> Result<()> {
+    if base.is_there || closure::is_whole(reader, Needs::from(&base.equal()))? {
+        return Ok(());
+    }
+    let message = format!("its image {} was removed; import the directory, or name another base", base.image);
+    Err(Error::conflict(Subject::Host(directory.to_owned()), message))
+}
+
 /// The image that a base becomes with what changed in a directory.
 fn draft(
     base: Base,
@@ -215,8 +232,7 @@ fn draft(
     options: &CommitOptions,
 ) -> Result<Draft> {
     let Changes { entries, gone, rows, examined } = changes;
-    let equal = Equal { image: base.image, root: base.root, layer: base.layer };
-    let draft = draft_of_changes(&equal, "commit", entries, session, reader, options)?;
+    let draft = draft_of_changes(&base.equal(), "commit", entries, session, reader, options)?;
     Ok(Draft { examined, state: base.state_update(started, &rows, &gone)?, ..draft })
 }
 

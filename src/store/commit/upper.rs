@@ -145,11 +145,15 @@ impl Project {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let source = SourceTree::open(upper.as_ref())?;
-        let base = self.store.read(|tx| {
+        let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
+        let base = catalog.read(|tx| {
             self.check(tx)?;
             self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
         })?;
-        let (session, reader, options) = self.begin_commit(options)?;
+        let (session, reader, options) = self.begin_commit(&hold, options)?;
+        drop(catalog);
+        session.host().build_on(&base);
         session.limit_content(options.max_layer_bytes);
         let made = self
             .delta_of_upper(&source, base.root, marks, &session, &reader)

@@ -238,7 +238,8 @@ impl<'e> Edit<'e> {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let project = self.image.project.clone();
-        let (session, reader, options) = project.begin_commit(options)?;
+        let (session, reader, options) = project.begin_commit(self.image.reader.hold(), options)?;
+        session.host().build_on(&self.image.record);
         let made = self.draft(&session, &reader, &options);
         project.finish(session, made)
     }

@@ -10,6 +10,7 @@ use crate::host::source::SourceTree;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::store::commit::CommitOptions;
+use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
 use crate::store::known::KnownDirectory;
 use crate::store::{Inner, holder};
@@ -147,14 +148,20 @@ impl Workspace {
         let (project, store) = (&self.project, &self.project.store);
         let files = SourceTree::open(&folder.files(self.id))?;
         // An image that is gone is no parent, and its tree may be gone too.
-        let last = store.read(|tx| project.image_row(tx, record.last.image))?;
+        let catalog = store.catalog()?;
+        let hold = store.hold(&catalog)?;
+        let last = catalog.read(|tx| project.image_row(tx, record.last.image))?;
+        drop(catalog);
         let last = last.map_or(record.base, |image| Equal::from(&image));
         let becomes = match store.known_lower(folder, record.base.root)? {
             Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(self.id, &lower),
             _ => None,
         };
         let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends: end != End::Not, becomes };
-        let (session, reader, options) = project.begin_commit(options)?;
+        let (session, reader, options) = project.begin_commit(&hold, options)?;
+        for base in [&record.base, &last] {
+            session.host().build_on(base);
+        }
         session.limit_content(options.max_layer_bytes);
         let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
         project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))
@@ -190,7 +197,9 @@ impl WorkspaceStep {
         let found = tx.get::<Workspaces>(&key)?.filter(|record| record.id == self.id);
         let record = found.ok_or_else(|| Error::conflict(subject(&self.name), "was ended meanwhile"))?;
         if !self.ends {
-            return tx.put::<Workspaces>(&key, &WorkspaceRecord { last: Equal::from(image), ..record });
+            let last = Equal::from(image);
+            note_workspace(tx, &last)?;
+            return tx.put::<Workspaces>(&key, &WorkspaceRecord { last, ..record });
         }
         tx.remove::<Workspaces>(&key)?;
         touch_lower(tx, record.base.root)?;

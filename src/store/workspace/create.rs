@@ -10,6 +10,7 @@ use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::pack::reader::ObjectReader;
 use crate::store::checkout::CheckoutOptions;
+use crate::store::gc::note_workspace;
 use crate::store::holder;
 use crate::store::image::Image;
 use crate::time::Moment;
@@ -95,6 +96,7 @@ impl Image {
                 mounted_by: None,
             };
             tx.put::<Workspaces>(&key, &record)?;
+            note_workspace(tx, &base)?;
             Ok((name, record))
         })
     }

@@ -87,7 +87,9 @@ impl Inner {
     /// Makes a directory for workspaces on an image. Whoever calls this holds the root's lock.
     fn make_lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
         let root = image.root;
-        let reader = self.reader(&*self.catalog()?)?;
+        let catalog = self.catalog()?;
+        let reader = self.reader(&catalog, &self.hold(&catalog)?)?;
+        drop(catalog);
         let below = self.nearest_lower(folder, &reader, image)?;
         let (record, old) = self.catalog()?.write(|tx| {
             let id = WorkspaceId::new(tx.next(Sequence::Workspace)?);

@@ -1,0 +1,86 @@
+//! `gc`: with a bar on a terminal, and stopped by Ctrl-C.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use layerstone::{Error, GcOptions, GcPhase, GcProgress, GcReport, GcWatch, Store};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::Outcome;
+use crate::arguments::GcArguments;
+use crate::output::{Output, count, size};
+
+pub(super) fn run(store: &Store, out: &Output, arguments: &GcArguments) -> Outcome {
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // The second one ends the process as ever: the next collection goes on where this one was.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stopped)))
+            .map_err(|error| Error::host(Path::new("gc"), "wait for signals", error))?;
+    }
+    let bar = ProgressBar::new(0);
+    let shown = bar.clone();
+    let watch = GcWatch::new(move |progress| {
+        show(&shown, progress);
+        if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let options = GcOptions { dry_run: arguments.dry_run, full: arguments.full, watch: Some(watch) };
+    let report = store.collect_garbage(&options);
+    bar.finish_and_clear();
+    let report = report?;
+    if out.json {
+        return Ok(Output::json(&report)?);
+    }
+    Ok(tell(&report)?)
+}
+
+/// indicatif draws nothing unless stderr is a terminal.
+fn show(bar: &ProgressBar, progress: &GcProgress) {
+    let template = match progress.phase {
+        GcPhase::Marking => "marking {bar:30} {pos} of {len} images",
+        _ => "copying {bar:30} {decimal_bytes} of {decimal_total_bytes}",
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_length(progress.total);
+    bar.set_position(progress.done);
+}
+
+fn tell(report: &GcReport) -> std::io::Result<()> {
+    let freed = report.freed_bytes.saturating_sub(report.copied_bytes);
+    let (verb, images) = (if report.is_dry_run { "would be freed" } else { "freed" }, report.images);
+    let copied = match report.copied_bytes {
+        0 => String::new(),
+        bytes => format!(", {} copied", size(bytes)),
+    };
+    Output::line(&format!(
+        "{} {verb} of {} ({}{copied}); {} {}",
+        size(freed),
+        size(report.bytes_before),
+        count(report.freed_packs, "pack", "packs"),
+        count(images, "image", "images"),
+        if images == 1 { "stays" } else { "stay" },
+    ))?;
+    if report.waiting_packs > 0 {
+        let packs = count(report.waiting_packs, "pack goes", "packs go");
+        Output::note(&format!(
+            "{packs} with the next gc ({}): someone began to read before this one.",
+            size(report.waiting_bytes)
+        ));
+    }
+    if report.unneeded_bytes > 0 {
+        Output::note(&format!(
+            "About {} more are unneeded, among what is needed: --full frees most of it.",
+            size(report.unneeded_bytes)
+        ));
+    }
+    if report.damaged_packs > 0 {
+        let packs = count(report.damaged_packs, "damaged pack stays", "damaged packs stay");
+        Output::note(&format!("{packs}: see `layerstone verify`."));
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! What a collection is asked for, and what it tells.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// What a collection does.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct GcOptions {
+    /// Find out what could be freed, and change nothing.
+    pub dry_run: bool,
+    /// Free as much as can be: also packs of which little is unneeded, and single objects that are compressed together with
+    /// others. Costs reading and writing most of what is in such packs.
+    pub full: bool,
+    /// Is told how far it is, and can stop it.
+    pub watch: Option<GcWatch>,
+}
+
+/// Is told how far a collection is. Where it gives [`ControlFlow::Break`], the collection ends with
+/// [`Cancelled`](crate::ErrorKind::Cancelled); what it has freed until then stays freed.
+#[derive(Clone)]
+pub struct GcWatch(Arc<Watch>);
+
+type Watch = dyn Fn(&GcProgress) -> ControlFlow<()> + Send + Sync;
+
+impl GcWatch {
+    /// Calls this now and then, from the thread that collects.
+    pub fn new(watch: impl Fn(&GcProgress) -> ControlFlow<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(watch))
+    }
+
+    pub(super) fn tell(&self, progress: &GcProgress) -> ControlFlow<()> {
+        (self.0)(progress)
+    }
+}
+
+impl fmt::Debug for GcWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GcWatch").finish_non_exhaustive()
+    }
+}
+
+/// What a collection does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GcPhase {
+    /// It looks for what images need: counted in images.
+    Marking,
+    /// It copies what is needed out of packs of which most is not: counted in bytes.
+    Copying,
+}
+
+/// How far a collection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GcProgress {
+    /// What it does.
+    pub phase: GcPhase,
+    /// How much of that is done.
+    pub done: u64,
+    /// How much it is; more may come in while images are made.
+    pub total: u64,
+}
+
+/// What a collection found and did. Bytes are those of packs on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct GcReport {
+    /// Whether nothing was changed, and the report tells what would be.
+    pub is_dry_run: bool,
+    /// Images that need something, each counted in each scope that has it.
+    pub images: u64,
+    /// Objects that are needed.
+    pub needed_objects: u64,
+    /// Bytes of all packs before.
+    pub bytes_before: u64,
+    /// Packs that nothing was needed of, or whose needed part was copied. Those of an earlier collection that were still in
+    /// use then are counted too.
+    pub freed_packs: u64,
+    /// Their bytes.
+    pub freed_bytes: u64,
+    /// Bytes that were copied out of them, and are still there.
+    pub copied_bytes: u64,
+    /// Packs that nothing is needed of, and that stay until those are done who began to read before.
+    pub waiting_packs: u64,
+    /// Their bytes.
+    pub waiting_bytes: u64,
+    /// About how many bytes of the packs that stay are unneeded: too few for a pack to be copied.
+    pub unneeded_bytes: u64,
+    /// Packs that stay because they are damaged: `verify` says how.
+    pub damaged_packs: u64,
+}

@@ -1,0 +1,310 @@
+//! One collection, from the first mark to the last file.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::catalog::record::SealedPackRecord;
+use crate::catalog::table::{Collections, Leases, Needed, Sequence, Sequences};
+use crate::catalog::{ReadTables, WriteTx};
+use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::id::{LeaseId, PackId};
+use crate::pack::reader::ObjectReader;
+use crate::store::closure::Needs;
+use crate::store::session::new_lease;
+use crate::store::{Inner, Store, packs};
+
+use super::condemn::{Removed, condemn};
+use super::copy::copy_frames;
+use super::marks::Marks;
+use super::needed::{images_after, needed_since, of_workspaces, record_of, running};
+use super::options::{GcOptions, GcPhase, GcProgress, GcReport};
+use super::plan::{Packs, Plan, Threshold};
+
+/// So few notes are left to the transaction, in which others wait.
+const FEW_NOTES: usize = 8;
+
+impl Store {
+    /// Frees what no image needs any more: what was removed, what commits replaced, what was never published. Others may use
+    /// the store meanwhile, in this process and in others: nothing that they can find is taken from them, and they wait for
+    /// no longer than one transaction.
+    ///
+    /// What someone began to read before (an [`Image`](crate::Image) handle, a checkout, a session) stays on the disk until
+    /// they are done; the next collection removes it. Damage stays too, and so does what is needed of a damaged pack.
+    ///
+    /// ```
+    /// # use layerstone::{GcOptions, Store};
+    /// # fn main() -> layerstone::Result<()> {
+    /// # let store = Store::in_memory()?;
+    /// let report = store.collect_garbage(&GcOptions::default())?;
+    /// println!("{} bytes freed", report.freed_bytes - report.copied_bytes);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Errors: [`InUse`](crate::ErrorKind::InUse) while another collection runs;
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if something that an image needs is missing or damaged: then it can't be known
+    /// what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled) by [`GcOptions::watch`].
+    pub fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
+        Collection::begin(&self.0, options)?.run()
+    }
+}
+
+struct Collection<'c> {
+    store: &'c Arc<Inner>,
+    options: &'c GcOptions,
+    /// None in a dry run.
+    lease: Option<LeaseId>,
+    report: GcReport,
+}
+
+/// What goes through the transactions that condemn.
+struct Marked {
+    marks: Marks,
+    /// The last note that was marked.
+    seen: u64,
+}
+
+impl Drop for Collection<'_> {
+    fn drop(&mut self) {
+        let Some(lease) = self.lease else { return };
+        // What is left here is found dead, as after a kill.
+        let _ = self.store.catalog().and_then(|catalog| {
+            catalog.write(|tx| {
+                if tx.get::<Collections>(&())? == Some(lease) {
+                    tx.remove::<Collections>(&())?;
+                    clear_notes(tx)?;
+                }
+                tx.remove::<Leases>(&lease).map(drop)
+            })
+        });
+    }
+}
+
+fn clear_notes(tx: &mut WriteTx) -> Result<()> {
+    for (number, _) in needed_since(tx, 0)? {
+        tx.remove::<Needed>(&number)?;
+    }
+    tx.remove::<Sequences>(&Sequence::Needed).map(drop)
+}
+
+impl<'c> Collection<'c> {
+    fn begin(store: &'c Arc<Inner>, options: &'c GcOptions) -> Result<Self> {
+        let mut report = GcReport { is_dry_run: options.dry_run, ..GcReport::default() };
+        let lease = if options.dry_run {
+            None
+        } else {
+            let lease = store.catalog()?.write(|tx| {
+                if running(tx)?.is_some() {
+                    let message = "a collection is under way already; wait for it";
+                    return Err(Error::new(
+                        ErrorKind::InUse,
+                        Subject::Store(store.location.clone()),
+                        message,
+                    ));
+                }
+                let lease = new_lease(tx)?;
+                clear_notes(tx)?;
+                tx.put::<Collections>(&(), &lease)?;
+                Ok(lease)
+            })?;
+            Some(lease)
+        };
+        let mut begun = Self { store, options, lease, report: GcReport::default() };
+        if lease.is_some() {
+            // What an earlier one condemned.
+            add_removed(&mut report, store.remove_condemned()?);
+        }
+        begun.report = report;
+        Ok(begun)
+    }
+
+    fn run(mut self) -> Result<GcReport> {
+        let mut marked = self.mark()?;
+        self.report.needed_objects = marked.marks.objects();
+        let threshold = Threshold { is_full: self.options.full };
+        let mut found = self.store.read(Packs::list)?;
+        self.report.bytes_before += found.bytes;
+        if self.lease.is_some() {
+            // From here on it is known in which packs anything is needed by notes that come later.
+            marked.marks.forget_touched();
+            let to_seal = found.to_seal(&marked.marks.uses()?, threshold);
+            for pack in &to_seal {
+                self.store.upkeep.seal(*pack)?;
+            }
+            if !to_seal.is_empty() {
+                found = self.store.read(Packs::list)?;
+            }
+        }
+        let plan = found.plan(&marked.marks.uses()?, threshold);
+        self.report.unneeded_bytes = plan.unneeded_bytes;
+        if self.lease.is_none() {
+            return Ok(self.told(&plan));
+        }
+        let (mut done, total) = (0, plan.copied_bytes);
+        for (batch, is_copied) in std::iter::once((plan.unneeded, false))
+            .chain(plan.to_copy.into_iter().map(|batch| (batch, true)))
+            .filter(|(batch, _)| !batch.is_empty())
+        {
+            self.tell(GcPhase::Copying, done, total)?;
+            marked = self.collect(marked, batch, is_copied, &mut done, total)?;
+            add_removed(&mut self.report, self.store.remove_condemned()?);
+        }
+        drop(marked);
+        // What is waiting now is told once.
+        let removed = self.store.remove_condemned()?;
+        add_removed(&mut self.report, removed);
+        self.store.upkeep.clean_index()?;
+        Ok(std::mem::take(&mut self.report))
+    }
+
+    /// The report of a dry run.
+    fn told(mut self, plan: &Plan) -> GcReport {
+        let all = plan.unneeded.iter().chain(plan.to_copy.iter().flatten());
+        self.report.freed_packs = all.clone().count() as u64;
+        self.report.freed_bytes = all.map(|(_, record)| record.bytes).sum();
+        self.report.copied_bytes = plan.copied_bytes;
+        std::mem::take(&mut self.report)
+    }
+
+    fn tell(&self, phase: GcPhase, done: u64, total: u64) -> Result<()> {
+        let Some(watch) = &self.options.watch else { return Ok(()) };
+        match watch.tell(&GcProgress { phase, done, total }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => {
+                let message = "the collection was cancelled; what it has freed stays freed";
+                Err(Error::new(ErrorKind::Cancelled, Subject::Store(self.store.location.clone()), message))
+            }
+        }
+    }
+
+    /// A view of now.
+    fn reader(&self) -> Result<ObjectReader> {
+        let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
+        self.store.reader(&catalog, &hold)
+    }
+
+    /// Marks all that is needed, but for what is noted at the end.
+    fn mark(&mut self) -> Result<Marked> {
+        let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
+        // Rows come before the view, which has the objects of all of them.
+        let first = catalog.read(|tx| Ok((images_after(tx, None)?, of_workspaces(tx)?)));
+        let (mut page, workspaces) = first?;
+        let reader = self.store.reader(&catalog, &hold)?;
+        drop(catalog);
+        let mut marked = Marked { marks: Marks::new(&reader), seen: 0 };
+        workspaces.iter().try_for_each(|equal| marked.marks.mark_all(&reader, Needs::from(equal)))?;
+        let mut reader = reader;
+        let mut total = page.len() as u64;
+        while !page.is_empty() {
+            for (_, image) in &page {
+                self.tell(GcPhase::Marking, self.report.images, total)?;
+                marked.marks.mark_all(&reader, Needs::from(image))?;
+                record_of(image).map_or(Ok(()), |record| marked.marks.mark_if_there(&reader, &record))?;
+                self.report.images += 1;
+            }
+            let last = page.last().map(|(key, _)| *key);
+            let catalog = self.store.catalog()?;
+            page = catalog.read(|tx| images_after(tx, last.as_ref()))?;
+            reader = self.store.reader(&catalog, reader.hold())?;
+            total += page.len() as u64;
+        }
+        drop(reader);
+        self.mark_notes(&mut marked)?;
+        Ok(marked)
+    }
+
+    /// Marks what was noted meanwhile, until few are left.
+    fn mark_notes(&self, marked: &mut Marked) -> Result<()> {
+        loop {
+            let notes = self.store.read(|tx| needed_since(tx, marked.seen))?;
+            if notes.len() <= FEW_NOTES {
+                return Ok(());
+            }
+            marked.mark_notes(&self.reader()?, &notes)?;
+        }
+    }
+
+    /// Frees packs, after what is needed of them was copied.
+    fn collect(
+        &mut self,
+        mut marked: Marked,
+        packs: Vec<(PackId, SealedPackRecord)>,
+        is_copied: bool,
+        done: &mut u64,
+        total: u64,
+    ) -> Result<Marked> {
+        self.mark_notes(&mut marked)?;
+        let catalog = self.store.catalog()?;
+        let hold = self.store.hold(&catalog)?;
+        let (session, _) = self.store.begin_session(&hold)?;
+        drop(catalog);
+        let mut ready = Vec::new();
+        if is_copied {
+            let wanted: HashSet<_> = packs.iter().map(|(pack, _)| *pack).collect();
+            let frames = marked.marks.frames(&wanted)?;
+            marked.marks.forget_touched();
+            for (pack, record) in packs {
+                let Some(frames) = frames.get(&pack) else { continue };
+                match copy_frames(self.store, &marked.marks, &session, pack, frames, self.options.full) {
+                    Ok(copied) => {
+                        *done += copied.bytes;
+                        self.report.unneeded_bytes += copied.unneeded_bytes;
+                        ready.push((pack, record));
+                    }
+                    // What is needed of it stays where it is.
+                    Err(error) if error.is_corrupt() => self.report.damaged_packs += 1,
+                    Err(error) => {
+                        self.store.abandon(session);
+                        return Err(error);
+                    }
+                }
+                if let Err(cancelled) = self.tell(GcPhase::Copying, *done, total) {
+                    self.store.abandon(session);
+                    return Err(cancelled);
+                }
+            }
+        } else {
+            ready = packs;
+        }
+        self.report.copied_bytes += session.written_bytes();
+        let (store, lease) = (Arc::clone(self.store), self.lease);
+        // Alone, since notes of the same transaction would be of objects that are not there yet.
+        self.store.publish_alone(session, move |tx| {
+            lease.map_or(Ok(()), |lease| packs::check_lease(tx, lease))?;
+            let notes = needed_since(tx, marked.seen)?;
+            if !notes.is_empty() {
+                let index = store.index.view_apart(&*store.catalog()?)?;
+                let reader = ObjectReader::new(index, Arc::clone(&store.packs), hold);
+                marked.mark_notes(&reader, &notes)?;
+            }
+            ready.retain(|(pack, _)| !marked.marks.is_touched(*pack));
+            let condemned = condemn(tx, ready)?;
+            marked.marks.withdraw(condemned.into_iter().map(|(pack, _)| pack));
+            Ok(marked)
+        })
+    }
+}
+
+impl Marked {
+    fn mark_notes(
+        &mut self,
+        reader: &ObjectReader,
+        notes: &[(u64, crate::catalog::record::NeededRecord)],
+    ) -> Result<()> {
+        for (number, needed) in notes {
+            self.marks.mark_all(reader, Needs::from(needed))?;
+            needed.image.map_or(Ok(()), |image| self.marks.mark_if_there(reader, &image))?;
+            self.seen = *number;
+        }
+        Ok(())
+    }
+}
+
+fn add_removed(report: &mut GcReport, removed: Removed) {
+    report.freed_packs += removed.packs;
+    report.freed_bytes += removed.bytes;
+    report.waiting_packs = removed.waiting_packs;
+    report.waiting_bytes = removed.waiting_bytes;
+}
