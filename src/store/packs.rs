@@ -120,7 +120,10 @@ pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> 
     let indexed_objects = if is_all { known.objects } else { known.indexed_objects + objects };
     let record = OpenPackRecord { indexed_bytes: bytes, indexed_objects, ..known };
     tx.put::<OpenPacks>(&pack, &record)?;
-    tx.put::<Segments>(&segment, &SegmentRecord { objects, domain: known.domain })?;
+    // A pack that is sealed early may have no rows left.
+    if objects > 0 {
+        tx.put::<Segments>(&segment, &SegmentRecord { objects, domain: known.domain })?;
+    }
     tx.next(Sequence::Index).map(drop)
 }
 

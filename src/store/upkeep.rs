@@ -159,7 +159,7 @@ impl Work {
             }
             Ok(true)
         });
-        if !matches!(is_published, Ok(true)) {
+        if !matches!(is_published, Ok(true)) || frames.is_empty() {
             // A file that stays is a stray, which recovery removes.
             let _ = self.disk.remove(&segment_file(segment));
         }

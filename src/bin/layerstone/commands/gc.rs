@@ -34,7 +34,7 @@ pub(super) fn run(store: &Store, out: &Output, arguments: &GcArguments) -> Outco
     if out.json {
         return Ok(Output::json(&report)?);
     }
-    Ok(tell(&report)?)
+    Ok(tell(&report, arguments.full)?)
 }
 
 /// indicatif draws nothing unless stderr is a terminal.
@@ -50,7 +50,7 @@ fn show(bar: &ProgressBar, progress: &GcProgress) {
     bar.set_position(progress.done);
 }
 
-fn tell(report: &GcReport) -> std::io::Result<()> {
+fn tell(report: &GcReport, is_full: bool) -> std::io::Result<()> {
     let freed = report.freed_bytes.saturating_sub(report.copied_bytes);
     let (verb, images) = (if report.is_dry_run { "would be freed" } else { "freed" }, report.images);
     let copied = match report.copied_bytes {
@@ -72,10 +72,10 @@ fn tell(report: &GcReport) -> std::io::Result<()> {
             size(report.waiting_bytes)
         ));
     }
-    if report.unneeded_bytes > 0 {
+    if !is_full && report.unneeded_bytes > report.bytes_before / 100 {
+        let more = size(report.unneeded_bytes);
         Output::note(&format!(
-            "About {} more are unneeded, among what is needed: --full frees most of it.",
-            size(report.unneeded_bytes)
+            "About {more} more are unneeded, among what is needed: --full frees most of it."
         ));
     }
     if report.damaged_packs > 0 {
