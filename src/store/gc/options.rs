@@ -91,3 +91,11 @@ pub struct GcReport {
     /// Packs that stay because they are damaged: `verify` says how.
     pub damaged_packs: u64,
 }
+
+impl GcReport {
+    /// By how many bytes the packs became fewer: what was freed without what was copied for it.
+    #[must_use]
+    pub fn net_freed_bytes(&self) -> u64 {
+        self.freed_bytes.saturating_sub(self.copied_bytes)
+    }
+}

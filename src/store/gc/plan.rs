@@ -116,7 +116,7 @@ impl Threshold {
         let (unneeded, part) = if self.is_full {
             (unneeded_bytes(record, needed), 32)
         } else {
-            (frame_bytes(record).saturating_sub(needed.bytes), 2)
+            (frame_bytes(record).saturating_sub(needed.bytes), 3)
         };
         needed.objects == 0 || unneeded > frame_bytes(record) / part
     }

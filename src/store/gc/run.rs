@@ -37,7 +37,7 @@ impl Store {
     /// # fn main() -> layerstone::Result<()> {
     /// # let store = Store::in_memory()?;
     /// let report = store.collect_garbage(&GcOptions::default())?;
-    /// println!("{} bytes freed", report.freed_bytes - report.copied_bytes);
+    /// println!("{} bytes freed", report.net_freed_bytes());
     /// # Ok(()) }
     /// ```
     ///

@@ -51,7 +51,7 @@ fn show(bar: &ProgressBar, progress: &GcProgress) {
 }
 
 fn tell(report: &GcReport, is_full: bool) -> std::io::Result<()> {
-    let freed = report.freed_bytes.saturating_sub(report.copied_bytes);
+    let freed = report.net_freed_bytes();
     let (verb, images) = (if report.is_dry_run { "would be freed" } else { "freed" }, report.images);
     let copied = match report.copied_bytes {
         0 => String::new(),
