@@ -77,6 +77,7 @@ impl Given {
     }
 }
 
+#[allow(clippy::cast_precision_loss, reason = "a digit is shown")]
 fn mb(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
