@@ -20,6 +20,10 @@ pub use crate::archive::{
     Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, Writer,
 };
 pub use crate::disk::recording::{DiskLog, DiskOperation, DiskRead};
+pub use crate::disk::simulated::{
+    Chance, Choice, Damage, DiskCall, DiskImage, Fault, FaultKind, FileNumber, Kept, Media, Node, Omissions,
+    Pick, SimulatedDisk, SimulatedOperation,
+};
 pub use crate::store::simulate::{IndexView, SimulatedIndex};
 
 /// The pack that frames are [decoded](decode_frame) of.

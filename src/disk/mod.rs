@@ -1,7 +1,8 @@
 //! Every byte of the store's own files goes through here.
 //!
 //! A [`Disk`] is one store's directory: flat names such as `packs/0000000001.pack`, never a path of the host.
-//! There is a real one, one in memory, and (for tests) one that records what is done to another, in order.
+//! There is a real one, one in memory, and (for tests) one that records what is done to another, in order, and one that
+//! fails and loses power.
 //! `EINTR` is retried here and nowhere else. What a power cut leaves is defined by two verbs only: a file's
 //! bytes are durable after [`DiskFile::sync`], its name after [`Disk::sync_dir`].
 
@@ -10,6 +11,8 @@ mod memory;
 mod real;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) mod recording;
+#[cfg(feature = "testing")]
+pub(crate) mod simulated;
 mod unsynced;
 
 use std::fmt::Debug;

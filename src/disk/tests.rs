@@ -44,6 +44,8 @@ fn all_disks_conform() {
     let folder = tempfile::tempdir().unwrap();
     conforms(&RealDisk::open_or_create(&folder.path().join("new/store")).unwrap());
     conforms(&MemoryDisk::default());
+    #[cfg(feature = "testing")]
+    conforms(&super::simulated::SimulatedDisk::default());
     conforms(&RecordingDisk::new(Arc::new(MemoryDisk::default()), DiskLog::default()));
 }
 
