@@ -24,7 +24,8 @@ pub use crate::disk::simulated::{
     Chance, Choice, Damage, DiskCall, DiskImage, Fault, FaultKind, FileNumber, Kept, Media, Node, Omissions,
     Pick, SimulatedDisk, SimulatedOperation,
 };
-pub use crate::store::simulate::{IndexView, SimulatedIndex};
+pub use crate::store::Sabotage;
+pub use crate::store::simulate::{IndexView, SimulatedIndex, SimulatedMachine};
 
 /// The pack that frames are [decoded](decode_frame) of.
 pub const FRAME_PACK: u32 = 1;

@@ -19,8 +19,9 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
 use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
+use super::DIRECTORIES;
 use super::known::state_file;
-use super::{DIRECTORIES, holder};
+use super::surroundings::Surroundings;
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -46,13 +47,20 @@ pub(super) struct Gate {
     location: PathBuf,
     poison: Poison,
     timeout: Duration,
+    surroundings: Surroundings,
     open: Mutex<Weak<OpenCatalog>>,
     held: Mutex<Option<Arc<OpenCatalog>>>,
 }
 
 impl Gate {
-    pub(super) fn new(disk: Arc<dyn Disk>, location: PathBuf, poison: Poison, timeout: Duration) -> Self {
-        Self { disk, location, poison, timeout, open: Mutex::default(), held: Mutex::default() }
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        location: PathBuf,
+        poison: Poison,
+        timeout: Duration,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self { disk, location, poison, timeout, surroundings, open: Mutex::default(), held: Mutex::default() }
     }
 
     /// The open catalog, opened if no one in this process has it open.
@@ -106,7 +114,7 @@ impl Gate {
             let leases = tx.collect::<Leases>(&[])?;
             Ok(leases
                 .into_iter()
-                .filter(|(_, lease)| holder::is_dead(&lease.holder))
+                .filter(|(_, lease)| self.surroundings.is_dead(&lease.holder))
                 .map(|(id, _)| id)
                 .collect())
         })?;

@@ -16,21 +16,20 @@ impl Inner {
     pub(super) fn next_image_id(&self, tx: &impl ReadTables) -> Result<ImageId> {
         let mut last = self.last_image.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let floor = tx.last(Sequence::Image)?.max(*last);
-        *last = (Moment::now().unix_ms() << COUNTER_BITS).max(floor + 1);
-        Ok(image_id(*last))
+        *last = (self.surroundings.now().unix_ms() << COUNTER_BITS).max(floor + 1);
+        Ok(image_id(*last, self.surroundings.random_half()))
     }
 }
 
 /// Bits of an image id's time that count within a millisecond.
 const COUNTER_BITS: u32 = 12;
 
-/// A version 7 UUID of this time and counter; the rest is random.
-pub(super) fn image_id(time_and_counter: u64) -> ImageId {
+/// A version 7 UUID of this time and counter, and random bits.
+pub(super) fn image_id(time_and_counter: u64, random_half: u64) -> ImageId {
     let ms = time_and_counter >> COUNTER_BITS;
     let counter = time_and_counter & ((1 << COUNTER_BITS) - 1);
-    let random = u128::from(Uuid::now_v7().as_u64_pair().1);
     let high = u128::from((ms << 16) | 0x7000 | counter);
-    ImageId::from_uuid(Uuid::from_u128((high << 64) | random))
+    ImageId::from_uuid(Uuid::from_u128((high << 64) | u128::from(random_half)))
 }
 
 /// The time and counter in an image id.

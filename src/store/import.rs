@@ -379,7 +379,8 @@ impl Project {
     /// What follows from an image being the draft's: its tags, what its directory is equal to now, and what becomes of its
     /// workspace. Gives directories whose state files may go afterwards.
     fn settle(&self, tx: &mut WriteTx, draft: &Draft, image: &ImageRecord) -> Result<Vec<DirectoryId>> {
-        draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image))?;
+        let now = self.store.surroundings.now();
+        draft.tags.iter().try_for_each(|name| set_tag(tx, self.id, name, image, now))?;
         draft.workspace.as_ref().map_or(Ok(()), |step| step.take(tx, self.id, image))?;
         draft.state.as_ref().map_or(Ok(Vec::new()), |update| self.store.advance_directory(tx, update, image))
     }

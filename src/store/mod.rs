@@ -34,6 +34,7 @@ mod resolve;
 mod session;
 #[cfg(feature = "testing")]
 pub(crate) mod simulate;
+mod surroundings;
 mod tags;
 mod upkeep;
 mod verify;
@@ -65,10 +66,13 @@ pub use lineage::{Ancestor, LineageNode};
 pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
 pub use merge::MergeOutcome;
+#[cfg(feature = "testing")]
+pub use options::Sabotage;
 pub use options::{Durability, StoreOptions};
 pub use project::{Project, ProjectInfo};
 use publish::Publications;
 pub use resolve::{Resolved, Scope};
+use surroundings::Surroundings;
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
 pub use verify::VerifyReport;
@@ -119,6 +123,7 @@ pub(crate) struct Inner {
     holds: Holds,
     publications: Publications,
     upkeep: Upkeep,
+    surroundings: Surroundings,
     /// Time and counter of the last image id given out here.
     last_image: Mutex<u64>,
 }
@@ -131,7 +136,7 @@ impl Store {
 
     /// A store in memory: as good as another until it is dropped.
     pub fn in_memory() -> Result<Self> {
-        Self::on_disk(Arc::new(MemoryDisk::default()), None, StoreOptions::default())
+        Self::on_disk(Arc::new(MemoryDisk::default()), None, StoreOptions::default(), Surroundings::default())
     }
 
     /// A store in this directory whose operations on its own files are recorded in `log`.
@@ -144,7 +149,18 @@ impl Store {
         let path = path.as_ref();
         let real = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let disk = crate::disk::recording::RecordingDisk::new(Arc::new(real), log.clone());
-        Self::on_disk(Arc::new(disk), Some(path.to_owned()), options)
+        Self::on_disk(Arc::new(disk), Some(path.to_owned()), options, Surroundings::default())
+    }
+
+    /// A store on a simulated disk and machine.
+    #[cfg(feature = "testing")]
+    pub fn open_simulated(
+        disk: &crate::disk::simulated::SimulatedDisk,
+        machine: &Arc<simulate::SimulatedMachine>,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        let surroundings = Surroundings { simulated: Some(Arc::clone(machine)) };
+        Self::on_disk(Arc::new(disk.clone()), None, options, surroundings)
     }
 
     /// Reads all objects that there are now.
@@ -167,7 +183,12 @@ impl Store {
         self.0.read(ReadTx::stored_bytes)
     }
 
-    fn on_disk(disk: Arc<dyn Disk>, directory: Option<PathBuf>, options: StoreOptions) -> Result<Self> {
+    fn on_disk(
+        disk: Arc<dyn Disk>,
+        directory: Option<PathBuf>,
+        options: StoreOptions,
+        surroundings: Surroundings,
+    ) -> Result<Self> {
         let workspaces = directory.as_deref().map(workspace::Folder::new);
         let location = directory.unwrap_or_else(|| PathBuf::from(":memory:"));
         let disk: Arc<dyn Disk> = match options.durability {
@@ -176,10 +197,21 @@ impl Store {
         };
         let poison = Poison::default();
         let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));
-        let gate = Gate::new(Arc::clone(&disk), location.clone(), poison.clone(), options.lock_timeout);
-        let gate = Arc::new(gate);
+        let gate = Arc::new(Gate::new(
+            Arc::clone(&disk),
+            location.clone(),
+            poison.clone(),
+            options.lock_timeout,
+            surroundings.clone(),
+        ));
         let index = Arc::new(IndexCache::new(Arc::clone(&disk)));
-        let upkeep = Upkeep::new(Arc::clone(&disk), Arc::clone(&gate), Arc::clone(&index), options.clone());
+        let upkeep = Upkeep::new(
+            Arc::clone(&disk),
+            Arc::clone(&gate),
+            Arc::clone(&index),
+            options.clone(),
+            surroundings.clone(),
+        );
         let store = Self(Arc::new(Inner {
             location,
             disk,
@@ -192,6 +224,7 @@ impl Store {
             holds: Holds::default(),
             publications: Publications::default(),
             upkeep,
+            surroundings,
             last_image: Mutex::default(),
         }));
         store.0.prepare()?;
@@ -205,6 +238,20 @@ impl Store {
     /// Dropping the last handle waits too.
     pub fn wait_for_upkeep(&self) {
         self.0.upkeep.wait();
+    }
+
+    /// Keeps everyone from publishing for as long as the result lives: those who want to wait.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn hold_publications(&self) -> impl Sized + '_ {
+        self.0.publications.take_turn()
+    }
+
+    /// How many wait to be published.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn waiting_publications(&self) -> usize {
+        self.0.publications.waiting()
     }
 
     /// The directory of the store.
@@ -224,7 +271,7 @@ impl StoreOptions {
         let path = path.as_ref();
         let disk = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let location = path.canonicalize().map_err(|error| unusable(path, error))?;
-        Store::on_disk(Arc::new(disk), Some(location), self)
+        Store::on_disk(Arc::new(disk), Some(location), self, Surroundings::default())
     }
 }
 

@@ -14,6 +14,16 @@ pub enum Durability {
     Unsynced,
 }
 
+/// How a store's write order is broken on purpose, so that a test which must notice can show that it does.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Frames are written only after the catalog names them.
+    PublishFirst,
+    /// What a session wrote is published without the index's rows of it.
+    LeaveOutIndex,
+}
+
 /// How a store is opened and what it may use. [`StoreOptions::open`] opens one.
 ///
 /// ```no_run
@@ -35,7 +45,9 @@ pub struct StoreOptions {
     pub(crate) threads: usize,
     pub(crate) directory_grace: Duration,
     #[cfg(feature = "testing")]
-    pub(crate) publish_first: bool,
+    pub(crate) sabotage: Option<Sabotage>,
+    #[cfg(feature = "testing")]
+    pub(crate) upkeep_when_waited_for: bool,
 }
 
 impl Default for StoreOptions {
@@ -52,7 +64,9 @@ impl Default for StoreOptions {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             directory_grace: Duration::from_secs(60 * 60),
             #[cfg(feature = "testing")]
-            publish_first: false,
+            sabotage: None,
+            #[cfg(feature = "testing")]
+            upkeep_when_waited_for: false,
         }
     }
 }
@@ -118,10 +132,18 @@ impl StoreOptions {
         self
     }
 
-    /// Breaks the write order on purpose, so that a test which must notice can show that it does.
+    /// Breaks the write order on purpose.
     #[cfg(feature = "testing")]
-    pub fn publish_first(mut self, broken: bool) -> Self {
-        self.publish_first = broken;
+    pub fn sabotage(mut self, sabotage: Sabotage) -> Self {
+        self.sabotage = Some(sabotage);
+        self
+    }
+
+    /// Does in the caller's thread, and only when it is waited for, what the store does in the background otherwise: so
+    /// that the same calls give the same operations.
+    #[cfg(feature = "testing")]
+    pub fn upkeep_when_waited_for(mut self) -> Self {
+        self.upkeep_when_waited_for = true;
         self
     }
 

@@ -50,7 +50,7 @@ impl Store {
             if tx.get::<Projects>(name)?.is_some() {
                 return Err(Error::new(ErrorKind::AlreadyExists, subject(), "exists already"));
             }
-            create(tx, name)
+            create(tx, name, self.0.surroundings.now())
         })?;
         Ok(self.handle(id, name))
     }
@@ -75,7 +75,7 @@ impl Store {
         }
         let id = catalog.write(|tx| match tx.get::<Projects>(&name)? {
             Some(record) => Ok(record.id),
-            None => create(tx, &name),
+            None => create(tx, &name, self.0.surroundings.now()),
         })?;
         Ok(self.handle(id, &name))
     }
@@ -144,12 +144,9 @@ impl Store {
     }
 }
 
-fn create(tx: &mut WriteTx, name: &ProjectName) -> Result<ProjectId> {
+fn create(tx: &mut WriteTx, name: &ProjectName, now: Moment) -> Result<ProjectId> {
     let id = ProjectId::new(tx.next(Sequence::Project)?);
-    tx.put::<Projects>(
-        name,
-        &ProjectRecord { id, created_ms: Moment::now().unix_ms(), max_layer_bytes: None },
-    )?;
+    tx.put::<Projects>(name, &ProjectRecord { id, created_ms: now.unix_ms(), max_layer_bytes: None })?;
     Ok(id)
 }
 

@@ -15,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::session::{HeldFrame, OpenPack, Unpublished, WrittenPack};
 
+#[cfg(feature = "testing")]
+use super::options::Sabotage;
 use super::packs::Indexed;
 use super::session::WriteSession;
 use super::{Inner, packs};
@@ -26,7 +28,7 @@ pub(super) struct Publications {
     publishing: Mutex<()>,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Publications {
     /// Keeps everyone from publishing for as long as this is held.
     pub(super) fn take_turn(&self) -> std::sync::MutexGuard<'_, ()> {
@@ -174,7 +176,10 @@ impl Inner {
                 }
                 let write = |pack: OpenPack| {
                     #[cfg(feature = "testing")]
-                    let pack = if self.options.publish_first { late.instead_of(pack) } else { pack };
+                    let pack = match self.options.sabotage {
+                        Some(Sabotage::PublishFirst) => late.instead_of(pack),
+                        _ => pack,
+                    };
                     WrittenPack::new(pack)
                 };
                 self.publish_held(tx, held, write)?;
@@ -214,6 +219,10 @@ impl Inner {
             return Err(error);
         }
         written.sync().inspect_err(|_| self.poison.set())?;
+        #[cfg(feature = "testing")]
+        if self.options.sabotage == Some(Sabotage::LeaveOutIndex) {
+            written.frames.clear();
+        }
         packs::publish_frames(tx, &written)
     }
 }

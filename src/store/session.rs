@@ -17,12 +17,12 @@ use crate::pack::hold::Hold;
 use crate::pack::pack_file;
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
-use crate::time::Moment;
 
 use super::closure::Needs;
 use super::gc::Reliance;
 use super::packs::Indexed;
-use super::{Inner, holder, packs};
+use super::surroundings::Surroundings;
+use super::{Inner, packs};
 
 /// What a session's writers ask the store for.
 pub(crate) struct Host {
@@ -95,9 +95,9 @@ impl Inner {
 }
 
 /// A lease of this process.
-pub(super) fn new_lease(tx: &mut WriteTx) -> Result<LeaseId> {
+pub(super) fn new_lease(tx: &mut WriteTx, surroundings: &Surroundings) -> Result<LeaseId> {
     let lease = LeaseId::new(tx.next(Sequence::Lease)?);
-    let record = LeaseRecord { holder: holder::this_process(), since_ms: Moment::now().unix_ms() };
+    let record = LeaseRecord { holder: surroundings.this_process(), since_ms: surroundings.now().unix_ms() };
     tx.put::<Leases>(&lease, &record)?;
     Ok(lease)
 }
@@ -135,7 +135,7 @@ impl PackHost for Host {
         let known = self.lease.get().copied();
         let options = &self.store.options;
         let (lease, pack, record) = self.store.catalog()?.write(|tx| {
-            let lease = known.map_or_else(|| new_lease(tx), Ok)?;
+            let lease = known.map_or_else(|| new_lease(tx, &self.store.surroundings), Ok)?;
             let (pack, record) = packs::free_pack(tx, options)?;
             let record = OpenPackRecord { owner: Some(lease), ..record };
             tx.put::<OpenPacks>(&pack, &record)?;

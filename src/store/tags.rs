@@ -44,7 +44,8 @@ impl Project {
         self.store.catalog()?.write(|tx| {
             self.check(tx)?;
             let (resolved, record) = self.resolve_in(tx, image)?;
-            names.iter().try_for_each(|name| set_tag(tx, self.id, name, &record))?;
+            let now = self.store.surroundings.now();
+            names.iter().try_for_each(|name| set_tag(tx, self.id, name, &record, now))?;
             Ok(resolved.id)
         })
     }
@@ -65,7 +66,7 @@ impl Project {
                 let message = format!("it names {}, not {} as expected", show(current), show(wanted));
                 return Err(Error::conflict(Subject::Tag(name.to_string()), message));
             }
-            set_tag(tx, self.id, name, &record)?;
+            set_tag(tx, self.id, name, &record, self.store.surroundings.now())?;
             Ok(resolved.id)
         })
     }
@@ -177,7 +178,13 @@ pub(super) fn tags_of(tx: &impl ReadTables, scope: ProjectId, image: ImageId) ->
 }
 
 /// Makes `name` in `scope` name the image, adopting it where it is another scope's.
-pub(super) fn set_tag(tx: &mut WriteTx, scope: ProjectId, name: &TagName, image: &ImageRecord) -> Result<()> {
+pub(super) fn set_tag(
+    tx: &mut WriteTx,
+    scope: ProjectId,
+    name: &TagName,
+    image: &ImageRecord,
+    now: Moment,
+) -> Result<()> {
     let key = (scope, name.clone());
     let old = tx.get::<Tags>(&key)?;
     if old.is_some_and(|old| old.image == image.id) {
@@ -190,7 +197,7 @@ pub(super) fn set_tag(tx: &mut WriteTx, scope: ProjectId, name: &TagName, image:
         tx.put::<Images>(&(scope, image.id), image)?;
         note_image(tx, image)?;
     }
-    tx.put::<Tags>(&key, &TagRecord { image: image.id, set_ms: Moment::now().unix_ms() })?;
+    tx.put::<Tags>(&key, &TagRecord { image: image.id, set_ms: now.unix_ms() })?;
     tx.put::<ImageTags>(&((scope, image.id), name.clone()), &())
 }
 

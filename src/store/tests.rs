@@ -334,7 +334,7 @@ fn full_packs_are_sealed_and_segments_merged_while_a_reader_keeps_its_view() {
 fn image_ids_ascend_though_the_clock_goes_back() {
     let given = Given::new();
     let first = given.import("one").image;
-    let ahead = identity::image_id(time_and_counter(first) + (1 << 32));
+    let ahead = identity::image_id(time_and_counter(first) + (1 << 32), 0);
     given.store.0.catalog().unwrap().write(|tx| identity::remember_image_id(tx, ahead)).unwrap();
     let second = given.import("two").image;
     let other = Store::open(given.store.location()).unwrap().default_project().unwrap();

@@ -23,6 +23,7 @@ use crate::pack::segment_file;
 use super::gate::Gate;
 use super::index::IndexCache;
 use super::session::new_lease;
+use super::surroundings::Surroundings;
 use super::{StoreOptions, packs};
 
 /// One part in this many of a segment must be of packs that are gone before it is written anew for that alone.
@@ -41,8 +42,12 @@ struct Work {
     gate: Arc<Gate>,
     index: Arc<IndexCache>,
     options: StoreOptions,
+    surroundings: Surroundings,
     /// Something is damaged: each further try would read it all again.
     is_stuck: AtomicBool,
+    /// It was due, and is done when it is waited for.
+    #[cfg(feature = "testing")]
+    is_put_off: AtomicBool,
 }
 
 impl Upkeep {
@@ -51,8 +56,18 @@ impl Upkeep {
         gate: Arc<Gate>,
         index: Arc<IndexCache>,
         options: StoreOptions,
+        surroundings: Surroundings,
     ) -> Self {
-        let work = Work { disk, gate, index, options, is_stuck: AtomicBool::new(false) };
+        let work = Work {
+            disk,
+            gate,
+            index,
+            options,
+            surroundings,
+            is_stuck: AtomicBool::new(false),
+            #[cfg(feature = "testing")]
+            is_put_off: AtomicBool::new(false),
+        };
         Self { work: Arc::new(work), thread: Mutex::default() }
     }
 
@@ -63,6 +78,11 @@ impl Upkeep {
             return;
         }
         if !catalog.read(|tx| self.work.is_due(tx)).unwrap_or(false) {
+            return;
+        }
+        #[cfg(feature = "testing")]
+        if self.work.options.upkeep_when_waited_for {
+            self.work.is_put_off.store(true, Ordering::Relaxed);
             return;
         }
         let work = Arc::clone(&self.work);
@@ -86,6 +106,10 @@ impl Upkeep {
 
     /// Waits until nothing is under way.
     pub(super) fn wait(&self) {
+        #[cfg(feature = "testing")]
+        if self.work.is_put_off.swap(false, Ordering::Relaxed) {
+            self.work.run();
+        }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = thread.map(JoinHandle::join);
     }
@@ -142,7 +166,13 @@ impl Work {
     ) -> Result<bool> {
         let taken = self.gate.open()?.write(|tx| {
             let Some((pack, record)) = due(tx)? else { return Ok(None) };
-            Ok(Some((new_lease(tx)?, pack, record, packs::next_segment(tx)?, packs::frames(tx, pack)?)))
+            Ok(Some((
+                new_lease(tx, &self.surroundings)?,
+                pack,
+                record,
+                packs::next_segment(tx)?,
+                packs::frames(tx, pack)?,
+            )))
         })?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
         let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
@@ -176,7 +206,7 @@ impl Work {
     fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
         let taken = self.gate.open()?.write(|tx| {
             let Some(due) = due(tx)? else { return Ok(None) };
-            Ok(Some((new_lease(tx)?, packs::next_segment(tx)?, due, removed_packs(tx)?)))
+            Ok(Some((new_lease(tx, &self.surroundings)?, packs::next_segment(tx)?, due, removed_packs(tx)?)))
         })?;
         let Some((lease, merged, due, gone)) = taken else { return Ok(false) };
         let open = |id: &SegmentId| Segment::open(&*self.disk, *id).map(Arc::new);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use layerstone::testing::Sabotage;
 use layerstone::{
     CheckoutOptions, CommitOptions, ErrorKind, GcOptions, ImageRef, ImportOptions, Store, StoreOptions,
     TreePath,
@@ -58,8 +59,9 @@ fn child() {
     let broken = std::env::var_os(CHILD_BROKEN).is_some();
     // Packs fill after a few commits, so that kills also meet new packs, those being sealed, and the index being merged.
     let options = StoreOptions::default().row_objects(30).pack_bytes(100_000).held_bytes(20_000);
+    let options = if broken { options.sabotage(Sabotage::PublishFirst) } else { options };
     let held = std::env::var_os(CHILD_HOLDS).is_some();
-    let store = options.publish_first(broken).exclusive(held).open(folder.join("store")).unwrap();
+    let store = options.exclusive(held).open(folder.join("store")).unwrap();
     let project = store.default_project().unwrap();
     let tell = |text: String| {
         println!("acknowledged {text}");

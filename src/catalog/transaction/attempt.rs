@@ -1,7 +1,7 @@
 //! What one closure changes, kept apart from the transaction until the closure has succeeded: redb can take back only a
 //! whole transaction, and several closures share one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::error::Result;
@@ -11,9 +11,9 @@ use super::{Direction, KeyRange, Visitor};
 /// A record's new bytes; none where it is removed.
 type Change = Option<Vec<u8>>;
 
-/// What was changed, by table and key.
+/// What was changed, by table and key: ordered, so that the same changes are always made in the same order.
 #[derive(Debug, Default)]
-pub(super) struct Attempt(HashMap<&'static str, BTreeMap<Vec<u8>, Change>>);
+pub(super) struct Attempt(BTreeMap<&'static str, BTreeMap<Vec<u8>, Change>>);
 
 impl Attempt {
     /// What became of the record under a key, if it was changed at all.

@@ -102,7 +102,7 @@ impl<'c> Collection<'c> {
                         message,
                     ));
                 }
-                let lease = new_lease(tx)?;
+                let lease = new_lease(tx, &store.surroundings)?;
                 clear_notes(tx)?;
                 tx.put::<Collections>(&(), &lease)?;
                 Ok(lease)

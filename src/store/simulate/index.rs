@@ -10,7 +10,7 @@ use crate::id::{ObjectId, PackId, SegmentId};
 use crate::pack::index::ObjectIndex;
 use crate::pack::segment::{self, FramePlace, RowPlace};
 
-use super::{Store, packs};
+use crate::store::{Store, packs};
 
 /// Objects of a sealed pack: of 4 kB on average.
 const OBJECTS_PER_PACK: u64 = 32 << 10;

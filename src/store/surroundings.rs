@@ -1,0 +1,58 @@
+//! What a store learns of the world besides its files: the time, chance, and which process on which boot it is.
+//!
+//! A store on a simulated machine learns all of it from one seed, so that the same seed gives the same operations.
+
+use uuid::Uuid;
+
+use crate::catalog::record::HolderRecord;
+use crate::time::Moment;
+
+use super::holder;
+#[cfg(feature = "testing")]
+use super::simulate::SimulatedMachine;
+
+/// The machine that a store runs on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surroundings {
+    /// None for the real one.
+    #[cfg(feature = "testing")]
+    pub(super) simulated: Option<std::sync::Arc<SimulatedMachine>>,
+}
+
+impl Surroundings {
+    /// The moment now.
+    pub(super) fn now(&self) -> Moment {
+        #[cfg(feature = "testing")]
+        if let Some(machine) = &self.simulated {
+            return machine.now();
+        }
+        Moment::now()
+    }
+
+    /// 62 random bits, marked as a UUID's second half.
+    pub(super) fn random_half(&self) -> u64 {
+        #[cfg(feature = "testing")]
+        if let Some(machine) = &self.simulated {
+            return machine.random() >> 2 | 1 << 63;
+        }
+        Uuid::now_v7().as_u64_pair().1
+    }
+
+    /// This process.
+    pub(super) fn this_process(&self) -> HolderRecord {
+        #[cfg(feature = "testing")]
+        if let Some(machine) = &self.simulated {
+            return machine.process();
+        }
+        holder::this_process()
+    }
+
+    /// Whether the holder is certainly gone.
+    pub(super) fn is_dead(&self, holder: &HolderRecord) -> bool {
+        #[cfg(feature = "testing")]
+        if let Some(machine) = &self.simulated {
+            return *holder != machine.process();
+        }
+        holder::is_dead(holder)
+    }
+}
