@@ -189,8 +189,9 @@ impl Work {
             }
             Ok(true)
         });
-        if !matches!(is_published, Ok(true)) || frames.is_empty() {
-            // A file that stays is a stray, which recovery removes.
+        // After a failed commit it may be that the catalog on the disk counts on the file. One that stays for nothing is a
+        // stray, which recovery removes.
+        if matches!(is_published, Ok(false)) || (frames.is_empty() && is_published.is_ok()) {
             let _ = self.disk.remove(&segment_file(segment));
         }
         written?;
@@ -232,14 +233,14 @@ impl Work {
             tx.next(Sequence::Index)?;
             Ok(true)
         });
-        // A file that stays is a stray, which recovery removes.
+        // The same of both the old and the new.
         let is_there = matches!(is_replaced, Ok(true));
         if is_there {
             for id in &due {
                 let _ = self.disk.remove(&segment_file(*id));
             }
         }
-        if !is_there || matches!(written, Ok(0)) {
+        if matches!(is_replaced, Ok(false)) || (is_there && matches!(written, Ok(0))) {
             drop(self.disk.remove(&segment_file(merged)));
         }
         drop(index);
