@@ -40,6 +40,7 @@ mod upkeep;
 mod verify;
 mod workspace;
 
+use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -82,6 +83,8 @@ pub use workspace::{Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 pub(crate) const DIRECTORIES: &str = "directories";
 const FORMAT_FILE: &str = "format";
 const NEW_FORMAT_FILE: &str = "format.new";
+/// What the file `format` has behind its line until its name is durable.
+const UNNAMED: &str = "its name is not durable yet\n";
 /// What the creation of a store makes, besides what a file system of its own begins with.
 const CREATED: [&str; 10] = [
     LOCK_FILE,
@@ -291,14 +294,25 @@ impl Inner {
                 Catalog::create(&*self.disk)?;
                 self.disk.remove(NEW_FORMAT_FILE).map_err(io)?;
                 let file = self.disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew).map_err(io)?;
-                file.write_at(format!("layerstone store format {FORMAT_VERSION}\n").as_bytes(), 0)
+                file.write_at(format!("layerstone store format {FORMAT_VERSION}\n{UNNAMED}").as_bytes(), 0)
                     .map_err(io)?;
                 file.sync().map_err(io)?;
                 self.disk.rename(NEW_FORMAT_FILE, FORMAT_FILE).map_err(io)?;
-                self.disk.sync_dir("").map_err(io)?;
             }
         }
         self.check_format()
+    }
+
+    /// Makes the store's name for good what it was made as, whoever began: a process that is killed behind the rename leaves
+    /// a store that others use, and that a power cut would take.
+    fn finish_creation(&self, line_bytes: u64) -> std::io::Result<()> {
+        self.disk.sync_dir("")?;
+        let cut = self.disk.open(FORMAT_FILE, OpenMode::Write).and_then(|file| file.set_len(line_bytes));
+        match cut {
+            // Whoever may only read promises nothing.
+            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(()),
+            other => other,
+        }
     }
 
     /// A directory becomes a store only if it has nothing but what an unfinished creation leaves: a mistyped name
@@ -328,8 +342,13 @@ impl Inner {
         let mut text = vec![0; usize::try_from(file.len().map_err(io)?.min(100)).unwrap_or(100)];
         file.read_at(&mut text, 0).map_err(io)?;
         let text = String::from_utf8_lossy(&text);
+        let line = text.strip_suffix(UNNAMED);
+        if let Some(line) = line {
+            self.finish_creation(line.len() as u64).map_err(io)?;
+        }
+        let line = line.unwrap_or(&text);
         let version =
-            text.trim().strip_prefix("layerstone store format ").and_then(|text| text.parse::<u32>().ok());
+            line.trim().strip_prefix("layerstone store format ").and_then(|text| text.parse::<u32>().ok());
         let subject = || Subject::Store(self.location.clone());
         match version {
             Some(FORMAT_VERSION) => Ok(()),
