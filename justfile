@@ -17,6 +17,10 @@ test:
     if command -v cargo-nextest >/dev/null; then cargo nextest run --all-features; else cargo test --all-features --all-targets; fi
     cargo test --all-features --doc
 
+# Crash states beyond those of the tests: `just soak 3000000 1000` begins with workload 1000
+soak states="3000000" seed="1000":
+    LAYERSTONE_CRASH_STATES={{states}} LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture --test-threads 1 crash::what crash::faults
+
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 

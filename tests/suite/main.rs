@@ -22,6 +22,7 @@ mod cli;
 mod compare;
 mod concurrency;
 mod costs;
+mod crash;
 mod damage;
 mod edits;
 mod fuzz;
