@@ -174,6 +174,13 @@ impl Error {
         Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source.into())
     }
 
+    /// A store in which damage was found, which was told.
+    #[must_use]
+    pub fn damaged(store: &std::path::Path) -> Self {
+        let message = "damage was found; 'repair' keeps what is sound";
+        Self::corrupt(Subject::Store(store.to_owned()), message)
+    }
+
     /// A wrong use of a command or an option, named by `argument`.
     #[must_use]
     pub fn usage(argument: &'static str, message: impl Into<String>) -> Self {

@@ -54,6 +54,11 @@ impl CatalogFile {
         Ok(Self { file, deferred: Arc::new(Mutex::new(Some(deferred))) })
     }
 
+    /// The file itself, as it is on the disk.
+    pub(super) fn file(&self) -> Arc<dyn DiskFile> {
+        Arc::clone(&self.file)
+    }
+
     fn deferred(&self) -> MutexGuard<'_, Option<Deferred>> {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }

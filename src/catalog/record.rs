@@ -131,7 +131,7 @@ pub(crate) struct HolderRecord {
 }
 
 /// What a directory of the host is to the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub(crate) enum DirectoryUse {
     /// An image was checked out to it.
     Checkout,

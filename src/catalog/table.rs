@@ -172,7 +172,7 @@ impl Sequence {
         Self::Needed,
     ];
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Project => "project",
             Self::Pack => "pack",

@@ -15,7 +15,8 @@ use super::table::{KeyPart, Sequence, Sequences, TABLES, Table, key_bytes};
 use attempt::Attempt;
 
 type RawTable = TableDefinition<'static, &'static [u8], &'static [u8]>;
-type Bytes = (Vec<u8>, Vec<u8>);
+/// A key and a value.
+pub(super) type Bytes = (Vec<u8>, Vec<u8>);
 type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 type Visitor<'v> = dyn FnMut(Bytes) -> Result<ControlFlow<()>> + 'v;
 
@@ -145,6 +146,40 @@ pub(crate) trait ReadTables {
             Ok(ControlFlow::Continue(()))
         })?;
         Ok(rows)
+    }
+
+    /// Every row of a table as far as its pages can be read; each that is damaged is given as the error that it is.
+    fn each<T: Table>(&self, mut visit: impl FnMut(Result<(T::Key, T::Value)>)) {
+        self.each_raw(T::NAME, |row| {
+            visit(
+                row.and_then(|(key, value)| Ok((decode_key::<T>(&key)?, decode_value::<T>(&key, &value)?))),
+            );
+        });
+    }
+
+    /// The same, of the rows' bytes.
+    fn each_raw(&self, table: &'static str, mut visit: impl FnMut(Result<Bytes>)) {
+        let mut last = None;
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let forward = super::contain(|| {
+            self.raw_range(table, &all, Direction::Ascending, &mut |row| {
+                last = Some(row.0.clone());
+                visit(Ok(row));
+                Ok(ControlFlow::Continue(()))
+            })
+        });
+        let Err(error) = forward else { return };
+        visit(Err(error));
+        // What lies behind the damage is reached from the other end.
+        let rest = (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let backward = super::contain(|| {
+            self.raw_range(table, &rest, Direction::Descending, &mut |row| {
+                visit(Ok(row));
+                Ok(ControlFlow::Continue(()))
+            })
+        });
+        // It is the same damage, met from behind.
+        drop(backward);
     }
 
     /// The last number handed out of a sequence.

@@ -30,8 +30,12 @@ pub(crate) const MAX_FRAME_RAW_BYTES: usize = 8 << 20;
 /// Twice a frame's raw bytes is more than any table adds: a damaged head or locator can't ask for gigabytes.
 pub(crate) const MAX_FRAME_BYTES: usize = 2 * MAX_FRAME_RAW_BYTES;
 
+/// No table is longer: a kind and a length for each object.
+const MAX_TABLE_BYTES: usize = (1 + 5) * u16::MAX as usize;
+
 const PACK_MAGIC: &[u8; 6] = b"LSPACK";
-const FRAME_MAGIC: &[u8; 4] = b"LSFR";
+/// How a frame begins.
+pub(crate) const FRAME_MAGIC: &[u8; 4] = b"LSFR";
 const PACK_VERSION: u8 = 2;
 const CHECK_BYTES: usize = 16;
 const RAW: u8 = 0;
@@ -256,17 +260,37 @@ pub(crate) fn decode(
         .and_then(|head| head.unpack(decompressor, raw).map_err(corrupt))
 }
 
-/// Bytes of the whole frame that begins with this head, unless it is none or they are impossible.
-pub(crate) fn frame_bytes(head: &[u8; FRAME_HEAD_BYTES]) -> Option<u32> {
-    let mut decoder = Decoder(head);
-    if decoder.raw(4) != Ok(FRAME_MAGIC) {
-        return None;
+/// How long a frame is, as its head says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameLengths {
+    /// Of the whole frame.
+    pub(crate) frame_bytes: u32,
+    /// Of its head and table, over which the check goes.
+    pub(crate) checked_bytes: usize,
+}
+
+impl FrameLengths {
+    /// What this head says, unless it is none or its lengths are impossible; it is not checked yet.
+    pub(crate) fn of(head: &[u8; FRAME_HEAD_BYTES]) -> Option<Self> {
+        let mut decoder = Decoder(head);
+        if decoder.raw(4) != Ok(FRAME_MAGIC) {
+            return None;
+        }
+        decoder.raw(8).ok()?;
+        let mut size = || decoder.array().map(u32::from_le_bytes).ok();
+        let (payload_bytes, table_bytes) = (size()?, size()?);
+        let checked_bytes = u32::try_from(FRAME_HEAD_BYTES).ok()?.checked_add(table_bytes)?;
+        let frame_bytes = checked_bytes.checked_add(payload_bytes)?;
+        let is_possible = frame_bytes as usize <= MAX_FRAME_BYTES && table_bytes as usize <= MAX_TABLE_BYTES;
+        is_possible.then_some(Self { frame_bytes, checked_bytes: checked_bytes as usize })
     }
-    decoder.raw(8).ok()?;
-    let mut size = || decoder.array().map(u32::from_le_bytes).ok();
-    let (payload_bytes, table_bytes) = (size()?, size()?);
-    let bytes = u32::try_from(FRAME_HEAD_BYTES).ok()?.checked_add(payload_bytes)?.checked_add(table_bytes)?;
-    (bytes as usize <= MAX_FRAME_BYTES).then_some(bytes)
+}
+
+/// Whether these bytes are the head and the table of a frame that was written to this place.
+pub(crate) fn is_frame_start(pack: PackId, offset: u64, checked: &[u8]) -> bool {
+    let Some((head, table)) = checked.split_at_checked(FRAME_HEAD_BYTES) else { return false };
+    let Some((fields, check)) = head.split_at_checked(FRAME_HEAD_BYTES - CHECK_BYTES) else { return false };
+    frame_check(pack, offset, fields, table) == check
 }
 
 struct ParsedFrame<'a> {

@@ -1,6 +1,6 @@
 //! One view of the object index: what exists, taken at one moment.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::Result;
@@ -111,19 +111,6 @@ impl ObjectIndex {
             each(id, place);
         }
         Ok(())
-    }
-
-    /// Where the frames of a pack are, and their bytes, ascending.
-    pub(crate) fn frames_of(&self, pack: PackId) -> BTreeSet<(u64, u32)> {
-        let mut frames = BTreeSet::new();
-        for (objects, committed_bytes) in self.open.iter().filter(|(objects, _)| objects.pack == pack) {
-            let known = objects.known.read().unwrap_or_else(PoisonError::into_inner);
-            let places = known.objects.values().filter(|place| place.offset < *committed_bytes);
-            frames.extend(places.map(|place| (place.offset, place.frame_bytes)));
-        }
-        let listed = self.segments.iter().flat_map(|segment| segment.frames());
-        frames.extend(listed.filter(|frame| frame.pack == pack).map(|frame| (frame.offset, frame.bytes)));
-        frames
     }
 
     /// Where the object is, if it exists for whoever holds this generation.

@@ -1,17 +1,32 @@
-//! Going through all frames of a pack, from its first byte to its last.
+//! Going through all frames of a pack, from its first byte to its last, whatever of it is damaged.
+//!
+//! Frames are found by their heads alone, which are checked before they are believed. Behind damage the next one is searched
+//! for: its check covers the pack and the place, so bytes that only look like a frame are not taken for one.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::PackId;
 
-use super::frame::{FRAME_HEAD_BYTES, PACK_HEAD_BYTES, frame_bytes, pack_head};
+use super::frame::{FRAME_HEAD_BYTES, FRAME_MAGIC, FrameLengths, PACK_HEAD_BYTES, is_frame_start, pack_head};
 use super::pack_file;
 
 /// Bytes of frames that are read at once, unless one frame has more.
 const RUN_BYTES: u64 = 4 << 20;
+/// Bytes that are searched at once for the next frame.
+const SEARCH_BYTES: usize = 1 << 20;
+/// Enough for most heads with their tables.
+const START_BYTES: u64 = 1 << 10;
+
+/// A piece of a pack.
+pub(crate) enum PackPart {
+    /// Frames whose heads are sound.
+    Frames(FrameRun),
+    /// Bytes where frames should be and none begins.
+    Damage(Range<u64>),
+}
 
 /// Frames that lie one behind the other.
 pub(crate) struct FrameRun {
@@ -23,35 +38,48 @@ pub(crate) struct FrameRun {
     pub(crate) frames: Vec<u32>,
 }
 
-/// A pack's frames, found by their heads; behind damage, by what the index knows.
+impl FrameRun {
+    /// Reads all of it, and gives each frame's place and bytes.
+    pub(crate) fn read<'b>(
+        &self,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<impl Iterator<Item = (u64, &'b [u8])> + use<'b, '_>> {
+        let bytes = self.frames.iter().map(|bytes| *bytes as usize).sum();
+        if buffer.len() < bytes {
+            buffer.resize(bytes, 0);
+        }
+        let mut rest = buffer.get_mut(..bytes).unwrap_or_default();
+        let read = self.file.read_at(rest, self.offset);
+        read.map_err(|error| Error::io(Subject::Pack(self.pack), "read it", error))?;
+        let mut next = self.offset;
+        Ok(self.frames.iter().map_while(move |bytes| {
+            let (frame, after) = std::mem::take(&mut rest).split_at_mut_checked(*bytes as usize)?;
+            let offset = next;
+            next += u64::from(*bytes);
+            rest = after;
+            Some((offset, &*frame))
+        }))
+    }
+}
+
+/// A pack's parts, one after the other.
 pub(crate) struct PackWalk {
     pack: PackId,
     file: Arc<dyn DiskFile>,
     next: u64,
     end: u64,
-    /// Places and lengths of frames, once the heads can't be followed any more.
-    known: Option<VecDeque<(u64, u32)>>,
 }
 
 impl PackWalk {
-    /// Begins to walk the first `bytes` of a pack.
-    pub(crate) fn open(disk: &dyn Disk, pack: PackId, bytes: u64, domain: u32) -> Result<Self> {
+    /// Begins to walk a pack. Fails with *corrupt* if its file is missing.
+    pub(crate) fn open(disk: &dyn Disk, pack: PackId) -> Result<Self> {
         let io = |action| move |error| Error::io(Subject::Pack(pack), action, error);
         let file = disk.open(&pack_file(pack), OpenMode::Read).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Error::corrupt(Subject::Pack(pack), "its file is missing"),
             _ => io("open it")(error),
         })?;
-        let found = file.len().map_err(io("measure it"))?;
-        if found < bytes {
-            let message = format!("it has {found} of {bytes} committed bytes");
-            return Err(Error::corrupt(Subject::Pack(pack), message));
-        }
-        let mut head = [0; PACK_HEAD_BYTES];
-        file.read_at(&mut head, 0).map_err(io("read it"))?;
-        if head != pack_head(pack, domain) {
-            return Err(Error::corrupt(Subject::Pack(pack), "its head is not what was written"));
-        }
-        Ok(Self { pack, file, next: PACK_HEAD_BYTES as u64, end: bytes, known: None })
+        let end = file.len().map_err(io("measure it"))?;
+        Ok(Self { pack, file, next: PACK_HEAD_BYTES as u64, end })
     }
 
     /// The pack.
@@ -59,48 +87,97 @@ impl PackWalk {
         self.pack
     }
 
-    /// Goes on with frames that the index knows, after a head that can't be followed.
-    pub(crate) fn go_on_with(&mut self, frames: impl IntoIterator<Item = (u64, u32)>) {
-        let next = self.next;
-        self.known = Some(frames.into_iter().filter(|(offset, _)| *offset > next).collect());
+    /// Where the pack ends for this walk.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
     }
 
-    /// The next frames; none at the end. Fails with *corrupt* at a head that is none.
-    pub(crate) fn next_run(&mut self) -> Result<Option<FrameRun>> {
-        let run = |offset, frames| FrameRun { pack: self.pack, file: Arc::clone(&self.file), offset, frames };
-        if let Some(known) = &mut self.known {
-            return Ok(known.pop_front().map(|(offset, bytes)| run(offset, vec![bytes])));
+    /// Leaves out what lies behind the first `bytes`. Fails with *corrupt* if there are fewer, and goes over those.
+    pub(crate) fn limit(&mut self, bytes: u64) -> Result<()> {
+        let found = self.end;
+        self.end = found.min(bytes);
+        if found < bytes {
+            let message = format!("it has {found} of {bytes} committed bytes");
+            return Err(Error::corrupt(Subject::Pack(self.pack), message));
         }
+        Ok(())
+    }
+
+    /// Fails with *corrupt* unless the file begins as this pack does.
+    pub(crate) fn check_head(&self, domain: u32) -> Result<()> {
+        let mut head = [0; PACK_HEAD_BYTES];
+        if self.end >= PACK_HEAD_BYTES as u64 {
+            self.read(&mut head, 0)?;
+        }
+        if head != pack_head(self.pack, domain) {
+            return Err(Error::corrupt(Subject::Pack(self.pack), "its head is not what was written"));
+        }
+        Ok(())
+    }
+
+    /// The next part; none at the end.
+    pub(crate) fn next_part(&mut self) -> Result<Option<PackPart>> {
         let first = self.next;
         let mut frames = Vec::new();
-        while self.next < self.end && (self.next - first < RUN_BYTES) {
-            match self.frame_at(self.next) {
-                Ok(bytes) => {
-                    frames.push(bytes);
-                    self.next += u64::from(bytes);
-                }
-                // What comes before it is given first.
-                Err(_) if !frames.is_empty() => break,
-                Err(error) => return Err(error),
-            }
+        while self.next - first < RUN_BYTES
+            && let Some(bytes) = self.frame_at(self.next)?
+        {
+            frames.push(bytes);
+            self.next += u64::from(bytes);
         }
-        Ok((!frames.is_empty()).then(|| run(first, frames)))
+        if !frames.is_empty() {
+            let file = Arc::clone(&self.file);
+            return Ok(Some(PackPart::Frames(FrameRun { pack: self.pack, file, offset: first, frames })));
+        }
+        if first >= self.end {
+            return Ok(None);
+        }
+        self.next = self.find_frame(first + 1)?;
+        Ok(Some(PackPart::Damage(first..self.next)))
     }
 
-    /// Bytes of the frame at a place.
-    fn frame_at(&self, offset: u64) -> Result<u32> {
-        let corrupt = || {
-            Error::corrupt(
-                Subject::Pack(self.pack),
-                format!("no frame begins at byte {offset}, where one should"),
-            )
-        };
-        let mut head = [0; FRAME_HEAD_BYTES];
-        if self.end - offset < FRAME_HEAD_BYTES as u64 {
-            return Err(corrupt());
+    /// Bytes of the frame that begins at a place, if one does and ends in the pack.
+    fn frame_at(&self, offset: u64) -> Result<Option<u32>> {
+        let left = self.end.saturating_sub(offset);
+        let mut start = vec![0; usize::try_from(left.min(START_BYTES)).unwrap_or(0)];
+        if start.len() < FRAME_HEAD_BYTES {
+            return Ok(None);
         }
-        let read = self.file.read_at(&mut head, offset);
-        read.map_err(|error| Error::io(Subject::Pack(self.pack), "read it", error))?;
-        frame_bytes(&head).filter(|bytes| u64::from(*bytes) <= self.end - offset).ok_or_else(corrupt)
+        self.read(&mut start, offset)?;
+        let lengths = start.first_chunk().and_then(FrameLengths::of);
+        let Some(FrameLengths { frame_bytes, checked_bytes }) =
+            lengths.filter(|lengths| u64::from(lengths.frame_bytes) <= left)
+        else {
+            return Ok(None);
+        };
+        if checked_bytes > start.len() {
+            start.resize(checked_bytes, 0);
+            self.read(&mut start, offset)?;
+        }
+        start.truncate(checked_bytes);
+        Ok(is_frame_start(self.pack, offset, &start).then_some(frame_bytes))
+    }
+
+    /// Where the next frame begins from a place on, or the end.
+    fn find_frame(&self, mut from: u64) -> Result<u64> {
+        let mut window = vec![0; SEARCH_BYTES];
+        while let Some(left) = self.end.checked_sub(from).filter(|left| *left >= FRAME_HEAD_BYTES as u64) {
+            let bytes = usize::try_from(left).unwrap_or(usize::MAX).min(SEARCH_BYTES);
+            let window = window.get_mut(..bytes).unwrap_or_default();
+            self.read(window, from)?;
+            for (at, start) in (from..).zip(window.windows(FRAME_MAGIC.len())) {
+                if start == FRAME_MAGIC && self.frame_at(at)?.is_some() {
+                    return Ok(at);
+                }
+            }
+            // A magic number may lie across the border.
+            from += (bytes - (FRAME_MAGIC.len() - 1)) as u64;
+        }
+        Ok(self.end)
+    }
+
+    fn read(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let read = self.file.read_at(buffer, offset);
+        read.map_err(|error| Error::io(Subject::Pack(self.pack), "read it", error))
     }
 }

@@ -292,13 +292,21 @@ impl Inner {
         write().map_err(|error| self.state_error("write a directory's state", error))
     }
 
+    /// Fails with *corrupt* unless a directory's state has as many bytes as it must.
+    pub(super) fn measure_state(&self, known: &KnownDirectory) -> Result<()> {
+        let damaged = |what| Err(damaged_state(known, what));
+        let bytes = self.disk.open(&state_file(known.id), OpenMode::Read).and_then(|file| file.len());
+        match bytes {
+            Ok(bytes) if bytes >= known.record.state_bytes => Ok(()),
+            Ok(_) => damaged("is cut short"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => damaged("is missing"),
+            Err(error) => Err(self.state_error("measure a directory's state", error)),
+        }
+    }
+
     /// What a directory's state says.
     pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
-        let damaged = |what: String| {
-            let directory = std::ffi::OsStr::from_bytes(&known.record.directory).into();
-            let message = format!("the store's state of this checkout {what}; commit it naming its base");
-            Error::corrupt(Subject::Host(directory), message)
-        };
+        let damaged = |what: &str| damaged_state(known, what);
         let len = usize::try_from(known.record.state_bytes).unwrap_or(usize::MAX);
         let read = || -> std::io::Result<_> {
             let file = self.disk.open(&state_file(known.id), OpenMode::Read)?;
@@ -311,20 +319,26 @@ impl Inner {
         };
         let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
         let packed = read().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => damaged("is missing".to_owned()),
-            std::io::ErrorKind::UnexpectedEof => damaged("is cut short".to_owned()),
+            std::io::ErrorKind::NotFound => damaged("is missing"),
+            std::io::ErrorKind::UnexpectedEof => damaged("is cut short"),
             _ => self.state_error("read a directory's state", error),
         })?;
         let unpacked_bytes = usize::try_from(known.record.unpacked_state_bytes).unwrap_or(usize::MAX);
         let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
-        let mut bytes = unpacked.map_err(|_| damaged("can't be unpacked".to_owned()))?;
+        let mut bytes = unpacked.map_err(|_| damaged("can't be unpacked"))?;
         bytes.extend(news.into_iter().flat_map(|(_, segment)| segment));
-        State::load(&bytes).map_err(|error| damaged(error.to_string()))
+        State::load(&bytes).map_err(|error| damaged(&error.to_string()))
     }
 
     fn state_error(&self, action: &str, error: std::io::Error) -> Error {
         Error::io(Subject::Store(self.location.clone()), action, error)
     }
+}
+
+fn damaged_state(known: &KnownDirectory, what: &str) -> Error {
+    let directory = std::ffi::OsStr::from_bytes(&known.record.directory).into();
+    let message = format!("the store's state of this checkout {what}; commit it naming its base");
+    Error::corrupt(Subject::Host(directory), message)
 }
 
 pub(super) fn state_file(id: DirectoryId) -> String {

@@ -76,7 +76,7 @@ pub use resolve::{Resolved, Scope};
 use surroundings::Surroundings;
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
-pub use verify::VerifyReport;
+pub use verify::{DamagedImage, LostPath, VerifyReport};
 pub use workspace::{Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 
 /// The folder of the state files of directories.

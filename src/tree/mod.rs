@@ -27,7 +27,7 @@ pub use entries::{Children, Entries, children, get, iter, range, subtree, summar
 pub use entry::{Body, Content, Entry, Inode, InodeKind, MAX_TARGET_BYTES, Timestamp};
 pub(crate) use follow::{Led, follow};
 pub use node::Root;
-pub(crate) use references::Reference;
+pub(crate) use references::{Below, Reference};
 pub use xattr::Xattrs;
 #[cfg(feature = "testing")]
 pub(crate) use {content::reencode_list, node::reencode as reencode_node};

@@ -6,6 +6,26 @@ use super::node::{self, Node, Root};
 use crate::error::{Error, Result, Subject};
 use crate::id::ObjectId;
 use crate::object::ObjectSource;
+use crate::path::TreePath;
+
+/// What a node has, by path: for a branch the first of each node's.
+#[derive(Debug)]
+pub(crate) enum Below {
+    /// Further nodes.
+    Nodes(Vec<(TreePath, Root)>),
+    /// Entries.
+    Entries(Vec<(TreePath, Entry)>),
+}
+
+impl Below {
+    /// Reads a node.
+    pub(crate) fn read(source: &impl ObjectSource, root: &Root) -> Result<Self> {
+        Ok(match node::read(source, root)? {
+            Node::Branch(_, children) => Self::Nodes(children),
+            Node::Leaf(entries) => Self::Entries(entries),
+        })
+    }
+}
 
 /// An object that another refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +47,14 @@ impl Reference {
         }
     }
 
+    /// What an entry refers to.
+    pub(crate) fn of_entry(entry: &Entry) -> Vec<Self> {
+        let Entry::Inode(inode) = entry else { return Vec::new() };
+        let file = if let InodeKind::File(content) = &inode.kind { Some(content) } else { None };
+        let contents = [Some(&inode.xattrs), Some(&inode.links), file];
+        contents.into_iter().flatten().filter_map(Self::of_content).collect()
+    }
+
     /// The object.
     pub(crate) fn id(&self) -> ObjectId {
         match self {
@@ -41,7 +69,7 @@ impl Reference {
             Self::Chunk(_) => Ok(Vec::new()),
             Self::Node(root) => Ok(match node::read(source, root)? {
                 Node::Branch(_, children) => children.into_iter().map(|(_, root)| Self::Node(root)).collect(),
-                Node::Leaf(entries) => entries.iter().flat_map(|(_, entry)| of_entry(entry)).collect(),
+                Node::Leaf(entries) => entries.iter().flat_map(|(_, entry)| Self::of_entry(entry)).collect(),
             }),
             Self::List(id) => {
                 let list = List::decode(&source.get(id)?).map_err(|error| {
@@ -53,11 +81,4 @@ impl Reference {
             }
         }
     }
-}
-
-fn of_entry(entry: &Entry) -> Vec<Reference> {
-    let Entry::Inode(inode) = entry else { return Vec::new() };
-    let file = if let InodeKind::File(content) = &inode.kind { Some(content) } else { None };
-    let contents = [Some(&inode.xattrs), Some(&inode.links), file];
-    contents.into_iter().flatten().filter_map(Reference::of_content).collect()
 }

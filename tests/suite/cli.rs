@@ -242,8 +242,11 @@ fn a_store_is_verified_and_damage_said() {
     let output = cli.run(&["verify"]);
     assert_eq!(output.status.code(), Some(6));
     let [said, faults] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(said.contains(" fault"), "{said}");
-    assert!(faults.contains("pack 1: "), "{faults}");
+    assert!(said.contains("\n  pack 1: ") && said.contains(" of default: /"), "{said}");
+    assert!(said.lines().last().unwrap().contains(", 1 image damaged"), "{said}");
+    assert!(faults.contains("damage was found; 'repair' keeps what is sound"), "{faults}");
+    let quick = cli.run(&["verify", "--quick"]);
+    assert!(String::from_utf8(quick.stdout).unwrap().contains("file contents not read: "));
 }
 
 #[test]

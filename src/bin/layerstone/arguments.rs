@@ -105,7 +105,11 @@ pub(crate) enum Command {
         output: Option<PathBuf>,
     },
     /// Read everything in the store back and check it, for all projects
-    Verify,
+    Verify {
+        /// Do not read the contents of files: only that all is there
+        #[arg(long)]
+        quick: bool,
+    },
     /// Free what no image of any project needs any more, while others go on
     Gc(GcArguments),
     /// Remove a tag, and its image with the last one; or by UUID the image

@@ -1,6 +1,7 @@
 //! The commands: arguments to library calls to output.
 
 mod gc;
+mod upkeep;
 mod workspace;
 
 use std::fs::File;
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let out = Output { json: arguments.json };
     match arguments.command {
         Command::Project(command) => return projects(&store, &out, command),
-        Command::Verify => return verify(&store, &out),
+        Command::Verify { quick } => return upkeep::verify(&store, &out, quick),
         Command::Gc(arguments) => return gc::run(&store, &out, &arguments),
         _ => {}
     }
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Some(name) => store.project(name)?,
     };
     match arguments.command {
-        Command::Project(_) | Command::Verify | Command::Gc(_) => Ok(()),
+        Command::Project(_) | Command::Verify { .. } | Command::Gc(_) => Ok(()),
         Command::Import(arguments) => import(&project, &out, arguments),
         Command::Tag(arguments) => tag(&project, &out, &arguments),
         Command::Untag(arguments) => untag(&project, &out, arguments),
@@ -77,19 +78,6 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
 
 fn usage(argument: &'static str, message: &str) -> Failure {
     Failure::Store(Error::usage(argument, message))
-}
-
-fn verify(store: &Store, out: &Output) -> Outcome {
-    let report = store.verify()?;
-    let _: () = if out.json { Output::json(&report)? } else { show::verified(&report)? };
-    let Some(fault) = report.faults.first() else { return Ok(()) };
-    if out.json {
-        return Err(Failure::Store(fault.clone()));
-    }
-    for fault in report.faults.iter().skip(1) {
-        Output::note(&fault.to_string());
-    }
-    Err(Failure::Store(fault.clone()))
 }
 
 fn projects(store: &Store, out: &Output, command: ProjectCommand) -> Outcome {

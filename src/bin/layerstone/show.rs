@@ -1,5 +1,7 @@
 //! Results as text.
 
+pub(crate) mod damage;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,7 +11,7 @@ use layerstone::id::ImageId;
 use layerstone::path::escape_bytes;
 use layerstone::{
     CheckoutReport, Difference, DifferenceKind, EntryInfo, EntryKind, ImageInfo, ImageKind, LayerInfo,
-    LineageNode, Moment, Scope, VerifyReport, WriteReport,
+    LineageNode, Moment, Scope, WriteReport,
 };
 
 use crate::output::{Output, count, size};
@@ -205,23 +207,6 @@ pub(crate) fn summary(report: &WriteReport) -> String {
     } else {
         "unchanged: this image was there already".to_owned()
     }
-}
-
-/// What was read back and checked.
-pub(crate) fn verified(report: &VerifyReport) -> io::Result<()> {
-    let count = |number: u64, one: &str| match number {
-        1 => format!("1 {one}"),
-        many => format!("{many} {one}s"),
-    };
-    Output::line(&format!(
-        "{} and {} in {}, {} stored as {}: {}",
-        count(report.images, "image"),
-        count(report.objects, "object"),
-        count(report.packs, "pack"),
-        size(report.bytes),
-        size(report.stored_bytes),
-        if report.is_sound() { "all sound".to_owned() } else { count(report.fault_count, "fault") }
-    ))
 }
 
 /// What a checkout wrote.

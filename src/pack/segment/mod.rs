@@ -241,6 +241,14 @@ impl Segment {
         Error::corrupt(Subject::Segment(self.id), message)
     }
 
+    /// Fails with *corrupt* unless it has rows for so many objects, of which some may have been there twice.
+    pub(crate) fn check_len(&self, objects: u64) -> Result<()> {
+        if self.len() > objects {
+            return Err(self.corrupt("it has more rows than the catalog says"));
+        }
+        Ok(())
+    }
+
     /// Fails with *corrupt* unless the rows and buckets are those that were written.
     pub(crate) fn check_body(&self) -> Result<()> {
         let hash = |bytes: &[u8]| *blake3::hash(bytes).as_bytes();

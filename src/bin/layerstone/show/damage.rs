@@ -1,0 +1,73 @@
+//! What is damaged and what that costs, as text.
+
+use std::io;
+
+use layerstone::{DamagedImage, TagName, VerifyReport};
+
+use crate::output::{Output, count, size};
+
+/// Lines of one kind; what comes after them is in the JSON.
+const LINES: usize = 20;
+
+/// What was read back and checked.
+pub(crate) fn verified(report: &VerifyReport, quick: bool) -> io::Result<()> {
+    if !report.faults.is_empty() {
+        Output::line("Damaged:")?;
+        some_lines(&report.faults, report.fault_count, |fault| Output::line(&format!("  {fault}")))?;
+    }
+    if !report.damaged_images.is_empty() {
+        Output::line("What images lose by it:")?;
+        some_lines(&report.damaged_images, report.damaged_image_count, damaged_image)?;
+    }
+    let images = count(report.images, "image", "images");
+    let packs = count(report.packs, "pack", "packs");
+    let found = if report.is_sound() {
+        "all sound".to_owned()
+    } else {
+        let damaged = count(report.damaged_image_count, "image", "images");
+        format!("{}, {damaged} damaged", count(report.fault_count, "fault", "faults"))
+    };
+    if quick {
+        return Output::line(&format!("{images} in {packs}, file contents not read: {found}"));
+    }
+    let objects = count(report.objects, "object", "objects");
+    let (bytes, stored) = (size(report.bytes), size(report.stored_bytes));
+    Output::line(&format!("{images} and {objects} in {packs}, {bytes} stored as {stored}: {found}"))
+}
+
+/// The first of many things, and how many more there are.
+pub(crate) fn some_lines<T>(
+    things: &[T],
+    all: u64,
+    mut each: impl FnMut(&T) -> io::Result<()>,
+) -> io::Result<()> {
+    things.iter().take(LINES).try_for_each(&mut each)?;
+    let left = all.saturating_sub(things.len().min(LINES) as u64);
+    if left > 0 {
+        Output::line(&format!("  … and {left} more"))?;
+    }
+    Ok(())
+}
+
+/// An image and its paths that are lost.
+pub(crate) fn damaged_image(image: &DamagedImage) -> io::Result<()> {
+    let tags: Vec<_> = image.tags.iter().map(TagName::as_str).collect();
+    let tags = if tags.is_empty() { String::new() } else { format!(" ({})", tags.join(", ")) };
+    let name = format!("image {}{tags} of {}", image.image, image.project);
+    if let Some(cause) = &image.lost_history {
+        Output::line(&format!("  {name}: its history: {cause}"))?;
+    }
+    let mut told = 0;
+    for lost in image.lost.iter().take(LINES) {
+        let following = match lost.paths {
+            1 => String::new(),
+            paths => format!(" and the {} after it", count(paths - 1, "path", "paths")),
+        };
+        Output::line(&format!("  {name}: {}{following}: {}", lost.path, lost.cause))?;
+        told += lost.paths;
+    }
+    if image.lost_paths > told {
+        Output::line(&format!("  {name}: and {} more", count(image.lost_paths - told, "path", "paths")))?;
+    }
+    Ok(())
+}
