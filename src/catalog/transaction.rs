@@ -5,7 +5,9 @@ mod attempt;
 use std::io::ErrorKind::{InvalidData, UnexpectedEof};
 use std::ops::{Bound, ControlFlow};
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
+};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::{Decoder, record};
@@ -138,6 +140,15 @@ pub(crate) trait ReadTables {
         })
     }
 
+    /// Visits the bytes of every row of a table. Fails with *corrupt* at one that is not what was written.
+    fn scan_checked<T: Table>(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
+        self.raw_range(T::NAME, &(Bound::Unbounded, Bound::Unbounded), Direction::Ascending, &mut |row| {
+            decode_key::<T>(&row.0)?;
+            decode_value::<T>(&row.0, &row.1)?;
+            visit(&row.0, &row.1).map(ControlFlow::Continue)
+        })
+    }
+
     /// All records whose keys begin with `prefix`: only for ranges that are small by nature.
     fn collect<T: Table>(&self, prefix: &[u8]) -> Result<Vec<(T::Key, T::Value)>> {
         let mut rows = Vec::new();
@@ -242,6 +253,11 @@ impl ReadTables for WriteTx {
 }
 
 impl ReadTx {
+    /// How many rows a table has.
+    pub(crate) fn count(&self, table: &'static str) -> Result<u64> {
+        self.0.open_table(RawTable::new(table)).map_err(failure)?.len().map_err(failure)
+    }
+
     /// Bytes of all keys and values.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn stored_bytes(&self) -> Result<u64> {

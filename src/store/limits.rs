@@ -51,7 +51,7 @@ impl Store {
                 "is the public scope, which has no limits",
             ));
         }
-        self.0.catalog()?.write(|tx| {
+        self.0.write(|tx| {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
             let ProjectLimits { max_layer_bytes } = limits;
             tx.put::<Projects>(name, &ProjectRecord { max_layer_bytes, ..record })

@@ -8,6 +8,7 @@ mod archive;
 mod checkout;
 mod closure;
 mod commit;
+mod dump;
 mod edit;
 mod gate;
 mod gc;
@@ -55,6 +56,7 @@ use crate::path::escape_bytes;
 
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};
+use dump::{DUMP_FILE, NEW_DUMP_FILE};
 pub use edit::Edit;
 use gate::{Gate, OpenCatalog};
 pub use gc::{GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
@@ -86,7 +88,7 @@ const NEW_FORMAT_FILE: &str = "format.new";
 /// What the file `format` has behind its line until its name is durable.
 const UNNAMED: &str = "its name is not durable yet\n";
 /// What the creation of a store makes, besides what a file system of its own begins with.
-const CREATED: [&str; 10] = [
+const CREATED: [&str; 12] = [
     LOCK_FILE,
     PACKS,
     SEGMENTS,
@@ -94,6 +96,8 @@ const CREATED: [&str; 10] = [
     GENERATIONS,
     NEW_CATALOG_FILE,
     CATALOG_FILE,
+    NEW_DUMP_FILE,
+    DUMP_FILE,
     NEW_FORMAT_FILE,
     FORMAT_FILE,
     "lost+found",
@@ -292,6 +296,7 @@ impl Inner {
                     self.disk.create_dir(folder).map_err(io)?;
                 }
                 Catalog::create(&*self.disk)?;
+                dump::write(&*self.disk, &Catalog::open(&*self.disk, Poison::default())?)?;
                 self.disk.remove(NEW_FORMAT_FILE).map_err(io)?;
                 let file = self.disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew).map_err(io)?;
                 file.write_at(format!("layerstone store format {FORMAT_VERSION}\n{UNNAMED}").as_bytes(), 0)

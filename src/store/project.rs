@@ -46,7 +46,7 @@ impl Store {
         if name.is_public() {
             return Err(Error::invalid(subject(), "is the public scope, which every store has"));
         }
-        let id = self.0.catalog()?.write(|tx| {
+        let id = self.0.write(|tx| {
             if tx.get::<Projects>(name)?.is_some() {
                 return Err(Error::new(ErrorKind::AlreadyExists, subject(), "exists already"));
             }
@@ -107,7 +107,7 @@ impl Store {
         if name.is_public() {
             return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
         }
-        let ended = self.0.catalog()?.write(|tx| {
+        let ended = self.0.write(|tx| {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
             let (ended, live) = super::workspace::forget_workspaces(tx, record.id)?;
             if live > 0 && !force {

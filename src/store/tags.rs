@@ -41,7 +41,7 @@ impl Project {
     /// Gives an image these tags, all or none. A tag that names another image moves. A public image is adopted:
     /// later changes in the public scope do not touch the project's tag.
     pub fn tag(&self, image: &ImageRef, names: &[TagName]) -> Result<ImageId> {
-        self.store.catalog()?.write(|tx| {
+        self.store.write(|tx| {
             self.check(tx)?;
             let (resolved, record) = self.resolve_in(tx, image)?;
             let now = self.store.surroundings.now();
@@ -53,7 +53,7 @@ impl Project {
     /// Moves one tag only if it is as `expected`; otherwise a [`Conflict`](crate::ErrorKind::Conflict) that says what
     /// it is now.
     pub fn tag_if(&self, image: &ImageRef, name: &TagName, expected: Expected) -> Result<ImageId> {
-        self.store.catalog()?.write(|tx| {
+        self.store.write(|tx| {
             self.check(tx)?;
             let (resolved, record) = self.resolve_in(tx, image)?;
             let current = tx.get::<Tags>(&(self.id, name.clone()))?.map(|tag| tag.image);
@@ -74,7 +74,7 @@ impl Project {
     /// Removes one of the project's tags and gives the image it named; with `image`, only if it names that one.
     /// The image stays.
     pub fn untag(&self, name: &TagName, image: Option<&ImageRef>) -> Result<ImageId> {
-        self.store.catalog()?.write(|tx| {
+        self.store.write(|tx| {
             self.check(tx)?;
             let tag = self.own_tag(tx, name)?;
             if let Some(image) = image {
@@ -91,7 +91,7 @@ impl Project {
 
     /// Removes all of the project's tags of an image and gives them. The image stays.
     pub fn untag_all(&self, image: &ImageRef) -> Result<Vec<TagName>> {
-        self.store.catalog()?.write(|tx| {
+        self.store.write(|tx| {
             self.check(tx)?;
             let (resolved, _) = self.resolve_in(tx, image)?;
             let names = tags_of(tx, self.id, resolved.id)?;
@@ -107,7 +107,7 @@ impl Project {
     /// An image that one of the project's workspaces was made from is [`InUse`](ErrorKind::InUse) unless `force` is set;
     /// then the image is gone, and its content stays until the last of them ends.
     pub fn remove(&self, reference: &ImageRef, force: bool) -> Result<RemoveReport> {
-        self.store.catalog()?.write(|tx| {
+        self.store.write(|tx| {
             self.check(tx)?;
             let (resolved, _) = self.resolve_in(tx, reference)?;
             let own_row = tx.get::<Images>(&(self.id, resolved.id))?;

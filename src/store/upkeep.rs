@@ -1,7 +1,7 @@
-//! What the store does in the background: it moves rows of the index to segments, seals packs that are full, and merges
-//! segments.
+//! What the store does in the background: it moves rows of the index to segments, seals packs that are full, merges
+//! segments, and writes the catalog's dump (see `dump`).
 //!
-//! Neither changes what exists, so neither is anybody's to wait for: commits only add rows. Each step holds a lease, so
+//! None of it changes what exists, so none is anybody's to wait for: commits only add rows. Each step holds a lease, so
 //! that nobody takes its unfinished file for a stray, and ends in one transaction; a kill before it leaves everything as it
 //! was. An error ends the step: it is tried again after the next publication, unless it is damage, which stays and shows to
 //! whoever reads it.
@@ -24,7 +24,7 @@ use super::gate::Gate;
 use super::index::IndexCache;
 use super::session::new_lease;
 use super::surroundings::Surroundings;
-use super::{StoreOptions, packs};
+use super::{StoreOptions, dump, packs};
 
 /// One part in this many of a segment must be of packs that are gone before it is written anew for that alone.
 const UNNEEDED_PART: u64 = 4;
@@ -129,14 +129,28 @@ impl Work {
     }
 
     fn do_all(&self) -> Result<()> {
+        // Damage of the index is no reason to let the dump grow old.
+        let dumped = self.write_dump();
         while self.index_due_rows()? {}
         while self.merge_due_segments()? {}
-        Ok(())
+        dumped
+    }
+
+    fn write_dump(&self) -> Result<()> {
+        let catalog = self.gate.open()?;
+        if catalog.read(|tx| dump::is_due(&*self.disk, tx))? {
+            dump::write(&*self.disk, &catalog)
+        } else {
+            Ok(())
+        }
     }
 
     fn is_due(&self, tx: &impl ReadTables) -> Result<bool> {
         let is_stuck = self.is_stuck.load(Ordering::Relaxed);
-        Ok(!is_stuck && (self.pack_to_index(tx)?.is_some() || due_segments(tx)?.is_some()))
+        Ok(!is_stuck
+            && (self.pack_to_index(tx)?.is_some()
+                || due_segments(tx)?.is_some()
+                || dump::is_due(&*self.disk, tx)?))
     }
 
     /// A pack is full and free, so that nothing will be added to it.
@@ -155,6 +169,9 @@ impl Work {
 
     /// Moves a pack's rows to a segment, and seals it if it is complete; says whether there was one.
     fn index_due_rows(&self) -> Result<bool> {
+        if self.gate.open()?.read(|tx| self.pack_to_index(tx))?.is_none() {
+            return Ok(false);
+        }
         self.index_rows(|tx| self.pack_to_index(tx), |record| self.is_complete(record))
     }
 
@@ -200,6 +217,9 @@ impl Work {
 
     /// Merges segments of which there are too many of a size; says whether there were any.
     fn merge_due_segments(&self) -> Result<bool> {
+        if self.gate.open()?.read(due_segments)?.is_none() {
+            return Ok(false);
+        }
         self.merge_segments(due_segments)
     }
 

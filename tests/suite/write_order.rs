@@ -209,6 +209,45 @@ fn a_store_that_promises_nothing_of_power_cuts_syncs_nothing() {
     assert!(recorded.store.verify().unwrap().is_sound());
 }
 
+#[test]
+fn the_dump_is_written_after_the_first_commit_of_a_minute_and_durable_before_it_has_its_name() {
+    let recorded = Recorded::new(StoreOptions::default());
+    let dump = recorded.path("store/catalog.dump");
+    let is_dump = |name: &str| name.starts_with("catalog.dump");
+    assert!(
+        !recorded.import().iter().any(|operation| writes(operation, is_dump)),
+        "it is as old as the store"
+    );
+    // As if it had been written in 1970.
+    let mut bytes = std::fs::read(&dump).unwrap();
+    bytes[8..16].fill(0);
+    std::fs::write(&dump, &bytes).unwrap();
+    for turn in 0..2 {
+        std::fs::write(recorded.path("source/more"), format!("{turn}")).unwrap();
+        let operations = recorded.import();
+        check_packs_before_catalog(&operations);
+        let dumped: Vec<_> = operations
+            .iter()
+            .skip_while(|operation| !writes(operation, is_dump))
+            .filter(|operation| !writes(operation, is_dump))
+            .collect();
+        if turn > 0 {
+            assert!(dumped.is_empty(), "it is new: {dumped:?}");
+            continue;
+        }
+        let new = || "catalog.dump.new".to_owned();
+        let expected = [
+            DiskOperation::Sync { name: new() },
+            DiskOperation::Rename { from: new(), to: "catalog.dump".into() },
+            DiskOperation::SyncDir { folder: String::new() },
+        ];
+        assert_eq!(dumped, expected.iter().collect::<Vec<_>>());
+        let publication = position(&operations, |operation| syncs(operation, |name| name == CATALOG));
+        assert!(publication < position(&operations, |operation| writes(operation, is_dump)));
+    }
+    assert!(recorded.store.verify().unwrap().is_sound());
+}
+
 /// A store that each use opens anew, as programs do, and a directory of one small file.
 struct Shared {
     log: DiskLog,

@@ -298,6 +298,11 @@ impl CatalogRows {
         found.map_or(0, |(_, number)| *number)
     }
 
+    /// The time and counter of the newest image that was made.
+    pub(super) fn newest_image(&self) -> u64 {
+        self.last(Sequence::Image)
+    }
+
     /// Looks for what workspaces need of their images, which may be gone.
     pub(super) fn check_workspaces(&self, walk: &mut ImageWalk<'_>, report: &mut VerifyReport) -> Result<()> {
         for ((scope, name), workspace) in &self.workspaces {

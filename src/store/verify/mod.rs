@@ -16,7 +16,7 @@ use crate::pack::index::ObjectIndex;
 use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
 
-use super::Store;
+use super::{Store, dump};
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;
@@ -51,6 +51,7 @@ impl Store {
             catalog.check_pages().or_else(|error| report.note(error))?;
             let rows = catalog.read(|tx| Ok(CatalogRows::read(tx, &mut report)))?;
             store.check_rows(&rows, is_full, &mut report)?;
+            dump::check(&*store.disk, rows.newest_image()).or_else(|error| report.note(error))?;
             // While the catalog is open, no segment that it names is taken away.
             let mut segments = Vec::new();
             for (id, record) in &rows.segments {

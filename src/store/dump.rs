@@ -1,0 +1,304 @@
+//! The catalog's dump: a file beside it with what packs can't tell, should the catalog be lost.
+//!
+//! ```text
+//! dump = head row* check(32)
+//! head (40 bytes) = "LSDUMP" version(1) 0(1) written-ms(8) newest-image(8) rows(8) 0(8)
+//! row  = table(1) key-bytes(varint) key value-bytes(varint) value
+//! ```
+//! Numbers are little-endian; the check is BLAKE3 over all before it; keys and values are the catalog's, whose own checks are
+//! looked at before they are written. `newest-image` is the time and counter of the newest image id: a catalog that has not
+//! given it out is older than its dump.
+//!
+//! It is written when the store is made, and then in the background after a change, if the last one is [old](Head::is_old):
+//! under another name, synced, renamed, the folder synced. Whoever writes it has the catalog open, so there is one at a time.
+//! Only repair and verification read it; what it says may be out of date, and decides nothing while the catalog lives.
+
+use crate::catalog::table::{Images, Lineage, Projects, Sequence, Sequences, Table, Tags, Workspaces};
+use crate::catalog::{Catalog, ReadTables, ReadTx};
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::{Error, Result, Subject};
+use crate::format::{DecodeError, Decoder, Encoder};
+use crate::time::Moment;
+
+use super::{Inner, Store};
+
+/// The dump's file.
+pub(super) const DUMP_FILE: &str = "catalog.dump";
+pub(super) const NEW_DUMP_FILE: &str = "catalog.dump.new";
+
+const MAGIC: &[u8; 6] = b"LSDUMP";
+const VERSION: u8 = 1;
+const HEAD_BYTES: usize = 40;
+const CHECK_BYTES: usize = 32;
+/// Bytes that are collected for one write.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The tables in a dump, by their numbers. The others follow from them and from packs, or are caches.
+const DUMPED: [&str; 6] =
+    [Sequences::NAME, Projects::NAME, Images::NAME, Tags::NAME, Lineage::NAME, Workspaces::NAME];
+
+/// Milliseconds for which a dump is new.
+const NEW_MS: u64 = 60_000;
+
+impl Store {
+    /// Writes the catalog's dump now: what a repair goes by if the catalog is lost. The store does so by itself
+    /// about every minute in which it is changed, so this is for before something risky, and after removing what must not
+    /// come back.
+    ///
+    /// Errors: [`Corrupt`](crate::ErrorKind::Corrupt) where the catalog is damaged, or older than its dump; the dump that is
+    /// there stays then.
+    pub fn dump_catalog(&self) -> Result<()> {
+        let catalog = self.0.catalog()?;
+        write(&*self.0.disk, &catalog)
+    }
+}
+
+impl Inner {
+    /// Runs `closure` in a transaction, and then what is due in the background.
+    pub(super) fn write<T>(
+        &self,
+        closure: impl FnOnce(&mut crate::catalog::WriteTx) -> Result<T>,
+    ) -> Result<T> {
+        let catalog = self.catalog()?;
+        let value = catalog.write(closure)?;
+        self.upkeep.begin(&catalog);
+        Ok(value)
+    }
+}
+
+fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |error| Error::io(Subject::Catalog, action, error)
+}
+
+fn damaged(error: DecodeError) -> Error {
+    Error::corrupt(Subject::Catalog, format!("its dump '{DUMP_FILE}' {error}")).with_source(error)
+}
+
+/// How a dump begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    written_ms: u64,
+    /// The time and counter of the newest image.
+    pub(super) newest_image: u64,
+    rows: u64,
+}
+
+impl Head {
+    fn encode(self) -> Vec<u8> {
+        let mut head = Encoder::default();
+        head.raw(MAGIC).u8(VERSION).u8(0);
+        for number in [self.written_ms, self.newest_image, self.rows, 0] {
+            head.raw(&number.to_le_bytes());
+        }
+        head.0
+    }
+
+    fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        if decoder.raw(6)? != MAGIC || decoder.u8()? != VERSION || decoder.u8()? != 0 {
+            return Err(DecodeError::UnknownTag);
+        }
+        let mut number = || decoder.array().map(u64::from_le_bytes);
+        let head = Self { written_ms: number()?, newest_image: number()?, rows: number()? };
+        number()?;
+        Ok(head)
+    }
+
+    /// Whether a change is worth another dump: one of many rows takes longer, and is written less often.
+    fn is_old(self) -> bool {
+        let age_ms = Moment::now().unix_ms().saturating_sub(self.written_ms);
+        age_ms >= NEW_MS.saturating_add(self.rows)
+    }
+
+    /// When it was written.
+    pub(super) fn written(self) -> Moment {
+        Moment::from_unix_ms(self.written_ms)
+    }
+}
+
+/// Whether the dump is to be written again.
+pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables) -> Result<bool> {
+    let mut head = [0; HEAD_BYTES];
+    let read = disk.open(DUMP_FILE, OpenMode::Read).and_then(|file| file.read_at(&mut head, 0));
+    match read.map(|()| Head::decode(&mut Decoder(&head))) {
+        // One that is newer than the catalog is kept for a repair.
+        Ok(Ok(head)) => Ok(head.is_old() && head.newest_image <= tx.last(Sequence::Image)?),
+        Ok(Err(_)) => Ok(true),
+        Err(error) => Ok(error.kind() == std::io::ErrorKind::NotFound),
+    }
+}
+
+/// Writes the dump, unless what is to be in it is damaged.
+pub(super) fn write(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
+    if let Ok(Some(dump)) = Dump::read(disk) {
+        dump.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
+    }
+    disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))?;
+    let file = disk.open(NEW_DUMP_FILE, OpenMode::CreateNew).map_err(failed("create its dump"))?;
+    let written = catalog.read(|tx| {
+        let count = || DUMPED.iter().try_fold(0, |sum, table| Ok::<_, Error>(sum + tx.count(table)?));
+        let head = Head {
+            written_ms: Moment::now().unix_ms(),
+            newest_image: tx.last(Sequence::Image)?,
+            rows: count()?,
+        };
+        let mut writer = Writer::new(&*file, head);
+        writer.push_table::<Sequences>(tx)?;
+        writer.push_table::<Projects>(tx)?;
+        writer.push_table::<Images>(tx)?;
+        writer.push_table::<Tags>(tx)?;
+        writer.push_table::<Lineage>(tx)?;
+        writer.push_table::<Workspaces>(tx)?;
+        writer.finish()
+    });
+    if let Err(error) = written {
+        // What is left of it would only take room.
+        let _ = disk.remove(NEW_DUMP_FILE);
+        return Err(error);
+    }
+    file.sync().map_err(failed("sync its dump"))?;
+    disk.rename(NEW_DUMP_FILE, DUMP_FILE).map_err(failed("rename its dump"))?;
+    disk.sync_dir("").map_err(failed("sync the store's directory"))
+}
+
+struct Writer<'f> {
+    file: &'f dyn DiskFile,
+    encoded: Encoder,
+    offset: u64,
+    hasher: blake3::Hasher,
+}
+
+impl<'f> Writer<'f> {
+    fn new(file: &'f dyn DiskFile, head: Head) -> Self {
+        Self { file, encoded: Encoder(head.encode()), offset: 0, hasher: blake3::Hasher::new() }
+    }
+
+    fn push_table<T: Table>(&mut self, tx: &ReadTx) -> Result<()> {
+        let number =
+            DUMPED.iter().zip(0..).find(|(name, _)| **name == T::NAME).map_or(0, |(_, number)| number);
+        tx.scan_checked::<T>(|key, value| {
+            self.encoded.u8(number).bytes(key).bytes(value);
+            if self.encoded.0.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+        })
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.hasher.update(&self.encoded.0);
+        self.file.write_at(&self.encoded.0, self.offset).map_err(failed("write its dump"))?;
+        self.offset += self.encoded.0.len() as u64;
+        self.encoded.0.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.write()?;
+        let check = *self.hasher.finalize().as_bytes();
+        self.file.write_at(&check, self.offset).map_err(failed("write its dump"))
+    }
+}
+
+/// A row's table, key and value.
+pub(super) type Row = (&'static str, Vec<u8>, Vec<u8>);
+
+/// A dump, read and found sound.
+#[derive(Debug)]
+pub(super) struct Dump {
+    pub(super) head: Head,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only repair wants them"))]
+    pub(super) rows: Vec<Row>,
+}
+
+impl Dump {
+    /// The dump, if there is one. Fails with *corrupt* if it is not what was written.
+    pub(super) fn read(disk: &dyn Disk) -> Result<Option<Self>> {
+        let file = match disk.open(DUMP_FILE, OpenMode::Read) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(failed("open its dump"))?,
+        };
+        let len = file.len().map_err(failed("measure its dump"))?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+        file.read_at(&mut bytes, 0).map_err(failed("read its dump"))?;
+        Self::decode(&bytes).map(Some).map_err(damaged)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let body = bytes.len().checked_sub(CHECK_BYTES).ok_or(DecodeError::Truncated)?;
+        let (body, check) = bytes.split_at_checked(body).ok_or(DecodeError::Truncated)?;
+        if blake3::hash(body).as_bytes() != check {
+            return Err(DecodeError::Checksum);
+        }
+        let mut decoder = Decoder(body);
+        let head = Head::decode(&mut decoder)?;
+        let mut rows = Vec::new();
+        while !decoder.is_empty() {
+            let table = DUMPED.get(usize::from(decoder.u8()?)).ok_or(DecodeError::UnknownTag)?;
+            rows.push((*table, decoder.bytes()?.to_vec(), decoder.bytes()?.to_vec()));
+        }
+        if rows.len() as u64 == head.rows { Ok(Self { head, rows }) } else { Err(DecodeError::BadNumber) }
+    }
+
+    /// Fails with *corrupt* if the catalog, whose newest image is this, is older than the dump.
+    pub(super) fn check_is_not_newer(&self, newest_image: u64) -> Result<()> {
+        if self.head.newest_image <= newest_image {
+            return Ok(());
+        }
+        let message =
+            format!("it is older than its dump of {}: an older copy was put back", self.head.written());
+        Err(Error::corrupt(Subject::Catalog, message))
+    }
+}
+
+/// Fails with *corrupt* if the dump is missing or damaged, or newer than the catalog.
+pub(super) fn check(disk: &dyn Disk, newest_image: u64) -> Result<()> {
+    let missing = || {
+        let message = format!("its dump '{DUMP_FILE}' is missing; it is written again after the next change");
+        Error::corrupt(Subject::Catalog, message)
+    };
+    Dump::read(disk)?.ok_or_else(missing)?.check_is_not_newer(newest_image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Poison;
+    use crate::disk::MemoryDisk;
+
+    #[test]
+    fn a_dump_comes_back_or_is_found_damaged() {
+        let disk = MemoryDisk::default();
+        Catalog::create(&disk).unwrap();
+        let catalog = Catalog::open(&disk, Poison::default()).unwrap();
+        assert!(Dump::read(&disk).unwrap().is_none());
+        assert!(check(&disk, 0).unwrap_err().is_corrupt());
+        catalog.write(|tx| tx.put::<Sequences>(&Sequence::Image, &7)).unwrap();
+        write(&disk, &catalog).unwrap();
+        let dump = Dump::read(&disk).unwrap().unwrap();
+        assert_eq!((dump.head.newest_image, dump.head.rows), (7, 1));
+        assert!(matches!(&dump.rows[..], [("sequences", key, _)] if key == b"image"), "{dump:?}");
+        assert!(check(&disk, 7).is_ok());
+        assert!(check(&disk, 6).unwrap_err().to_string().contains("an older copy was put back"));
+        assert!(!catalog.read(|tx| is_due(&disk, tx)).unwrap(), "it is new");
+
+        let file = disk.open(DUMP_FILE, OpenMode::Write).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(&mut bytes, 0).unwrap();
+        for at in 0..bytes.len() {
+            file.write_at(&[bytes[at] ^ 0x10], at as u64).unwrap();
+            assert!(Dump::read(&disk).unwrap_err().is_corrupt(), "byte {at}");
+            file.write_at(&bytes, 0).unwrap();
+        }
+        catalog.write(|tx| tx.put::<Sequences>(&Sequence::Image, &6)).unwrap();
+        assert!(write(&disk, &catalog).unwrap_err().is_corrupt(), "the newer dump is kept");
+        assert_eq!(Dump::read(&disk).unwrap().unwrap().head, dump.head);
+    }
+
+    #[test]
+    fn golden_bytes() {
+        let head = Head { written_ms: 1, newest_image: 2, rows: 3 };
+        let hex = crate::format::hex(&head.encode());
+        assert_eq!(
+            hex,
+            "4c5344554d500100010000000000000002000000000000000300000000000000\
+                         0000000000000000"
+        );
+    }
+}
