@@ -181,6 +181,13 @@ impl Error {
         Self::corrupt(Subject::Store(store.to_owned()), message)
     }
 
+    /// A store that was repaired, but for what is lost, which was told.
+    #[must_use]
+    pub fn lost(store: &std::path::Path) -> Self {
+        let message = "it was repaired and is sound now, but for what was lost";
+        Self::corrupt(Subject::Store(store.to_owned()), message)
+    }
+
     /// A wrong use of a command or an option, named by `argument`.
     #[must_use]
     pub fn usage(argument: &'static str, message: impl Into<String>) -> Self {

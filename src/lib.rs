@@ -71,12 +71,12 @@ pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;
 pub use store::{
-    Ancestor, CheckoutOptions, CheckoutReport, CommitOptions, DamagedImage, Difference, DifferenceKind,
-    Durability, Edit, EntryInfo, EntryKind, Expected, GcOptions, GcPhase, GcProgress, GcReport, GcWatch,
-    Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo, LazyImage, LineageNode, ListOptions,
-    LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo, ProjectLimits, RemoveReport, Resolved, Scope,
-    SharedFiles, Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind,
-    WorkspaceOptions, WriteReport,
+    Ancestor, CatalogState, CheckoutOptions, CheckoutReport, CommitOptions, DamagedImage, Difference,
+    DifferenceKind, Durability, Edit, EntryInfo, EntryKind, Expected, FoundImage, GcOptions, GcPhase,
+    GcProgress, GcReport, GcWatch, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
+    LazyImage, LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo,
+    ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, Scope, SharedFiles, Sharing, Store,
+    StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions, WriteReport,
 };
 pub use time::Moment;
 

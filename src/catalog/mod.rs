@@ -21,7 +21,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 
 use backend::CatalogFile;
-pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx};
+pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx, decode_row};
 
 /// The catalog's file.
 pub(crate) const CATALOG_FILE: &str = "catalog.redb";
@@ -100,20 +100,33 @@ impl Catalog {
     }
 
     /// Makes the catalog of a new store, unless a creation that was killed got as far.
-    ///
-    /// redb's own creation can't survive a power cut, so it happens under another name: the catalog appears by a
-    /// rename, complete and durable.
     pub(crate) fn create(disk: &dyn Disk) -> Result<()> {
-        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
-        if disk.exists(CATALOG_FILE).map_err(io("look for it"))? {
+        let look_for = |error| Error::io(Subject::Catalog, "look for it", error);
+        if disk.exists(CATALOG_FILE).map_err(look_for)? {
             return Ok(());
         }
+        Self::build(disk, |_| Ok(()))?;
+        Self::publish_built(disk)
+    }
+
+    /// Makes a catalog with what `fill` puts into it, durable under another name: redb's own creation can't survive a power
+    /// cut, so a catalog appears by a rename, complete.
+    pub(crate) fn build(disk: &dyn Disk, fill: impl FnOnce(&mut WriteTx) -> Result<()>) -> Result<()> {
+        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
         let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
         let new = Self::over(Arc::clone(&file), Poison::default(), true)?;
-        new.write(transaction::WriteTx::create_tables)?;
+        new.write(|tx| {
+            tx.create_tables()?;
+            fill(tx)
+        })?;
         drop(new);
-        file.sync().map_err(io("sync it"))?;
+        file.sync().map_err(io("sync it"))
+    }
+
+    /// Makes the catalog that was built the store's, in place of one that is there.
+    pub(crate) fn publish_built(disk: &dyn Disk) -> Result<()> {
+        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         disk.rename(NEW_CATALOG_FILE, CATALOG_FILE).map_err(io("rename it"))?;
         disk.sync_dir("").map_err(io("sync the store's directory"))
     }

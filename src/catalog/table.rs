@@ -139,7 +139,7 @@ impl<A: KeyPart, B: KeyPart> KeyPart for (A, B) {
 }
 
 /// The numbers that the catalog hands out in order, and those that count changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Sequence {
     Project,
     Pack,

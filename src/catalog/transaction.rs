@@ -101,6 +101,11 @@ fn decode_value<T: Table>(key: &[u8], bytes: &[u8]) -> Result<T::Value> {
         .map_err(|error| Error::corrupt(Subject::Record(T::NAME), format!("a record {error}")))
 }
 
+/// A row of a table from its bytes.
+pub(crate) fn decode_row<T: Table>(key: &[u8], value: &[u8]) -> Result<(T::Key, T::Value)> {
+    Ok((decode_key::<T>(key)?, decode_value::<T>(key, value)?))
+}
+
 /// What both kinds of transaction can do.
 pub(crate) trait ReadTables {
     fn raw_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>>;
@@ -143,8 +148,7 @@ pub(crate) trait ReadTables {
     /// Visits the bytes of every row of a table. Fails with *corrupt* at one that is not what was written.
     fn scan_checked<T: Table>(&self, mut visit: impl FnMut(&[u8], &[u8]) -> Result<()>) -> Result<()> {
         self.raw_range(T::NAME, &(Bound::Unbounded, Bound::Unbounded), Direction::Ascending, &mut |row| {
-            decode_key::<T>(&row.0)?;
-            decode_value::<T>(&row.0, &row.1)?;
+            decode_row::<T>(&row.0, &row.1)?;
             visit(&row.0, &row.1).map(ControlFlow::Continue)
         })
     }

@@ -41,7 +41,7 @@ const DUMPED: [&str; 6] =
 const NEW_MS: u64 = 60_000;
 
 impl Store {
-    /// Writes the catalog's dump now: what a repair goes by if the catalog is lost. The store does so by itself
+    /// Writes the catalog's dump now: what [`Store::repair`] goes by if the catalog is lost. The store does so by itself
     /// about every minute in which it is changed, so this is for before something risky, and after removing what must not
     /// come back.
     ///
@@ -203,7 +203,6 @@ pub(super) type Row = (&'static str, Vec<u8>, Vec<u8>);
 #[derive(Debug)]
 pub(super) struct Dump {
     pub(super) head: Head,
-    #[cfg_attr(not(test), expect(dead_code, reason = "only repair wants them"))]
     pub(super) rows: Vec<Row>,
 }
 

@@ -8,12 +8,13 @@
 
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord};
 use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
-use crate::disk::OpenMode;
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
@@ -122,6 +123,48 @@ impl KnownDirectory {
         let Some(id) = tx.get::<DirectoryPlaces>(&place)? else { return Ok(None) };
         let record = tx.get::<Directories>(&id)?;
         Ok(record.filter(|record| record.born_ns == born_ns(stat)).map(|record| Self { id, record }))
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        let message = format!("the store's state of this checkout {what}; commit it naming its base");
+        Error::corrupt(Subject::Host(self.path()), message)
+    }
+
+    /// Where the directory was when it was last seen.
+    pub(super) fn path(&self) -> PathBuf {
+        std::ffi::OsStr::from_bytes(&self.record.directory).into()
+    }
+
+    fn open_state(&self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>> {
+        let open = || {
+            let file = disk.open(&state_file(self.id), OpenMode::Read)?;
+            if file.len()? < self.record.state_bytes {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(file)
+        };
+        open().map_err(|error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => self.damaged("is missing"),
+            std::io::ErrorKind::UnexpectedEof => self.damaged("is cut short"),
+            _ => Error::io(Subject::Host(self.path()), "read the store's state of it", error),
+        })
+    }
+
+    /// Fails with *corrupt* unless the state has as many bytes as it must.
+    pub(super) fn measure_state(&self, disk: &dyn Disk) -> Result<()> {
+        self.open_state(disk).map(drop)
+    }
+
+    /// What the state says, its file and the segments that came since.
+    pub(super) fn load_state(&self, disk: &dyn Disk, news: impl Iterator<Item = Vec<u8>>) -> Result<State> {
+        let mut packed = vec![0; usize::try_from(self.record.state_bytes).unwrap_or(usize::MAX)];
+        let read = self.open_state(disk)?.read_at(&mut packed, 0);
+        read.map_err(|error| Error::io(Subject::Host(self.path()), "read the store's state of it", error))?;
+        let unpacked_bytes = usize::try_from(self.record.unpacked_state_bytes).unwrap_or(usize::MAX);
+        let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
+        let mut bytes = unpacked.map_err(|_| self.damaged("can't be unpacked"))?;
+        bytes.extend(news.flatten());
+        State::load(&bytes).map_err(|error| self.damaged(&error.to_string()))
     }
 
     /// The image that the directory equalled.
@@ -292,53 +335,15 @@ impl Inner {
         write().map_err(|error| self.state_error("write a directory's state", error))
     }
 
-    /// Fails with *corrupt* unless a directory's state has as many bytes as it must.
-    pub(super) fn measure_state(&self, known: &KnownDirectory) -> Result<()> {
-        let damaged = |what| Err(damaged_state(known, what));
-        let bytes = self.disk.open(&state_file(known.id), OpenMode::Read).and_then(|file| file.len());
-        match bytes {
-            Ok(bytes) if bytes >= known.record.state_bytes => Ok(()),
-            Ok(_) => damaged("is cut short"),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => damaged("is missing"),
-            Err(error) => Err(self.state_error("measure a directory's state", error)),
-        }
-    }
-
     /// What a directory's state says.
     pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
-        let damaged = |what: &str| damaged_state(known, what);
-        let len = usize::try_from(known.record.state_bytes).unwrap_or(usize::MAX);
-        let read = || -> std::io::Result<_> {
-            let file = self.disk.open(&state_file(known.id), OpenMode::Read)?;
-            if file.len()? < known.record.state_bytes {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            let mut bytes = vec![0; len];
-            file.read_at(&mut bytes, 0)?;
-            Ok(bytes)
-        };
         let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
-        let packed = read().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => damaged("is missing"),
-            std::io::ErrorKind::UnexpectedEof => damaged("is cut short"),
-            _ => self.state_error("read a directory's state", error),
-        })?;
-        let unpacked_bytes = usize::try_from(known.record.unpacked_state_bytes).unwrap_or(usize::MAX);
-        let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
-        let mut bytes = unpacked.map_err(|_| damaged("can't be unpacked"))?;
-        bytes.extend(news.into_iter().flat_map(|(_, segment)| segment));
-        State::load(&bytes).map_err(|error| damaged(&error.to_string()))
+        known.load_state(&*self.disk, news.into_iter().map(|(_, segment)| segment))
     }
 
     fn state_error(&self, action: &str, error: std::io::Error) -> Error {
         Error::io(Subject::Store(self.location.clone()), action, error)
     }
-}
-
-fn damaged_state(known: &KnownDirectory, what: &str) -> Error {
-    let directory = std::ffi::OsStr::from_bytes(&known.record.directory).into();
-    let message = format!("the store's state of this checkout {what}; commit it naming its base");
-    Error::corrupt(Subject::Host(directory), message)
 }
 
 pub(super) fn state_file(id: DirectoryId) -> String {

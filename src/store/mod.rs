@@ -31,6 +31,7 @@ mod options;
 mod packs;
 mod project;
 mod publish;
+mod repair;
 mod resolve;
 mod session;
 #[cfg(feature = "testing")]
@@ -74,6 +75,7 @@ pub use options::Sabotage;
 pub use options::{Durability, StoreOptions};
 pub use project::{Project, ProjectInfo};
 use publish::Publications;
+pub use repair::{CatalogState, FoundImage, RepairOptions, RepairReport};
 pub use resolve::{Resolved, Scope};
 use surroundings::Surroundings;
 pub use tags::{Expected, RemoveReport};

@@ -278,6 +278,45 @@ fn what_was_removed_is_freed() {
 }
 
 #[test]
+fn a_store_is_repaired_and_losses_said() {
+    let cli = Cli::new();
+    cli.tree();
+    let image = cli.ok(&["import", "tree", "--tag", "base", "-q"]);
+    std::fs::write(cli.path("tree/noise"), crate::roundtrip::noise(10_000, 1)).unwrap();
+    let noisy = cli.ok(&["import", "tree", "--tag", "noisy", "-q"]);
+    std::fs::remove_file(cli.path("store/catalog.redb")).unwrap();
+    assert_eq!(cli.fails(&["images"]).0, 6);
+    let said = cli.ok(&["repair"]);
+    assert!(said.contains("Restored, from packs alone:\n  image ") && said.contains(image.trim()), "{said}");
+    assert!(
+        said.contains("The catalog was missing. ") && said.contains("/store/quarantine: delete it"),
+        "{said}"
+    );
+    assert_eq!(last_line(&said), last_line(&cli.ok(&["repair"])), "it is sound now");
+    let names = cli.ok(&["project", "ls"]);
+    let project = names.lines().find_map(|line| line.split(' ').find(|word| word.starts_with("recovered-")));
+    let pack = cli.path("store/packs/0000000001.pack");
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let at =
+        bytes.windows(64).position(|window| window == &crate::roundtrip::noise(10_000, 1)[..64]).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let output = cli.run(&["repair"]);
+    assert_eq!(output.status.code(), Some(6));
+    let [said, failure] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    let lost = format!(
+        "Lost, and no longer in the store:\n  image {} of {}: /noise: ",
+        noisy.trim(),
+        project.unwrap()
+    );
+    assert!(said.contains(&lost), "{said}");
+    assert!(failure.contains("it was repaired and is sound now, but for what was lost"), "{failure}");
+    assert!(cli.ok(&["verify"]).ends_with(": all sound\n"));
+    let json: serde_json::Value = serde_json::from_str(&cli.ok(&["repair", "--json"])).unwrap();
+    assert_eq!((json["catalog"].as_str(), json["images"].as_u64()), (Some("whole"), Some(1)));
+}
+
+#[test]
 fn a_tar_comes_from_a_file_or_through_a_pipe() {
     let cli = Cli::new();
     cli.tree();

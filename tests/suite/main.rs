@@ -37,6 +37,7 @@ mod overlay;
 mod readme;
 mod reflink;
 mod reimport;
+mod repair;
 mod roundtrip;
 mod run;
 mod shared;

@@ -112,6 +112,12 @@ pub(crate) enum Command {
     },
     /// Free what no image of any project needs any more, while others go on
     Gc(GcArguments),
+    /// Keep all of a damaged store that is sound, and say what is lost; nobody else may use it meanwhile
+    Repair {
+        /// Bring back images, too, that had been removed, as far as they are still there
+        #[arg(long)]
+        include_removed: bool,
+    },
     /// Remove a tag, and its image with the last one; or by UUID the image
     Rm {
         /// UUIDs, tags or names

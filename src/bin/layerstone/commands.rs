@@ -34,8 +34,12 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         None => environment::store_directory()?,
     };
     let timeout = Duration::from_secs_f64(arguments.lock_timeout);
-    let store = StoreOptions::default().lock_timeout(timeout).open(location)?;
+    let options = StoreOptions::default().lock_timeout(timeout);
     let out = Output { json: arguments.json };
+    if let Command::Repair { include_removed } = arguments.command {
+        return upkeep::repair(options, &location, &out, include_removed);
+    }
+    let store = options.open(location)?;
     match arguments.command {
         Command::Project(command) => return projects(&store, &out, command),
         Command::Verify { quick } => return upkeep::verify(&store, &out, quick),
@@ -52,7 +56,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Some(name) => store.project(name)?,
     };
     match arguments.command {
-        Command::Project(_) | Command::Verify { .. } | Command::Gc(_) => Ok(()),
+        Command::Project(_) | Command::Verify { .. } | Command::Repair { .. } | Command::Gc(_) => Ok(()),
         Command::Import(arguments) => import(&project, &out, arguments),
         Command::Tag(arguments) => tag(&project, &out, &arguments),
         Command::Untag(arguments) => untag(&project, &out, arguments),

@@ -335,9 +335,9 @@ impl Inner {
 }
 
 /// Fails with *corrupt* if a checkout's state can't be read. That of an imported directory is no loss.
-pub(in crate::store) fn check_state(store: &Inner, known: &KnownDirectory, is_full: bool) -> Result<()> {
+fn check_state(store: &Inner, known: &KnownDirectory, is_full: bool) -> Result<()> {
     if known.record.usage != DirectoryUse::Checkout {
         return Ok(());
     }
-    if is_full { store.load_state(known).map(drop) } else { store.measure_state(known) }
+    if is_full { store.load_state(known).map(drop) } else { known.measure_state(&*store.disk) }
 }

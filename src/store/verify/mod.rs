@@ -22,6 +22,7 @@ use catalog::CatalogRows;
 pub(super) use damage::Damage;
 pub(super) use images::{ImageWalk, Losses};
 pub use report::{DamagedImage, LostPath, VerifyReport};
+pub(super) use report::{as_texts, scope_name};
 
 impl Store {
     /// Reads every byte of the store's packs, index and catalog back and checks it, and that everything that an image of any
@@ -30,7 +31,7 @@ impl Store {
     ///
     /// Damage is in the report, not an error. Errors: [`Io`](crate::ErrorKind::Io) where something can't be read;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) where the catalog can't be opened at all, which tells what the rest should be:
-    /// then only a repair helps.
+    /// then [`Store::repair`] is the way on.
     pub fn verify(&self) -> Result<VerifyReport> {
         self.verify_all(true)
     }

@@ -69,14 +69,14 @@ pub struct LostPath {
     pub cause: Error,
 }
 
-pub(in crate::store) fn as_text<S: serde::Serializer>(
-    error: &Error,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(error: &Error, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(error)
 }
 
-fn as_texts<S: serde::Serializer>(errors: &[Error], serializer: S) -> Result<S::Ok, S::Error> {
+pub(in crate::store) fn as_texts<S: serde::Serializer>(
+    errors: &[Error],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(errors.iter().map(ToString::to_string))
 }
 

@@ -1,6 +1,8 @@
 //! Commands that look after a whole store.
 
-use layerstone::{Error, Store};
+use std::path::Path;
+
+use layerstone::{Error, RepairOptions, Store, StoreOptions};
 
 use crate::output::Output;
 use crate::show;
@@ -14,4 +16,11 @@ pub(super) fn verify(store: &Store, out: &Output, quick: bool) -> Outcome {
         return Ok(());
     }
     Err(Failure::Store(Error::damaged(store.location())))
+}
+
+/// Makes a damaged store a sound one; what is lost is a failure.
+pub(super) fn repair(options: StoreOptions, location: &Path, out: &Output, include_removed: bool) -> Outcome {
+    let report = options.repair(location, RepairOptions { include_removed })?;
+    let _: () = if out.json { Output::json(&report)? } else { show::damage::repaired(&report, location)? };
+    if report.has_losses() { Err(Failure::Store(Error::lost(location))) } else { Ok(()) }
 }

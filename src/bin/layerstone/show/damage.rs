@@ -1,10 +1,12 @@
 //! What is damaged and what that costs, as text.
 
 use std::io;
+use std::path::Path;
 
-use layerstone::{DamagedImage, TagName, VerifyReport};
+use layerstone::{CatalogState, DamagedImage, FoundImage, RepairReport, TagName, VerifyReport};
 
 use crate::output::{Output, count, size};
+use crate::show::age;
 
 /// Lines of one kind; what comes after them is in the JSON.
 const LINES: usize = 20;
@@ -70,4 +72,64 @@ pub(crate) fn damaged_image(image: &DamagedImage) -> io::Result<()> {
         Output::line(&format!("  {name}: and {} more", count(image.lost_paths - told, "path", "paths")))?;
     }
     Ok(())
+}
+
+/// What was damaged, what is lost, and what the store has now.
+pub(crate) fn repaired(report: &RepairReport, store: &Path) -> io::Result<()> {
+    if !report.faults.is_empty() {
+        Output::line("Damaged:")?;
+        some_lines(&report.faults, report.fault_count, |fault| Output::line(&format!("  {fault}")))?;
+    }
+    if report.has_losses() {
+        Output::line("Lost, and no longer in the store:")?;
+        some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
+    }
+    for checkout in &report.lost_checkouts {
+        Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
+    }
+    for workspace in &report.lost_workspaces {
+        Output::line(&format!("  workspace {workspace}"))?;
+    }
+    found("Restored, from packs alone:", &report.restored)?;
+    if report.restored.is_empty() {
+        found("Removed before, and still in packs ('--include-removed' brings them back):", &report.removed)?;
+    }
+    if report.catalog != CatalogState::Whole {
+        let dump = report.dump_written.map_or_else(
+            || {
+                "There was no dump of it: projects without a name are called 'recovered-', and tags are lost."
+                    .into()
+            },
+            |moment| format!("Tags, names and removals are those of {moment}, where newer ones were lost."),
+        );
+        Output::line(&format!("The catalog was {}. {dump}", name_of(report.catalog)))?;
+    }
+    if !report.quarantined.is_empty() {
+        let files = count(report.quarantined.len() as u64, "file was", "files were");
+        let folder = store.join("quarantine");
+        Output::line(&format!(
+            "{files} set aside in {}: delete it once nothing is missing.",
+            folder.display()
+        ))?;
+    }
+    let images = count(report.images, "image", "images");
+    let (objects, packs) = (count(report.objects, "object", "objects"), count(report.packs, "pack", "packs"));
+    Output::line(&format!("{images} and {objects} in {packs}, all sound"))
+}
+
+fn name_of(state: CatalogState) -> &'static str {
+    match state {
+        CatalogState::Missing => "missing",
+        _ => "damaged",
+    }
+}
+
+fn found(title: &str, images: &[FoundImage]) -> io::Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    Output::line(title)?;
+    some_lines(images, images.len() as u64, |found| {
+        Output::line(&format!("  image {} of {}, made {}", found.image, found.project, age(found.created)))
+    })
 }

@@ -1,0 +1,130 @@
+//! Which images the repaired store has.
+//!
+//! An image stays if all that it needs is sound: whoever shares content with an image counts on that. One that is not is
+//! told with its paths and its tags, and is in the catalog no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog::record::{ImageRecord, OriginRecord, ProjectRecord, WorkspaceRecord};
+use crate::catalog::table::Sequence;
+use crate::error::{Error, Result, Subject};
+use crate::id::{ImageId, ObjectId, ProjectId};
+use crate::name::ProjectName;
+use crate::store::identity::{created, identity_of, time_and_counter};
+use crate::store::verify::{DamagedImage, ImageWalk, Losses, scope_name};
+use crate::time::Moment;
+
+use super::report::{FoundImage, RepairReport};
+use super::rows::Rows;
+
+impl Rows {
+    /// Adds the images that only packs tell of, unless they were removed: a catalog that lost no row would have them
+    /// otherwise, and so would a dump that was written after they were made. `include_removed` adds all.
+    pub(super) fn add_found(
+        &mut self,
+        found: BTreeMap<ImageId, ImageRecord>,
+        include_removed: bool,
+        report: &mut RepairReport,
+    ) {
+        let own = self.images.iter().filter(|((scope, _), image)| image.owner == *scope);
+        let mut identities: BTreeSet<_> = own.filter_map(|(_, image)| import_identity(image)).collect();
+        for (id, image) in found {
+            let scope = image.owner;
+            self.raise(Sequence::Project, scope.get());
+            self.raise(Sequence::Image, time_and_counter(id));
+            if self.images.contains_key(&(scope, id)) {
+                continue;
+            }
+            let is_newer = self.dump.is_none_or(|dump| time_and_counter(id) > dump.newest_image);
+            let was_removed = self.is_whole || !is_newer;
+            let name = scope_name(scope, self.project_name(scope));
+            let told = FoundImage { project: name, image: id, created: created(id) };
+            if was_removed {
+                report.removed.push(told.clone());
+            }
+            // Of two imports of the same that raced, or that followed each other, one is enough.
+            let is_repeated = import_identity(&image).is_some_and(|identity| !identities.insert(identity));
+            if (was_removed && !include_removed) || is_repeated {
+                continue;
+            }
+            self.images.insert((scope, id), image);
+            report.restored.push(told);
+        }
+    }
+
+    /// Drops what can't be read, and whatever names it.
+    pub(super) fn drop_damaged(&mut self, walk: &mut ImageWalk<'_>, report: &mut RepairReport) -> Result<()> {
+        let mut damaged = Vec::new();
+        for ((scope, id), image) in &self.images {
+            let mut losses = Losses::default();
+            walk.follow(image.root, Some(image.layer), &mut losses)?;
+            if !losses.is_none() {
+                damaged.push((*scope, *id, losses));
+            }
+        }
+        for (scope, id, losses) in damaged {
+            self.images.remove(&(scope, id));
+            report.restored.retain(|restored| restored.image != id);
+            let project = scope_name(scope, self.project_name(scope));
+            report.damaged_images.push(DamagedImage::new(project, id, self.tags_of(scope, id), losses));
+            self.tags.retain(|(of, _), tag| (*of, tag.image) != (scope, id));
+        }
+        let mut lost = Vec::new();
+        for ((scope, name), WorkspaceRecord { base, last, .. }) in &self.workspaces {
+            let mut losses = Losses::default();
+            for equal in [base, last] {
+                walk.follow(equal.root, Some(equal.layer), &mut losses)?;
+            }
+            if !losses.is_none() {
+                lost.push((*scope, name.clone()));
+            }
+        }
+        self.has_lost_workspaces = !lost.is_empty();
+        for key in lost {
+            let project = scope_name(key.0, self.project_name(key.0));
+            report.lost_workspaces.push(format!("{} of {project}", key.1));
+            self.workspaces.remove(&key);
+        }
+        self.drop_dangling(report);
+        report.images = self.images.len() as u64;
+        Ok(())
+    }
+
+    /// Drops tags that name no image, and adopted images that no tag names.
+    fn drop_dangling(&mut self, report: &mut RepairReport) {
+        let images = &self.images;
+        self.tags.retain(|(scope, name), tag| {
+            let is_there = images.contains_key(&(*scope, tag.image));
+            if !is_there {
+                let message = format!("it named image {}, which is not there", tag.image);
+                report.add_fault(Error::corrupt(Subject::Tag(name.to_string()), message));
+            }
+            is_there
+        });
+        let tagged: BTreeSet<_> = self.tags.iter().map(|((scope, _), tag)| (*scope, tag.image)).collect();
+        self.images.retain(|key, image| image.owner == key.0 || tagged.contains(key));
+    }
+
+    /// Makes the projects that rows are of and that have no name any more.
+    pub(super) fn add_projects(&mut self) {
+        let images = self.images.keys().map(|(scope, _)| *scope);
+        let workspaces = self.workspaces.keys().map(|(scope, _)| *scope);
+        let known: BTreeSet<_> = self.projects.values().map(|record| record.id).collect();
+        let wanted: BTreeSet<_> = images.chain(workspaces).filter(|scope| !known.contains(scope)).collect();
+        for id in wanted.into_iter().filter(|scope| *scope != ProjectId::PUBLIC) {
+            self.raise(Sequence::Project, id.get());
+            let record = ProjectRecord { id, created_ms: Moment::now().unix_ms(), max_layer_bytes: None };
+            let names =
+                std::iter::successors(Some(format!("recovered-{id}")), |name| Some(format!("{name}-")));
+            let free = names.filter_map(|name| name.parse::<ProjectName>().ok());
+            if let Some(name) = free.take(8).find(|name| !self.projects.contains_key(name)) {
+                self.projects.insert(name, record);
+            }
+        }
+    }
+}
+
+/// What makes an import the same as another; nothing for a commit.
+pub(super) fn import_identity(image: &ImageRecord) -> Option<(ProjectId, ObjectId)> {
+    (image.origin != OriginRecord::Commit).then(|| (image.owner, identity_of(image)))
+}

@@ -1,0 +1,163 @@
+//! The new catalog.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::WriteTx;
+use crate::catalog::record::{DirectoryUse, OpenPackRecord, SealedPackRecord};
+use crate::catalog::table::{
+    Children, CondemnedPacks, Directories, DirectoryNews, DirectoryPlaces, Identities, ImageTags, Images,
+    Lineage, Lowers, OpenPacks, Projects, SealedPacks, Segments, Sequence, Sequences, Tags, Workspaces,
+};
+use crate::disk::{Disk, OpenMode};
+use crate::error::Result;
+use crate::format::FORMAT_VERSION;
+use crate::id::PackId;
+use crate::store::known::KnownDirectory;
+use crate::store::packs::SHARED_DOMAIN;
+use crate::store::{FORMAT_FILE, NEW_FORMAT_FILE};
+use crate::time::Moment;
+
+use super::images::import_identity;
+use super::report::RepairReport;
+use super::rows::Rows;
+use super::scan::{Scanned, SoundPack};
+
+const FORMAT_TEXT: &str = "layerstone store format ";
+
+/// The format that a store's file says.
+pub(super) fn parse_format(text: &[u8]) -> Option<u32> {
+    std::str::from_utf8(text).ok()?.trim().strip_prefix(FORMAT_TEXT)?.parse().ok()
+}
+
+/// Makes the file that says the store's format.
+pub(super) fn write_format(disk: &dyn Disk) -> std::io::Result<()> {
+    disk.remove(NEW_FORMAT_FILE)?;
+    let file = disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew)?;
+    file.write_at(format!("{FORMAT_TEXT}{FORMAT_VERSION}\n").as_bytes(), 0)?;
+    file.sync()?;
+    disk.rename(NEW_FORMAT_FILE, FORMAT_FILE)?;
+    disk.sync_dir("")
+}
+
+impl Rows {
+    /// Drops what the store knew of directories whose state can't be read.
+    pub(super) fn drop_directories(&mut self, disk: &dyn Disk, report: &mut RepairReport) -> Result<()> {
+        let mut dropped = Vec::new();
+        for (id, record) in &self.directories {
+            let known = KnownDirectory { id: *id, record: record.clone() };
+            let news: Vec<_> =
+                self.news.range((*id, 0)..(*id, record.news)).map(|(_, news)| news.clone()).collect();
+            let is_complete = news.len() as u64 == record.news;
+            let state = known.load_state(disk, news.into_iter());
+            match state.map(|_| is_complete) {
+                Ok(true) => {}
+                Err(error) if !error.is_corrupt() => return Err(error),
+                unreadable => {
+                    dropped.push(*id);
+                    if record.usage == DirectoryUse::Checkout {
+                        unreadable.map(drop).or_else(|error| report.note(error))?;
+                        report.lost_checkouts.push(known.path().display().to_string());
+                    }
+                }
+            }
+        }
+        self.directories.retain(|id, _| !dropped.contains(id));
+        Ok(())
+    }
+
+    /// Puts all rows into an empty catalog, and those that follow from them.
+    pub(super) fn fill(&self, tx: &mut WriteTx, scanned: &Scanned) -> Result<()> {
+        self.projects.iter().try_for_each(|(name, record)| tx.put::<Projects>(name, record))?;
+        self.fill_images(tx)?;
+        self.fill_packs(tx, scanned)?;
+        let mut places = BTreeMap::new();
+        for (id, record) in &self.directories {
+            tx.put::<Directories>(id, record)?;
+            for (key, news) in self.news.range((*id, 0)..(*id, record.news)) {
+                tx.put::<DirectoryNews>(key, news)?;
+            }
+            // The newest of a place is the one that counts.
+            places.insert(((record.device, record.inode), record.usage), *id);
+        }
+        places.iter().try_for_each(|(place, id)| tx.put::<DirectoryPlaces>(place, id))?;
+        self.workspaces.iter().try_for_each(|(key, record)| tx.put::<Workspaces>(key, record))?;
+        self.lowers.iter().try_for_each(|(root, record)| tx.put::<Lowers>(root, record))?;
+        self.fill_sequences(tx)
+    }
+
+    fn fill_images(&self, tx: &mut WriteTx) -> Result<()> {
+        for (key, image) in &self.images {
+            tx.put::<Images>(key, image)?;
+            if image.owner == key.0
+                && let Some(identity) = import_identity(image)
+            {
+                tx.put::<Identities>(&identity, &image.id)?;
+            }
+        }
+        for (key, tag) in &self.tags {
+            tx.put::<Tags>(key, tag)?;
+            tx.put::<ImageTags>(&((key.0, tag.image), key.1.clone()), &())?;
+        }
+        for ((scope, image), record) in &self.lineage {
+            tx.put::<Lineage>(&(*scope, *image), record)?;
+            tx.put::<Children>(&((*scope, record.parent), *image), &())?;
+        }
+        Ok(())
+    }
+
+    /// All objects are in segments. A pack that was open and is as it was stays open.
+    fn fill_packs(&self, tx: &mut WriteTx, scanned: &Scanned) -> Result<()> {
+        let sealed = |tx: &mut WriteTx, pack: &PackId, sound: &SoundPack| {
+            let SoundPack { bytes, objects } = *sound;
+            tx.put::<SealedPacks>(
+                pack,
+                &SealedPackRecord { bytes, objects, domain: SHARED_DOMAIN, filled_by: None },
+            )
+        };
+        for (pack, sound) in &scanned.kept {
+            let open = self.open_packs.get(pack).filter(|open| open.committed_bytes == sound.bytes);
+            let SoundPack { bytes, objects } = *sound;
+            match open.filter(|_| self.is_whole) {
+                Some(open) => tx.put::<OpenPacks>(
+                    pack,
+                    &OpenPackRecord {
+                        indexed_bytes: bytes,
+                        objects,
+                        indexed_objects: objects,
+                        owner: None,
+                        ..*open
+                    },
+                )?,
+                None => sealed(tx, pack, sound)?,
+            }
+        }
+        scanned.copies.iter().try_for_each(|(pack, sound)| sealed(tx, pack, sound))?;
+        // What was about to go goes; where it may not have been so, it was read like any other.
+        let condemned = self.condemned_packs.iter().filter(|_| self.is_whole);
+        condemned.into_iter().try_for_each(|(pack, record)| tx.put::<CondemnedPacks>(pack, record))?;
+        scanned.segments.iter().try_for_each(|(id, record)| tx.put::<Segments>(id, record))
+    }
+
+    fn fill_sequences(&self, tx: &mut WriteTx) -> Result<()> {
+        let mut sequences = self.sequences.clone();
+        let mut raise = |sequence, number: u64| {
+            let last = sequences.entry(sequence).or_insert(0_u64);
+            *last = (*last).max(number);
+        };
+        let highest = |numbers: &mut dyn Iterator<Item = u64>| numbers.max().unwrap_or(0);
+        raise(Sequence::Project, highest(&mut self.projects.values().map(|record| record.id.get())));
+        raise(Sequence::Workspace, highest(&mut self.workspaces.values().map(|record| record.id.get())));
+        raise(Sequence::Directory, highest(&mut self.directories.keys().map(|id| id.get())));
+        if !self.is_whole {
+            // What processes remember by these numbers must not be taken for what they stand for now. Time is ahead of any
+            // count of changes.
+            let now_ms = Moment::now().unix_ms();
+            raise(Sequence::Lease, now_ms);
+            raise(Sequence::Index, now_ms);
+            raise(Sequence::Generation, now_ms);
+        }
+        let index = sequences.entry(Sequence::Index).or_insert(0_u64);
+        *index += 1;
+        sequences.iter().try_for_each(|(sequence, number)| tx.put::<Sequences>(sequence, number))
+    }
+}

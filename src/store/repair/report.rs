@@ -1,0 +1,98 @@
+//! What a repair did.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::id::ImageId;
+use crate::store::verify::DamagedImage;
+use crate::time::Moment;
+
+/// Faults that are told; the others are counted.
+const FAULTS_TOLD: usize = 1000;
+
+/// How much of the catalog could be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum CatalogState {
+    /// All of it.
+    #[default]
+    Whole,
+    /// Some rows may be lost, or it is an older copy: the dump and the packs' own records were used, too.
+    Damaged,
+    /// Nothing.
+    Missing,
+}
+
+/// What [`Store::repair`](crate::Store::repair) found and did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct RepairReport {
+    /// How much of the catalog could be read.
+    pub catalog: CatalogState,
+    /// When the dump was written from which lost rows were taken, if any was: what changed since may be as it was then.
+    pub dump_written: Option<Moment>,
+    /// Packs that are in the store now.
+    pub packs: u64,
+    /// Objects in them that the new index finds.
+    pub objects: u64,
+    /// What was damaged, in all.
+    pub fault_count: u64,
+    /// The first of it, each naming what is damaged: at most 1,000.
+    #[serde(serialize_with = "crate::store::verify::as_texts")]
+    pub faults: Vec<Error>,
+    /// Images that are sound and in the store, each in each project that has it.
+    pub images: u64,
+    /// Those of them that only their records in packs told of.
+    pub restored: Vec<FoundImage>,
+    /// Images that were found in packs and had been removed: they are in the store only if that was asked for.
+    pub removed: Vec<FoundImage>,
+    /// Images that are lost in part and so are no longer in the store, with the tags that are gone with them.
+    pub damaged_images: Vec<DamagedImage>,
+    /// Checkouts that the store knows no more: a commit must name their base.
+    pub lost_checkouts: Vec<String>,
+    /// Workspaces that are no longer in the store; their files are in its folder `quarantine`.
+    pub lost_workspaces: Vec<String>,
+    /// Files that were set aside, in the store's folder `quarantine`.
+    pub quarantined: Vec<String>,
+}
+
+/// An image whose record was found in a pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FoundImage {
+    /// The project's name, `public`, or its number where it has no name any more.
+    pub project: String,
+    /// The image.
+    pub image: ImageId,
+    /// When it was made.
+    pub created: Moment,
+}
+
+impl RepairReport {
+    /// Whether something that was there is lost.
+    #[must_use]
+    pub fn has_losses(&self) -> bool {
+        let lost = [&self.lost_checkouts, &self.lost_workspaces];
+        !self.damaged_images.is_empty() || lost.iter().any(|lost| !lost.is_empty())
+    }
+
+    pub(super) fn add_fault(&mut self, fault: Error) {
+        self.fault_count += 1;
+        if self.faults.len() < FAULTS_TOLD {
+            self.faults.push(fault);
+        }
+    }
+
+    pub(super) fn add_faults(&mut self, other: Self) {
+        self.fault_count += other.fault_count - other.faults.len() as u64;
+        other.faults.into_iter().for_each(|fault| self.add_fault(fault));
+    }
+
+    /// Takes an error for a fault if it is one: what can't be read now may be sound.
+    pub(super) fn note(&mut self, error: Error) -> Result<()> {
+        if error.is_corrupt() {
+            self.add_fault(error);
+            return Ok(());
+        }
+        Err(error)
+    }
+}
