@@ -151,7 +151,10 @@ impl Segment {
     /// Opens a segment that the catalog names.
     pub(crate) fn open(disk: &dyn Disk, segment: SegmentId) -> Result<Self> {
         let map = || disk.open(&segment_file(segment), OpenMode::Read).and_then(|file| file.map());
-        let bytes = map().map_err(|error| Error::io(Subject::Segment(segment), "map it", error))?;
+        let bytes = map().map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::corrupt(Subject::Segment(segment), "its file is missing"),
+            _ => Error::io(Subject::Segment(segment), "map it", error),
+        })?;
         let head = Head::decode(&bytes, segment)
             .map_err(|error| Error::corrupt(Subject::Segment(segment), format!("its head {error}")))?;
         Ok(Self { id: segment, bytes, head })

@@ -61,7 +61,7 @@ impl Store {
                         segment.check_len(record.objects).or_else(|error| report.note(error))?;
                         segments.push(segment.into());
                     }
-                    Err(error) => report.note_missing(error)?,
+                    Err(error) => report.note(error)?,
                 }
             }
             (rows, segments, hold)

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::{ImageId, ProjectId};
 use crate::name::{ProjectName, TagName};
 use crate::path::TreePath;
@@ -122,17 +122,6 @@ impl VerifyReport {
             return Ok(());
         }
         Err(error)
-    }
-
-    /// The same of a file that must be there.
-    pub(super) fn note_missing(&mut self, error: Error) -> Result<()> {
-        use std::error::Error as _;
-        let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-        if source.is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound) {
-            self.add_fault(Error::new(ErrorKind::Corrupt, error.subject().clone(), "its file is missing"));
-            return Ok(());
-        }
-        self.note(error)
     }
 
     pub(super) fn add_losses(
