@@ -24,6 +24,7 @@ mod concurrency;
 mod costs;
 mod crash;
 mod damage;
+mod damage_matrix;
 mod edits;
 mod fuzz;
 mod gc;
