@@ -75,8 +75,9 @@ pub use store::{
     DifferenceKind, Durability, Edit, EntryInfo, EntryKind, Expected, FoundImage, GcOptions, GcPhase,
     GcProgress, GcReport, GcWatch, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
     LazyImage, LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo,
-    ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, Scope, SharedFiles, Sharing, Store,
-    StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions, WriteReport,
+    ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope, SharedFiles,
+    Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions,
+    WriteReport,
 };
 pub use time::Moment;
 

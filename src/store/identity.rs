@@ -16,7 +16,7 @@ impl Inner {
     pub(super) fn next_image_id(&self, tx: &impl ReadTables) -> Result<ImageId> {
         let mut last = self.last_image.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let floor = tx.last(Sequence::Image)?.max(*last);
-        *last = (self.surroundings.now().unix_ms() << COUNTER_BITS).max(floor + 1);
+        *last = first_of(self.surroundings.now().unix_ms()).max(floor + 1);
         Ok(image_id(*last, self.surroundings.random_half()))
     }
 }
@@ -30,6 +30,11 @@ pub(super) fn image_id(time_and_counter: u64, random_half: u64) -> ImageId {
     let counter = time_and_counter & ((1 << COUNTER_BITS) - 1);
     let high = u128::from((ms << 16) | 0x7000 | counter);
     ImageId::from_uuid(Uuid::from_u128((high << 64) | u128::from(random_half)))
+}
+
+/// The first time and counter of a millisecond.
+pub(super) fn first_of(ms: u64) -> u64 {
+    ms << COUNTER_BITS
 }
 
 /// The time and counter in an image id.

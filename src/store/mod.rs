@@ -75,7 +75,7 @@ pub use options::Sabotage;
 pub use options::{Durability, StoreOptions};
 pub use project::{Project, ProjectInfo};
 use publish::Publications;
-pub use repair::{CatalogState, FoundImage, RepairOptions, RepairReport};
+pub use repair::{CatalogState, FoundImage, RepairOptions, RepairReport, SalvagedImage};
 pub use resolve::{Resolved, Scope};
 use surroundings::Surroundings;
 pub use tags::{Expected, RemoveReport};

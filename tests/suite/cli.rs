@@ -242,7 +242,10 @@ fn a_store_is_verified_and_damage_said() {
     let output = cli.run(&["verify"]);
     assert_eq!(output.status.code(), Some(6));
     let [said, faults] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert!(said.contains("\n  pack 1: ") && said.contains(" of default: /"), "{said}");
+    assert!(
+        said.contains("\n  pack 1: ") && said.contains(" of default: ") && said.contains("\n    /"),
+        "{said}"
+    );
     assert!(said.lines().last().unwrap().contains(", 1 image damaged"), "{said}");
     assert!(faults.contains("damage was found; 'repair' keeps what is sound"), "{faults}");
     let quick = cli.run(&["verify", "--quick"]);
@@ -305,15 +308,16 @@ fn a_store_is_repaired_and_losses_said() {
     assert_eq!(output.status.code(), Some(6));
     let [said, failure] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     let lost = format!(
-        "Lost, and no longer in the store:\n  image {} of {}: /noise: ",
+        "Lost, and no longer in the store:\n  image {} of {}: 1 path\n    /noise: ",
         noisy.trim(),
         project.unwrap()
     );
+    assert!(said.contains(&format!(": 4 paths of image {}", noisy.trim())), "{said}");
     assert!(said.contains(&lost), "{said}");
     assert!(failure.contains("it was repaired and is sound now, but for what was lost"), "{failure}");
     assert!(cli.ok(&["verify"]).ends_with(": all sound\n"));
     let json: serde_json::Value = serde_json::from_str(&cli.ok(&["repair", "--json"])).unwrap();
-    assert_eq!((json["catalog"].as_str(), json["images"].as_u64()), (Some("whole"), Some(1)));
+    assert_eq!((json["catalog"].as_str(), json["images"].as_u64()), (Some("whole"), Some(2)));
 }
 
 #[test]

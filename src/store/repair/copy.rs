@@ -5,7 +5,6 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::ObjectKind;
 use crate::pack::frame::{self, FrameBuilder, FrameTable};
-use crate::pack::pack_file;
 use crate::pack::session::{WrittenFrame, WrittenPack};
 use crate::store::packs::{NEW_PACK, open_pack_file};
 
@@ -40,23 +39,35 @@ impl<'d> PackCopy<'d> {
         ids: Vec<ObjectId>,
         is_sound: bool,
     ) -> Result<()> {
-        let current = match &mut self.current {
-            Some(current) => current,
-            none => none.insert(WrittenPack::new(open_pack_file(self.disk, numbers.next_pack(), &NEW_PACK)?)),
-        };
         if !is_sound {
             let mut builder = FrameBuilder::default();
             let objects = ids.into_iter().zip(table.objects(raw));
             for (id, (kind, bytes)) in objects.filter(|(_, (kind, _))| *kind != ObjectKind::Image) {
                 builder.push(id, kind, bytes)?;
             }
-            if !builder.is_empty() {
-                current.append(builder.seal(&mut self.compressor)?)?;
-            }
-            return Ok(());
+            return if builder.is_empty() { Ok(()) } else { self.append(numbers, &mut builder) };
         }
+        let current = self.current(numbers)?;
         let mut moved = bytes.to_vec();
         frame::again(&mut moved, ids).map_or(Ok(()), |frame| current.append(frame).map(drop))
+    }
+
+    /// Writes a frame of new objects, and clears it.
+    pub(super) fn append(&mut self, numbers: &mut Numbers, frame: &mut FrameBuilder) -> Result<()> {
+        self.current(numbers)?;
+        if let Some(current) = &mut self.current {
+            current.append(frame.seal(&mut self.compressor)?)?;
+        }
+        frame.clear();
+        Ok(())
+    }
+
+    /// The pack that is written now.
+    fn current(&mut self, numbers: &mut Numbers) -> Result<&mut WrittenPack> {
+        Ok(match &mut self.current {
+            Some(current) => current,
+            none => none.insert(WrittenPack::new(open_pack_file(self.disk, numbers.next_pack(), &NEW_PACK)?)),
+        })
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -66,12 +77,6 @@ impl<'d> PackCopy<'d> {
     /// Makes the pack durable, and gives what is in it.
     pub(super) fn finish(&mut self) -> Result<Option<(PackId, SoundPack, Vec<WrittenFrame>)>> {
         let Some(mut written) = self.current.take() else { return Ok(None) };
-        if written.frames.is_empty() {
-            // There was nothing in a damaged frame but a record.
-            let removed = self.disk.remove(&pack_file(written.pack.id));
-            removed.map_err(|error| Error::io(Subject::Pack(written.pack.id), "remove it", error))?;
-            return Ok(None);
-        }
         written.sync()?;
         let sound = SoundPack { bytes: written.pack.end, objects: written.new_objects() };
         Ok(Some((written.pack.id, sound, written.frames)))

@@ -16,6 +16,7 @@ use crate::time::Moment;
 
 use super::report::{FoundImage, RepairReport};
 use super::rows::Rows;
+use super::salvage::Damaged;
 
 impl Rows {
     /// Adds the images that only packs tell of, unless they were removed: a catalog that lost no row would have them
@@ -52,9 +53,13 @@ impl Rows {
         }
     }
 
-    /// Drops what can't be read, and whatever names it.
-    pub(super) fn drop_damaged(&mut self, walk: &mut ImageWalk<'_>, report: &mut RepairReport) -> Result<()> {
-        let mut damaged = Vec::new();
+    /// Drops what can't be read, and whatever names it, and gives the images.
+    pub(super) fn drop_damaged(
+        &mut self,
+        walk: &mut ImageWalk<'_>,
+        report: &mut RepairReport,
+    ) -> Result<Vec<Damaged>> {
+        let (mut damaged, mut dropped) = (Vec::new(), Vec::new());
         for ((scope, id), image) in &self.images {
             let mut losses = Losses::default();
             walk.follow(image.root, Some(image.layer), &mut losses)?;
@@ -63,7 +68,10 @@ impl Rows {
             }
         }
         for (scope, id, losses) in damaged {
-            self.images.remove(&(scope, id));
+            if let Some(image) = self.images.remove(&(scope, id)) {
+                let (lost_paths, has_history) = (losses.paths(), losses.has_history());
+                dropped.push(Damaged { scope, image, lost_paths, has_history });
+            }
             report.restored.retain(|restored| restored.image != id);
             let project = scope_name(scope, self.project_name(scope));
             report.damaged_images.push(DamagedImage::new(project, id, self.tags_of(scope, id), losses));
@@ -86,8 +94,7 @@ impl Rows {
             self.workspaces.remove(&key);
         }
         self.drop_dangling(report);
-        report.images = self.images.len() as u64;
-        Ok(())
+        Ok(dropped)
     }
 
     /// Drops tags that name no image, and adopted images that no tag names.

@@ -5,7 +5,8 @@
 //! 1. All packs are read. Of what is sound in them a new index is written, and what is sound in damaged ones is copied to new
 //!    packs ([`scan`]).
 //! 2. A new catalog is built under another name: of the rows of the old one, for those that are lost of its dump, and for
-//!    images of the records in packs ([`rows`], [`images`]); the index and what follows from other rows is made anew
+//!    images of the records in packs ([`rows`], [`images`]); what is sound of images that are lost in part becomes images of
+//!    their own ([`salvage`]); the index and what follows from other rows is made anew
 //!    ([`publish`]). A copy of the old one is kept where it is not whole.
 //! 3. The new catalog is renamed into place.
 //! 4. What it does not name any more is set aside in the folder `quarantine`, and a new dump is written.
@@ -19,9 +20,10 @@ mod publish;
 mod quarantine;
 mod report;
 mod rows;
+mod salvage;
 mod scan;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use crate::disk::{Disk, OpenMode, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::id::PackId;
+use crate::pack::frame::FrameBuilder;
 use crate::pack::hold::Hold;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
@@ -42,9 +45,11 @@ use super::verify::{Damage, ImageWalk};
 use super::{
     DIRECTORIES, DUMP_FILE, Durability, FORMAT_FILE, GENERATIONS, Store, StoreOptions, dump, unusable,
 };
+use copy::PackCopy;
 use quarantine::Quarantine;
-pub use report::{CatalogState, FoundImage, RepairReport};
+pub use report::{CatalogState, FoundImage, RepairReport, SalvagedImage};
 use rows::Rows;
+use salvage::{NewObjects, salvage};
 use scan::{Extent, Numbers, Scanned, scan};
 
 /// What a repair brings back.
@@ -115,13 +120,23 @@ impl Repair<'_> {
         let numbers = self.numbers(&mut rows)?;
         let threads = (self.options.threads, self.options.pack_bytes);
         let (mut scanned, numbers) = scan(disk, self.extents(&rows)?, numbers, threads, &mut report)?;
-        rows.raise(Sequence::Pack, numbers.last_pack.into());
-        rows.raise(Sequence::Segment, numbers.last_segment.into());
-
         rows.add_found(std::mem::take(&mut scanned.images), options.include_removed, &mut report);
         let reader = self.reader(&scanned)?;
         let damage = Damage::default();
-        rows.drop_damaged(&mut ImageWalk::new(&reader, &damage), &mut report)?;
+        let mut walk = ImageWalk::new(&reader, &damage);
+        let damaged = rows.drop_damaged(&mut walk, &mut report)?;
+        let objects = NewObjects {
+            disk,
+            reader: &reader,
+            scanned: &mut scanned,
+            numbers,
+            copy: PackCopy::new(disk, self.options.pack_bytes)?,
+            frame: FrameBuilder::default(),
+            written: HashSet::new(),
+        };
+        let numbers = salvage(&mut rows, damaged, &mut walk, objects, &mut report)?;
+        rows.raise(Sequence::Pack, numbers.last_pack.into());
+        rows.raise(Sequence::Segment, numbers.last_segment.into());
         rows.add_projects();
         rows.drop_directories(disk, &mut report)?;
 
@@ -137,6 +152,7 @@ impl Repair<'_> {
         }
         quarantine.set_aside_unnamed(&rows, &scanned)?;
         dump::write(disk, &Catalog::open(disk, Poison::default())?)?;
+        report.images = rows.images.len() as u64;
         report.packs = (scanned.kept.len() + scanned.copies.len()) as u64;
         report.objects = scanned.kept.values().chain(scanned.copies.values()).map(|pack| pack.objects).sum();
         report.quarantined = quarantine.finish();

@@ -48,6 +48,8 @@ pub struct RepairReport {
     pub removed: Vec<FoundImage>,
     /// Images that are lost in part and so are no longer in the store, with the tags that are gone with them.
     pub damaged_images: Vec<DamagedImage>,
+    /// Images without tags that have what is sound of those.
+    pub salvaged: Vec<SalvagedImage>,
     /// Checkouts that the store knows no more: a commit must name their base.
     pub lost_checkouts: Vec<String>,
     /// Workspaces that are no longer in the store; their files are in its folder `quarantine`.
@@ -65,6 +67,19 @@ pub struct FoundImage {
     pub image: ImageId,
     /// When it was made.
     pub created: Moment,
+}
+
+/// An image that has what is sound of a damaged one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SalvagedImage {
+    /// The project's name, `public`, or its number where it has no name any more.
+    pub project: String,
+    /// The image.
+    pub image: ImageId,
+    /// The damaged one, which is its parent.
+    pub of: ImageId,
+    /// Paths in it.
+    pub entries: u64,
 }
 
 impl RepairReport {

@@ -70,7 +70,7 @@ impl Numbers {
         PackId::new(self.last_pack)
     }
 
-    fn next_segment(&mut self) -> SegmentId {
+    pub(super) fn next_segment(&mut self) -> SegmentId {
         self.last_segment += 1;
         SegmentId::new(self.last_segment)
     }

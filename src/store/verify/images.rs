@@ -32,6 +32,16 @@ impl Losses {
         self.paths == 0 && self.history.is_none()
     }
 
+    /// How many paths are lost.
+    pub(in crate::store) fn paths(&self) -> u64 {
+        self.paths
+    }
+
+    /// Whether the history can be read.
+    pub(in crate::store) fn has_history(&self) -> bool {
+        self.history.is_none()
+    }
+
     fn add(&mut self, path: &TreePath, paths: u64, cause: Error) {
         self.paths = self.paths.saturating_add(paths);
         if self.first.len() < PATHS_TOLD {
@@ -76,6 +86,31 @@ impl<'r> ImageWalk<'r> {
         }
     }
 
+    /// The entries of a tree whose nodes and contents can be read, in order.
+    pub(in crate::store) fn sound_entries(&mut self, root: ObjectId) -> Result<Vec<(TreePath, Entry)>> {
+        let mut entries = Vec::new();
+        match Root::open(self.reader, root) {
+            Ok(root) => self.gather(root, &mut entries)?,
+            Err(error) => drop(only_corrupt(error)?),
+        }
+        Ok(entries)
+    }
+
+    fn gather(&mut self, root: Root, sound: &mut Vec<(TreePath, Entry)>) -> Result<()> {
+        match Below::read(self.reader, &root) {
+            Ok(Below::Nodes(nodes)) => nodes.into_iter().try_for_each(|(_, node)| self.gather(node, sound)),
+            Ok(Below::Entries(entries)) => {
+                for (path, entry) in entries {
+                    if self.loss_of(&entry)?.is_none() {
+                        sound.push((path, entry));
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => only_corrupt(error).map(drop),
+        }
+    }
+
     fn history(&mut self, mut layer: Option<ObjectId>) -> Result<()> {
         let mut followed = Vec::new();
         while let Some(id) = layer.filter(|id| !self.sound.contains(id)) {
@@ -115,16 +150,22 @@ impl<'r> ImageWalk<'r> {
     }
 
     fn entry(&mut self, path: &TreePath, entry: &Entry, losses: &mut Losses) -> Result<bool> {
+        let Some(cause) = self.loss_of(entry)? else { return Ok(true) };
+        // The other names of the inode go with it, as far as they can be read.
+        let names = entry.as_inode().and_then(|inode| links::read(self.reader, &inode.links).ok());
+        losses.add(path, 1, cause.clone());
+        names.unwrap_or_default().iter().for_each(|name| losses.add(name, 1, cause.clone()));
+        Ok(false)
+    }
+
+    /// Why an entry's contents can't be read, if that is so.
+    fn loss_of(&mut self, entry: &Entry) -> Result<Option<Error>> {
         for reference in Reference::of_entry(entry) {
             if let Some(cause) = self.content(&reference)? {
-                // The other names of the inode go with it, as far as they can be read.
-                let names = entry.as_inode().and_then(|inode| links::read(self.reader, &inode.links).ok());
-                losses.add(path, 1, cause.clone());
-                names.unwrap_or_default().iter().for_each(|name| losses.add(name, 1, cause.clone()));
-                return Ok(false);
+                return Ok(Some(cause));
             }
         }
-        Ok(true)
+        Ok(None)
     }
 
     /// Why a content can't be read, if that is so.

@@ -55,21 +55,22 @@ pub(crate) fn some_lines<T>(
 pub(crate) fn damaged_image(image: &DamagedImage) -> io::Result<()> {
     let tags: Vec<_> = image.tags.iter().map(TagName::as_str).collect();
     let tags = if tags.is_empty() { String::new() } else { format!(" ({})", tags.join(", ")) };
-    let name = format!("image {}{tags} of {}", image.image, image.project);
+    let paths = count(image.lost_paths, "path", "paths");
+    Output::line(&format!("  image {}{tags} of {}: {paths}", image.image, image.project))?;
     if let Some(cause) = &image.lost_history {
-        Output::line(&format!("  {name}: its history: {cause}"))?;
+        Output::line(&format!("    its history: {cause}"))?;
     }
     let mut told = 0;
     for lost in image.lost.iter().take(LINES) {
         let following = match lost.paths {
             1 => String::new(),
-            paths => format!(" and the {} after it", count(paths - 1, "path", "paths")),
+            paths => format!(" and {} after it", count(paths - 1, "path", "paths")),
         };
-        Output::line(&format!("  {name}: {}{following}: {}", lost.path, lost.cause))?;
+        Output::line(&format!("    {}{following}: {}", lost.path, lost.cause.message()))?;
         told += lost.paths;
     }
     if image.lost_paths > told {
-        Output::line(&format!("  {name}: and {} more", count(image.lost_paths - told, "path", "paths")))?;
+        Output::line(&format!("    … and {} more", count(image.lost_paths - told, "path", "paths")))?;
     }
     Ok(())
 }
@@ -89,6 +90,13 @@ pub(crate) fn repaired(report: &RepairReport, store: &Path) -> io::Result<()> {
     }
     for workspace in &report.lost_workspaces {
         Output::line(&format!("  workspace {workspace}"))?;
+    }
+    if !report.salvaged.is_empty() {
+        Output::line("What is sound of those, as images without a tag:")?;
+        some_lines(&report.salvaged, report.salvaged.len() as u64, |left| {
+            let paths = count(left.entries, "path", "paths");
+            Output::line(&format!("  image {} of {}: {paths} of image {}", left.image, left.project, left.of))
+        })?;
     }
     found("Restored, from packs alone:", &report.restored)?;
     if report.restored.is_empty() {
