@@ -303,6 +303,39 @@ fn what_is_left_of_an_image_is_an_image() {
 }
 
 #[test]
+fn what_was_collected_stays_gone_and_is_no_loss() {
+    let place = Place::new();
+    let root = place.path("store");
+    let store = options().open(&root).unwrap();
+    let own = project(&store, "p");
+    let shared = noise(40_000, 1);
+    let first = place.directory("first", &[("shared", &shared), ("own", &noise(200_000, 2))]);
+    let first = own.import_directory(&first, &layerstone::ImportOptions::default()).unwrap().image;
+    let second = place.directory("second", &[("shared", &shared), ("other", &noise(50_000, 3))]);
+    let second = own.import_directory(&second, &layerstone::ImportOptions::default()).unwrap().image;
+    own.remove(&first.into(), false).unwrap();
+    store.wait_for_upkeep();
+    let freed = store.collect_garbage(&layerstone::GcOptions::default()).unwrap();
+    assert!(freed.freed_packs > 0, "{freed:?}");
+    drop((own, store));
+    let given = Given { place, root, images: Vec::new() };
+    for options in [PRESENT, ALL] {
+        let report = given.repair(options);
+        assert_eq!((report.images, report.has_losses(), report.fault_count), (1, false, 0), "{report:?}");
+    }
+    fs::remove_file(given.root.join("catalog.redb")).unwrap();
+    fs::remove_file(given.root.join("catalog.dump")).unwrap();
+    let report = given.repair(PRESENT);
+    assert!(report.restored.iter().any(|restored| restored.image == second), "{report:?}");
+    let store = Store::open(&given.root).unwrap();
+    // It goes on as a store that is collected.
+    store.collect_garbage(&layerstone::GcOptions::default()).unwrap();
+    assert!(store.verify().unwrap().is_sound());
+    let own = store.project(&parse("recovered-1")).unwrap();
+    assert_eq!(read(&own.find(&second.into()).unwrap(), "shared").unwrap(), shared);
+}
+
+#[test]
 fn a_damaged_checkout_and_a_workspace_without_its_image_are_let_go() {
     let given = Given::new();
     let own = Store::open(&given.root).unwrap().project(&parse("p")).unwrap();

@@ -68,6 +68,12 @@ impl Rows {
             }
         }
         for (scope, id, losses) in damaged {
+            // Of what was removed, part may have been collected: that is no loss.
+            if report.removed.iter().any(|removed| removed.image == id) {
+                self.images.remove(&(scope, id));
+                report.restored.retain(|restored| restored.image != id);
+                continue;
+            }
             if let Some(image) = self.images.remove(&(scope, id)) {
                 let (lost_paths, has_history) = (losses.paths(), losses.has_history());
                 dropped.push(Damaged { scope, image, lost_paths, has_history });
