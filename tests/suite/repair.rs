@@ -151,11 +151,13 @@ fn a_lost_catalog_comes_back_with_names_tags_and_removals() {
         assert_eq!(read(&newer, "content").unwrap(), b"newer than the dump");
         assert_eq!(own.parent(given.images[7]).unwrap(), Some(given.images[0]));
         assert_eq!(own.find(&reference("own6")).unwrap().id(), given.images[6]);
+        let newest = newer.id();
+        drop(newer);
         let report = given.repair(ALL);
         assert_eq!(report.restored.len(), 1);
         assert!(own.find(&given.images[3].into()).is_ok());
         // The same import finds what was restored.
-        assert_eq!(given.place.import(&own, "newer than the dump", &[]), newer.id());
+        assert_eq!(given.place.import(&own, "newer than the dump", &[]), newest);
     }
 }
 
@@ -239,6 +241,9 @@ fn a_damaged_pack_costs_the_images_that_need_it_and_no_others() {
     let again = own.import_directory(&whole, &layerstone::ImportOptions::default()).unwrap();
     assert!(again.is_new && again.image != first);
     assert!(Store::open(&given.root).unwrap().verify().unwrap().is_sound());
+    let in_use = Store::repair(&given.root, PRESENT).unwrap_err();
+    assert_eq!(in_use.kind(), ErrorKind::InUse, "what was found in it may go: {in_use}");
+    drop((rest, image));
     assert_eq!(given.repair(PRESENT).removed.len(), 1, "the lost image is no more than a record");
     assert!(given.repair(ALL).damaged_images.is_empty());
 }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use crate::catalog::table::Sequence;
 use crate::catalog::{CATALOG_FILE, Catalog, Poison};
 use crate::disk::{Disk, OpenMode, RealDisk, UnsyncedDisk};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::id::PackId;
 use crate::pack::frame::FrameBuilder;
@@ -65,12 +65,12 @@ impl Store {
     /// index anew from the packs, and the catalog where rows of it are lost, and says what is lost. Nothing is deleted: what
     /// is damaged is set aside in the store's folder `quarantine`. It can be killed at any time and run again.
     ///
-    /// It works where [`Store::open`] fails. No handle of the store may be in use. When it returns `Ok`, and nobody else
+    /// It works where [`Store::open`] fails. No handle of an image or workspace may be in use. When it returns `Ok`, and nobody else
     /// has damaged the store meanwhile, [`Store::verify`] finds nothing.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) and [`Invalid`](crate::ErrorKind::Invalid) where there is no store;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a store of another format;
-    /// [`InUse`](crate::ErrorKind::InUse) where another process is writing to it; [`Locked`](crate::ErrorKind::Locked);
+    /// [`InUse`](crate::ErrorKind::InUse) where somebody reads or writes it; [`Locked`](crate::ErrorKind::Locked);
     /// [`Io`](crate::ErrorKind::Io) where a file can't be read or written, which may pass: nothing has changed then.
     pub fn repair(path: impl AsRef<Path>, options: RepairOptions) -> Result<RepairReport> {
         StoreOptions::default().repair(path, options)
@@ -115,6 +115,7 @@ impl Repair<'_> {
         for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
             self.disk.create_dir(folder).map_err(|error| unusable(self.location, error))?;
         }
+        self.check_is_unused()?;
         let disk = &*self.disk;
         let mut rows = Rows::read(disk, &mut report)?;
         let numbers = self.numbers(&mut rows)?;
@@ -168,6 +169,18 @@ impl Repair<'_> {
         }
         let message = "is no store: it has neither a catalog nor packs";
         Err(Error::invalid(Subject::Store(self.location.to_owned()), message))
+    }
+
+    /// Fails while anybody works with what they found in the store before: it may not be there any more.
+    fn check_is_unused(&self) -> Result<()> {
+        let io = |error| unusable(self.location, error);
+        for name in self.disk.list(GENERATIONS).map_err(io)? {
+            if self.disk.is_held(&format!("{GENERATIONS}/{name}")).map_err(io)? {
+                let message = "is in use: end the programs that read or write it first";
+                return Err(Error::new(ErrorKind::InUse, Subject::Store(self.location.to_owned()), message));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the store says its format. Another one is left alone.
