@@ -61,9 +61,11 @@ impl Rows {
             Err(error) => report.note(error).map(|()| None)?,
         };
         let newest_image = rows.last(Sequence::Image);
-        if let Some(Err(older)) = dump.as_ref().map(|dump| dump.check_is_not_newer(newest_image)) {
+        if report.catalog == CatalogState::Whole
+            && let Some(Err(older)) = dump.as_ref().map(|dump| dump.check_is_not_newer(newest_image))
+        {
             report.note(older)?;
-            report.catalog = report.catalog.max(CatalogState::Damaged);
+            report.catalog = CatalogState::Damaged;
         }
         rows.is_whole = report.catalog == CatalogState::Whole;
         if let Some(dump) = dump.filter(|_| !rows.is_whole) {
