@@ -49,7 +49,7 @@ impl Store {
     /// there stays then.
     pub fn dump_catalog(&self) -> Result<()> {
         let catalog = self.0.catalog()?;
-        write(&*self.0.disk, &catalog)
+        write(&*self.0.disk, &catalog, self.0.surroundings.now())
     }
 }
 
@@ -104,8 +104,8 @@ impl Head {
     }
 
     /// Whether a change is worth another dump: one of many rows takes longer, and is written less often.
-    fn is_old(self) -> bool {
-        let age_ms = Moment::now().unix_ms().saturating_sub(self.written_ms);
+    fn is_old(self, now: Moment) -> bool {
+        let age_ms = now.unix_ms().saturating_sub(self.written_ms);
         age_ms >= NEW_MS.saturating_add(self.rows)
     }
 
@@ -116,19 +116,19 @@ impl Head {
 }
 
 /// Whether the dump is to be written again.
-pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables) -> Result<bool> {
+pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables, now: Moment) -> Result<bool> {
     let mut head = [0; HEAD_BYTES];
     let read = disk.open(DUMP_FILE, OpenMode::Read).and_then(|file| file.read_at(&mut head, 0));
     match read.map(|()| Head::decode(&mut Decoder(&head))) {
         // One that is newer than the catalog is kept for a repair.
-        Ok(Ok(head)) => Ok(head.is_old() && head.newest_image <= tx.last(Sequence::Image)?),
+        Ok(Ok(head)) => Ok(head.is_old(now) && head.newest_image <= tx.last(Sequence::Image)?),
         Ok(Err(_)) => Ok(true),
         Err(error) => Ok(error.kind() == std::io::ErrorKind::NotFound),
     }
 }
 
 /// Writes the dump, unless what is to be in it is damaged.
-pub(super) fn write(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
+pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     if let Ok(Some(dump)) = Dump::read(disk) {
         dump.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
     }
@@ -136,11 +136,8 @@ pub(super) fn write(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
     let file = disk.open(NEW_DUMP_FILE, OpenMode::CreateNew).map_err(failed("create its dump"))?;
     let written = catalog.read(|tx| {
         let count = || DUMPED.iter().try_fold(0, |sum, table| Ok::<_, Error>(sum + tx.count(table)?));
-        let head = Head {
-            written_ms: Moment::now().unix_ms(),
-            newest_image: tx.last(Sequence::Image)?,
-            rows: count()?,
-        };
+        let head =
+            Head { written_ms: now.unix_ms(), newest_image: tx.last(Sequence::Image)?, rows: count()? };
         let mut writer = Writer::new(&*file, head);
         writer.push_table::<Sequences>(tx)?;
         writer.push_table::<Projects>(tx)?;
@@ -269,13 +266,13 @@ mod tests {
         assert!(Dump::read(&disk).unwrap().is_none());
         assert!(check(&disk, 0).unwrap_err().is_corrupt());
         catalog.write(|tx| tx.put::<Sequences>(&Sequence::Image, &7)).unwrap();
-        write(&disk, &catalog).unwrap();
+        write(&disk, &catalog, Moment::now()).unwrap();
         let dump = Dump::read(&disk).unwrap().unwrap();
         assert_eq!((dump.head.newest_image, dump.head.rows), (7, 1));
         assert!(matches!(&dump.rows[..], [("sequences", key, _)] if key == b"image"), "{dump:?}");
         assert!(check(&disk, 7).is_ok());
         assert!(check(&disk, 6).unwrap_err().to_string().contains("an older copy was put back"));
-        assert!(!catalog.read(|tx| is_due(&disk, tx)).unwrap(), "it is new");
+        assert!(!catalog.read(|tx| is_due(&disk, tx, Moment::now())).unwrap(), "it is new");
 
         let file = disk.open(DUMP_FILE, OpenMode::Write).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
@@ -286,7 +283,7 @@ mod tests {
             file.write_at(&bytes, 0).unwrap();
         }
         catalog.write(|tx| tx.put::<Sequences>(&Sequence::Image, &6)).unwrap();
-        assert!(write(&disk, &catalog).unwrap_err().is_corrupt(), "the newer dump is kept");
+        assert!(write(&disk, &catalog, Moment::now()).unwrap_err().is_corrupt(), "the newer dump is kept");
         assert_eq!(Dump::read(&disk).unwrap().unwrap().head, dump.head);
     }
 

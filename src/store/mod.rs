@@ -298,7 +298,8 @@ impl Inner {
                     self.disk.create_dir(folder).map_err(io)?;
                 }
                 Catalog::create(&*self.disk)?;
-                dump::write(&*self.disk, &Catalog::open(&*self.disk, Poison::default())?)?;
+                let catalog = Catalog::open(&*self.disk, Poison::default())?;
+                dump::write(&*self.disk, &catalog, self.surroundings.now())?;
                 self.disk.remove(NEW_FORMAT_FILE).map_err(io)?;
                 let file = self.disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew).map_err(io)?;
                 file.write_at(format!("layerstone store format {FORMAT_VERSION}\n{UNNAMED}").as_bytes(), 0)

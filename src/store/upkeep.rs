@@ -138,8 +138,8 @@ impl Work {
 
     fn write_dump(&self) -> Result<()> {
         let catalog = self.gate.open()?;
-        if catalog.read(|tx| dump::is_due(&*self.disk, tx))? {
-            dump::write(&*self.disk, &catalog)
+        if catalog.read(|tx| dump::is_due(&*self.disk, tx, self.surroundings.now()))? {
+            dump::write(&*self.disk, &catalog, self.surroundings.now())
         } else {
             Ok(())
         }
@@ -150,7 +150,7 @@ impl Work {
         Ok(!is_stuck
             && (self.pack_to_index(tx)?.is_some()
                 || due_segments(tx)?.is_some()
-                || dump::is_due(&*self.disk, tx)?))
+                || dump::is_due(&*self.disk, tx, self.surroundings.now())?))
     }
 
     /// A pack is full and free, so that nothing will be added to it.

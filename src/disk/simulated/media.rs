@@ -192,9 +192,15 @@ impl Name {
                 0..4 => self.durable,
                 4..8 => self.now(),
                 8 => chance.pick(&self.unsynced).copied().flatten(),
-                _ => None,
+                _ if self.was_absent() => None,
+                _ => self.durable,
             },
         }
+    }
+
+    /// A name that is only given to another file by a rename stands for one of them at every moment.
+    fn was_absent(&self) -> bool {
+        self.durable.is_none() || self.unsynced.contains(&None)
     }
 }
 

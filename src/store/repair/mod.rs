@@ -40,7 +40,10 @@ use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::segment::Segment;
 use crate::pack::{PACKS, SEGMENTS};
 
+use crate::time::Moment;
+
 use super::gate::Gate;
+use super::surroundings::Surroundings;
 use super::verify::{Damage, ImageWalk};
 use super::{
     DIRECTORIES, DUMP_FILE, Durability, FORMAT_FILE, GENERATIONS, Store, StoreOptions, dump, unusable,
@@ -108,6 +111,7 @@ impl Repair<'_> {
             self.location.into(),
             Poison::default(),
             self.options.lock_timeout,
+            Surroundings::default(),
         );
         let _lock = gate.lock()?;
         let mut report = RepairReport::default();
@@ -152,7 +156,7 @@ impl Repair<'_> {
             publish::write_format(disk).map_err(|error| unusable(self.location, error))?;
         }
         quarantine.set_aside_unnamed(&rows, &scanned)?;
-        dump::write(disk, &Catalog::open(disk, Poison::default())?)?;
+        dump::write(disk, &Catalog::open(disk, Poison::default())?, Moment::now())?;
         report.images = rows.images.len() as u64;
         report.packs = (scanned.kept.len() + scanned.copies.len()) as u64;
         report.objects = scanned.kept.values().chain(scanned.copies.values()).map(|pack| pack.objects).sum();

@@ -20,6 +20,7 @@ use crate::pack::segment;
 use crate::path::TreePath;
 use crate::store::identity::image_id;
 use crate::store::packs::SHARED_DOMAIN;
+use crate::store::surroundings::Surroundings;
 use crate::store::verify::{ImageWalk, scope_name};
 use crate::time::Moment;
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, group, links};
@@ -73,7 +74,7 @@ pub(super) fn salvage(
             diff_id: None,
         };
         let left = ImageRecord {
-            id: image_id(rows.next_image(created_ms)),
+            id: image_id(rows.next_image(created_ms), Surroundings::default().random_half()),
             owner: scope,
             root: root.id,
             layer: layer.write(&mut objects)?,
