@@ -156,28 +156,23 @@ impl Gate {
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
         })?;
-        self.remove_strays(catalog)
+        catalog.read(|tx| self.remove_strays(tx, None))
     }
 
     /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row
-    /// before its file; a state file has it in the transaction that makes both; a segment has it after, so segments are
-    /// looked at only while nobody can be writing one.
-    fn remove_strays(&self, catalog: &Catalog) -> Result<()> {
-        let (packs, segments, leases) = catalog.read(|tx| {
-            let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
-            let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
-            let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack_file(pack));
-            let packs = open.chain(sealed).chain(condemned).collect::<HashSet<_>>();
-            Ok((packs, tx.collect::<Segments>(&[])?, tx.collect::<Leases>(&[])?))
-        })?;
-        let directories = catalog.read(|tx| tx.collect::<Directories>(&[]))?;
-        self.keep_only(DIRECTORIES, &directories.into_iter().map(|(id, _)| state_file(id)).collect())?;
-        self.keep_only(PACKS, &packs)?;
-        if leases.is_empty() {
-            self.keep_only(
-                SEGMENTS,
-                &segments.into_iter().map(|(segment, _)| segment_file(segment)).collect(),
-            )?;
+    /// before its file, or in the transaction that makes both, as a state file has; a segment has it after, so segments are
+    /// looked at only if nobody but the holder of `lease` can be writing one. So `tx` is a transaction that writes, or nobody
+    /// else in this process has the catalog open.
+    pub(super) fn remove_strays(&self, tx: &impl ReadTables, lease: Option<LeaseId>) -> Result<()> {
+        let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+        let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+        let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+        self.keep_only(PACKS, &open.chain(sealed).chain(condemned).map(pack_file).collect())?;
+        let directories = tx.collect::<Directories>(&[])?.into_iter();
+        self.keep_only(DIRECTORIES, &directories.map(|(id, _)| state_file(id)).collect())?;
+        if tx.collect::<Leases>(&[])?.into_iter().all(|(id, _)| Some(id) == lease) {
+            let segments = tx.collect::<Segments>(&[])?.into_iter();
+            self.keep_only(SEGMENTS, &segments.map(|(segment, _)| segment_file(segment)).collect())?;
         }
         Ok(())
     }

@@ -130,6 +130,12 @@ impl DiskImage {
         pages::fingerprint(&text)
     }
 
+    /// Bytes of a file; none of one that is not there.
+    #[must_use]
+    pub fn len_of(&self, name: &str) -> u64 {
+        self.files.get(name).map_or(0, Pages::len)
+    }
+
     /// The names of its files, ascending.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)

@@ -17,7 +17,7 @@
 //! there when the reader began, and stays until it is done. (4) A large session's packs are protected by its lease until its
 //! image makes them needed. (5) Of an object that several packs have, one place is marked; the index keeps the rows of all.
 //!
-//! A kill leaves marks that nobody sees, copies that the next collection finds unneeded, or condemned packs that it removes.
+//! At the end go files that no row names. A kill leaves marks that nobody sees, copies that the next collection finds unneeded, or condemned packs that it removes.
 
 mod condemn;
 mod copy;

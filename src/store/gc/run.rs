@@ -154,6 +154,9 @@ impl<'c> Collection<'c> {
         let removed = self.store.remove_condemned()?;
         add_removed(&mut self.report, removed);
         self.store.upkeep.clean_index()?;
+        // Frames and segments that were written and never published, by whom nobody knows any more.
+        let (store, lease) = (self.store, self.lease);
+        store.catalog()?.write(|tx| store.gate.remove_strays(tx, lease))?;
         Ok(std::mem::take(&mut self.report))
     }
 

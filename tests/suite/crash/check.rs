@@ -180,7 +180,38 @@ pub(super) fn use_it(
         return Err(format!("a further import damaged it: {:?}", report.faults));
     }
     check_content(&store, &after, PUBLIC, made.unwrap())?;
+    check_collection(disk, &store, &after, &view)?;
     Ok(after)
+}
+
+/// One collection leaves nothing that is not needed, and all that is.
+fn check_collection(disk: &SimulatedDisk, store: &Store, model: &Model, view: &View) -> Verdict<()> {
+    told("nothing can be collected", Effect::Collect { full: true }.apply(store))?;
+    store.wait_for_upkeep();
+    let report = told("it can't be verified after a collection", store.verify())?;
+    if !report.is_sound() {
+        return Err(format!("a collection damaged it: {:?}", report.faults));
+    }
+    if told("it can't be listed after a collection", observe(store))? != *view {
+        return Err("a collection changed what is seen".to_owned());
+    }
+    for (scope, image) in
+        view.iter().flat_map(|(scope, images)| images.iter().map(move |(image, _)| (scope, *image)))
+    {
+        check_content(store, model, scope, image)?;
+    }
+    let image = disk.image();
+    let packs: Vec<_> = image.files().filter(|name| name.starts_with("packs/")).collect();
+    let bytes: u64 = packs.iter().map(|name| image.len_of(name)).sum();
+    if packs.len() as u64 != report.packs || bytes != report.stored_bytes + 24 * report.packs {
+        return Err(format!("{bytes} bytes of packs are left, and {report:?}"));
+    }
+    let is_other = |name: &&str| name.ends_with(".new") || name.starts_with("generations/");
+    let others: Vec<_> = image.files().filter(is_other).collect();
+    if others.len() > 1 {
+        return Err(format!("files are left: {others:?}"));
+    }
+    Ok(())
 }
 
 /// The power goes while it recovers, or in the further import.

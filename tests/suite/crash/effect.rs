@@ -5,7 +5,7 @@ use std::io::Read;
 
 use layerstone::id::ImageId;
 use layerstone::tree::Timestamp;
-use layerstone::{CommitOptions, ImportOptions, Store};
+use layerstone::{CommitOptions, GcOptions, ImportOptions, Store};
 
 use super::model::{Content, Model, Scope};
 use crate::given::{parse, tags};
@@ -40,6 +40,10 @@ pub(super) enum Effect {
     Remove {
         scope: String,
         image: ImageId,
+    },
+    /// Nobody sees what it does.
+    Collect {
+        full: bool,
     },
 }
 
@@ -83,6 +87,12 @@ impl Effect {
             }
             Self::Untag { scope, tag } => project(scope)?.untag(&parse(tag), None).map(|_| None),
             Self::Remove { scope, image } => project(scope)?.remove(&(*image).into(), true).map(|_| None),
+            Self::Collect { full } => {
+                let options = GcOptions { full: *full, ..GcOptions::default() };
+                let report = store.collect_garbage(&options)?;
+                assert_eq!((report.waiting_packs, report.damaged_packs), (0, 0));
+                Ok(None)
+            }
         }
     }
 
@@ -116,6 +126,7 @@ impl Effect {
                 scope.tags.retain(|_, tagged| tagged != image);
                 scope.owned.remove(image);
             }
+            Self::Collect { .. } => {}
         }
         model
     }

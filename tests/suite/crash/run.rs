@@ -200,7 +200,7 @@ impl Run {
                 Effect::Remove { image: *self.chance.pick(&owned).unwrap(), scope }
             }
             15 if scope != PUBLIC => Effect::RemoveProject(scope),
-            // `Store::collect` belongs here once there is one: its effect is none, and `check` will say what may be left.
+            16..18 => Effect::Collect { full: self.chance.flip() },
             _ => Effect::Import { content: self.content(), tags: self.tags(), scope },
         }
     }
