@@ -250,6 +250,22 @@ impl Error {
         self.kind() == ErrorKind::Conflict
     }
 
+    /// Whether there was no room for what was to be written: on the disk, or within a quota of the file system.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+                return matches!(
+                    io.kind(),
+                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+                );
+            }
+            source = cause.source();
+        }
+        false
+    }
+
     /// Whether stored bytes are damaged.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
@@ -27,6 +28,24 @@ pub(super) struct CatalogFile {
     file: Arc<dyn DiskFile>,
     /// None once the file is written for real.
     deferred: Arc<Mutex<Option<Deferred>>>,
+    failures: Arc<Failures>,
+}
+
+/// What has failed, after which redb does nothing more with the file.
+#[derive(Debug, Default)]
+struct Failures {
+    write: AtomicBool,
+    sync: AtomicBool,
+}
+
+impl Failures {
+    fn of_write<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|_| self.write.store(true, Ordering::SeqCst))
+    }
+
+    fn of_sync<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|_| self.sync.store(true, Ordering::SeqCst))
+    }
 }
 
 /// What was asked for and not done.
@@ -51,7 +70,7 @@ enum Operation {
 impl CatalogFile {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Self> {
         let deferred = Deferred::new(&*file)?;
-        Ok(Self { file, deferred: Arc::new(Mutex::new(Some(deferred))) })
+        Ok(Self { file, deferred: Arc::new(Mutex::new(Some(deferred))), failures: Arc::default() })
     }
 
     /// The file itself, as it is on the disk.
@@ -63,6 +82,16 @@ impl CatalogFile {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a write or a sync failed: opened anew, the file is as after a kill at that moment.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures.write.load(Ordering::SeqCst) || self.has_lost()
+    }
+
+    /// Whether a sync failed: then nothing is known of what was written before it, though it may read as if all were well.
+    pub(super) fn has_lost(&self) -> bool {
+        self.failures.sync.load(Ordering::SeqCst)
+    }
+
     /// Does what was put off, and from now on everything at once. After an error the file is as after a crash in
     /// between, and must not be written any more.
     pub(super) fn begin_writing(&self) -> io::Result<()> {
@@ -71,13 +100,15 @@ impl CatalogFile {
         if deferred.changes_nothing(&*self.file)? {
             // The file that a kill left may hold a header that is not durable yet, which makes pages free that the
             // durable one needs. redb would have synced it; so it must be before those pages are written.
-            self.file.sync()?;
+            self.failures.of_sync(self.file.sync())?;
         } else {
             for operation in &deferred.operations {
                 match operation {
-                    Operation::Write(offset, bytes) => self.file.write_at(bytes, *offset)?,
-                    Operation::SetLen(len) => self.file.set_len(*len)?,
-                    Operation::Sync => self.file.sync()?,
+                    Operation::Write(offset, bytes) => {
+                        self.failures.of_write(self.file.write_at(bytes, *offset))?;
+                    }
+                    Operation::SetLen(len) => self.failures.of_write(self.file.set_len(*len))?,
+                    Operation::Sync => self.failures.of_sync(self.file.sync())?,
                 }
             }
         }
@@ -199,7 +230,7 @@ impl StorageBackend for CatalogFile {
                 deferred.set_len(len);
                 Ok(())
             }
-            None => self.file.set_len(len),
+            None => self.failures.of_write(self.file.set_len(len)),
         }
     }
 
@@ -209,14 +240,14 @@ impl StorageBackend for CatalogFile {
                 deferred.operations.push(Operation::Sync);
                 Ok(())
             }
-            None => self.file.sync(),
+            None => self.failures.of_sync(self.file.sync()),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match self.deferred().as_mut() {
             Some(deferred) => deferred.write(&*self.file, offset, data),
-            None => self.file.write_at(data, offset),
+            None => self.failures.of_write(self.file.write_at(data, offset)),
         }
     }
 }

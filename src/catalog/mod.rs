@@ -82,7 +82,18 @@ impl Catalog {
             }
             other => (other, true),
         };
-        let file = file.map_err(io("open it"))?;
+        Self::over_existing(file.map_err(io("open it"))?, poison, is_writable)
+    }
+
+    /// Opens the catalog to read what is there, after a sync failed.
+    pub(crate) fn open_for_reading(disk: &dyn Disk, poison: Poison) -> Result<Self> {
+        let file = disk.open(CATALOG_FILE, OpenMode::Read);
+        let file = file.map_err(|error| Error::io(Subject::Catalog, "open it", error))?;
+        Self::over_existing(file, poison, false)
+    }
+
+    fn over_existing(file: Arc<dyn DiskFile>, poison: Poison, is_writable: bool) -> Result<Self> {
+        let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         if file.len().map_err(io("measure it"))? == 0 {
             // redb would take it for a new one.
             return Err(Error::corrupt(Subject::Catalog, "it is empty"));
@@ -146,6 +157,11 @@ impl Catalog {
         self.is_writable
     }
 
+    /// Whether it must be opened anew before it is used again.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.file.has_failed() || (self.is_writable && self.poison.check().is_err())
+    }
+
     /// Fails where [`Catalog::write`] can't succeed at all.
     pub(crate) fn check_is_writable(&self) -> Result<()> {
         self.poison.check()?;
@@ -176,11 +192,20 @@ impl Catalog {
         contain(|| closure(&ReadTx(self.database()?.begin_read().map_err(transaction::failure)?)))
     }
 
-    /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns.
+    /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns. After a failed write
+    /// (a full disk) the catalog is spent, and opened anew it is as after a kill; after a failed sync the store is poisoned.
     pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         self.check_is_writable()?;
+        let written = self.write_unwatched(closure);
+        if self.file.has_lost() {
+            self.poison.set();
+        }
+        written
+    }
+
+    fn write_unwatched<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         let io = |error| Error::io(Subject::Catalog, "open it for writing", error);
-        self.file.begin_writing().map_err(io).inspect_err(|_| self.poison.set())?;
+        self.file.begin_writing().map_err(io)?;
         contain(|| {
             let mut transaction = self.database()?.begin_write().map_err(transaction::failure)?;
             // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
@@ -189,7 +214,7 @@ impl Catalog {
             transaction.set_durability(Durability::Immediate).map_err(transaction::failure)?;
             let mut tx = WriteTx::new(transaction);
             let value = closure(&mut tx)?;
-            tx.commit().inspect_err(|_| self.poison.set())?;
+            tx.commit()?;
             Ok(value)
         })
     }

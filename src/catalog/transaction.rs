@@ -46,7 +46,11 @@ pub(super) fn failure(error: impl Into<redb::Error>) -> Error {
         redb::Error::PreviousIo => (ErrorKind::Poisoned, "an earlier write failed; reopen the store"),
         _ => (ErrorKind::Io, "could not be read or written"),
     };
-    Error::new(kind, Subject::Catalog, message).with_source(error)
+    let failed = Error::new(kind, Subject::Catalog, message);
+    match error {
+        redb::Error::Io(io) => failed.with_source(io),
+        other => failed.with_source(other),
+    }
 }
 
 /// The bounds of the keys that begin with `prefix`.

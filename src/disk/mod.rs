@@ -81,6 +81,10 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Extends the file and takes the room for it now.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.set_len(bytes)
+    }
     /// Cuts or extends (with zeros) the file.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Bytes in the file.

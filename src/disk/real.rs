@@ -172,6 +172,12 @@ impl DiskFile for RealFile {
         self.0.write_all_at(bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        retry_interrupted(|| {
+            Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
+        })
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         retry_interrupted(|| self.0.set_len(bytes))
     }

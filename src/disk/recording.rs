@@ -175,6 +175,12 @@ impl DiskFile for RecordingFile {
         Ok(())
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.inner.allocate(bytes)?;
+        self.log.push(DiskOperation::SetLen { name: self.name.clone(), bytes });
+        Ok(())
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.inner.set_len(bytes)?;
         self.log.push(DiskOperation::SetLen { name: self.name.clone(), bytes });

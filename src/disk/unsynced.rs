@@ -63,6 +63,10 @@ impl DiskFile for UnsyncedFile {
         self.0.write_at(bytes, offset)
     }
 
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.0.allocate(bytes)
+    }
+
     fn set_len(&self, bytes: u64) -> io::Result<()> {
         self.0.set_len(bytes)
     }

@@ -146,10 +146,14 @@ impl WrittenPack {
         Error::io(Subject::Pack(self.pack.id), "sync it", error)
     }
 
+    /// From where on in the pack is what was appended.
+    pub(crate) fn begin(&self) -> u64 {
+        self.frames.first().map_or(self.pack.end, |frame| frame.offset)
+    }
+
     /// Cuts off what was appended. An error changes nothing that counts: whoever opens the pack next does the same.
     pub(crate) fn cut_back(self) {
-        let committed_bytes = self.frames.first().map_or(self.pack.end, |frame| frame.offset);
-        let _ = self.pack.file.set_len(committed_bytes);
+        let _ = self.pack.file.set_len(self.begin());
     }
 
     /// Objects that this session added.

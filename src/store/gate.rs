@@ -49,8 +49,12 @@ pub(super) struct Gate {
     timeout: Duration,
     surroundings: Surroundings,
     open: Mutex<Weak<OpenCatalog>>,
-    held: Mutex<Option<Arc<OpenCatalog>>>,
+    /// None unless the catalog is to stay open.
+    held: Mutex<Option<Held>>,
 }
+
+/// What keeps the catalog open; nothing while it is opened anew.
+type Held = Option<Arc<OpenCatalog>>;
 
 impl Gate {
     pub(super) fn new(
@@ -63,27 +67,37 @@ impl Gate {
         Self { disk, location, poison, timeout, surroundings, open: Mutex::default(), held: Mutex::default() }
     }
 
-    /// The open catalog, opened if no one in this process has it open.
+    /// The open catalog, opened if no one in this process has it open. One that failed is opened anew as soon as nobody uses
+    /// it any more; if it was a sync that failed, for reading only.
     pub(super) fn open(&self) -> Result<Arc<OpenCatalog>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.upgrade().is_some_and(|catalog| catalog.is_spent()) {
+            held.iter_mut().for_each(|held| *held = None);
+        }
         if let Some(catalog) = open.upgrade() {
             return Ok(catalog);
         }
-        self.poison.check()?;
         let lock = self.lock()?;
-        let catalog = Catalog::open(&*self.disk, self.poison.clone())?;
+        let catalog = if self.poison.check().is_err() {
+            Catalog::open_for_reading(&*self.disk, self.poison.clone())?
+        } else {
+            Catalog::open(&*self.disk, self.poison.clone())?
+        };
         if catalog.is_writable() {
             self.recover(&catalog)?;
         }
         let catalog = Arc::new(OpenCatalog { catalog, _lock: lock });
         *open = Arc::downgrade(&catalog);
+        held.iter_mut().for_each(|held| *held = Some(Arc::clone(&catalog)));
         Ok(catalog)
     }
 
     /// Keeps the catalog open, and so the lock, until the gate is dropped.
     pub(super) fn hold(&self) -> Result<()> {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(None);
         let catalog = self.open()?;
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(catalog);
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(catalog));
         Ok(())
     }
 
@@ -173,6 +187,31 @@ impl Gate {
         if tx.collect::<Leases>(&[])?.into_iter().all(|(id, _)| Some(id) == lease) {
             let segments = tx.collect::<Segments>(&[])?.into_iter();
             self.keep_only(SEGMENTS, &segments.map(|(segment, _)| segment_file(segment)).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Cuts packs that nobody is adding to to what counts of them: behind it is what a process wrote that was killed. `tx`
+    /// writes, so that nobody begins to.
+    pub(super) fn cut_packs(&self, tx: &impl ReadTables) -> Result<()> {
+        let open = tx.collect::<OpenPacks>(&[])?.into_iter().filter(|(_, record)| record.owner.is_none());
+        let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, record)| (pack, record.bytes));
+        for (pack, bytes) in open.map(|(pack, record)| (pack, record.committed_bytes)).chain(sealed) {
+            let cut = || {
+                let is_longer = self.disk.open(&pack_file(pack), OpenMode::Read)?.len()? > bytes;
+                if is_longer {
+                    self.disk.open(&pack_file(pack), OpenMode::Write)?.set_len(bytes)
+                } else {
+                    Ok(())
+                }
+            };
+            match cut() {
+                // That a pack is missing is for verification to say.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other.map_err(|error| {
+                    Error::io(Subject::Pack(pack), "cut it to its committed length", error)
+                })?,
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! under a lease.
 
 mod archive;
+mod ballast;
 mod checkout;
 mod closure;
 mod commit;
@@ -55,6 +56,7 @@ use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
 
+use ballast::BALLAST_FILE;
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};
 use dump::{DUMP_FILE, NEW_DUMP_FILE};
@@ -90,12 +92,13 @@ const NEW_FORMAT_FILE: &str = "format.new";
 /// What the file `format` has behind its line until its name is durable.
 const UNNAMED: &str = "its name is not durable yet\n";
 /// What the creation of a store makes, besides what a file system of its own begins with.
-const CREATED: [&str; 12] = [
+const CREATED: [&str; 13] = [
     LOCK_FILE,
     PACKS,
     SEGMENTS,
     DIRECTORIES,
     GENERATIONS,
+    BALLAST_FILE,
     NEW_CATALOG_FILE,
     CATALOG_FILE,
     NEW_DUMP_FILE,
@@ -306,6 +309,7 @@ impl Inner {
                     .map_err(io)?;
                 file.sync().map_err(io)?;
                 self.disk.rename(NEW_FORMAT_FILE, FORMAT_FILE).map_err(io)?;
+                self.allocate_ballast();
             }
         }
         self.check_format()

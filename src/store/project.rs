@@ -107,7 +107,7 @@ impl Store {
         if name.is_public() {
             return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
         }
-        let ended = self.0.write(|tx| {
+        let remove = |tx: &mut WriteTx| {
             let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
             let (ended, live) = super::workspace::forget_workspaces(tx, record.id)?;
             if live > 0 && !force {
@@ -134,7 +134,8 @@ impl Store {
             super::lineage::forget_lineage(tx, record.id)?;
             tx.remove::<Projects>(name)?;
             Ok(ended)
-        })?;
+        };
+        let ended = self.0.freeing(|| self.0.write(remove))?;
         self.0.remove_workspaces(&ended);
         Ok(())
     }

@@ -8,9 +8,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::catalog::WriteTx;
 use crate::catalog::record::{LeaseRecord, OpenPackRecord};
 use crate::catalog::table::{Leases, OpenPacks, Sequence};
+use crate::catalog::{ReadTables, ReadTx, WriteTx};
 use crate::error::Result;
 use crate::id::{LeaseId, PackId};
 use crate::pack::hold::Hold;
@@ -73,17 +73,23 @@ impl Inner {
     /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the
     /// next process to open the store finds the lease dead and does the same.
     pub(super) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
-        // After a failed commit it may be that the catalog on the disk counts on what was written.
+        let Some(lease) = host.lease.get() else { return };
+        // After a failed sync it may be that the catalog on the disk counts on what was written.
         if self.poison.check().is_err() {
             return;
         }
         if let Some(written) = written {
-            written.cut_back();
+            // After a failed commit the catalog, opened anew, says whether it does.
+            let is_own = |tx: &ReadTx| {
+                let row = tx.get::<OpenPacks>(&written.pack.id)?;
+                Ok(row.is_some_and(|row| row.owner == Some(*lease) && row.committed_bytes <= written.begin()))
+            };
+            if matches!(self.read(is_own), Ok(true)) {
+                written.cut_back();
+            }
         }
-        if let Some(lease) = host.lease.get() {
-            let released = self.catalog().and_then(|catalog| catalog.write(|tx| packs::release(tx, *lease)));
-            self.remove_packs(&released.unwrap_or_default());
-        }
+        let released = self.catalog().and_then(|catalog| catalog.write(|tx| packs::release(tx, *lease)));
+        self.remove_packs(&released.unwrap_or_default());
     }
 
     /// Removes the files of packs that have no row any more. One that stays is a stray, which recovery removes.

@@ -74,29 +74,33 @@ impl Project {
     /// Removes one of the project's tags and gives the image it named; with `image`, only if it names that one.
     /// The image stays.
     pub fn untag(&self, name: &TagName, image: Option<&ImageRef>) -> Result<ImageId> {
-        self.store.write(|tx| {
-            self.check(tx)?;
-            let tag = self.own_tag(tx, name)?;
-            if let Some(image) = image {
-                let (resolved, _) = self.resolve_in(tx, image)?;
-                if resolved.id != tag.image {
-                    let message = format!("it names image {}, not {}", tag.image, resolved.id);
-                    return Err(Error::conflict(Subject::Tag(name.to_string()), message));
+        self.store.freeing(|| {
+            self.store.write(|tx| {
+                self.check(tx)?;
+                let tag = self.own_tag(tx, name)?;
+                if let Some(image) = image {
+                    let (resolved, _) = self.resolve_in(tx, image)?;
+                    if resolved.id != tag.image {
+                        let message = format!("it names image {}, not {}", tag.image, resolved.id);
+                        return Err(Error::conflict(Subject::Tag(name.to_string()), message));
+                    }
                 }
-            }
-            remove_tag(tx, self.id, name)?;
-            Ok(tag.image)
+                remove_tag(tx, self.id, name)?;
+                Ok(tag.image)
+            })
         })
     }
 
     /// Removes all of the project's tags of an image and gives them. The image stays.
     pub fn untag_all(&self, image: &ImageRef) -> Result<Vec<TagName>> {
-        self.store.write(|tx| {
-            self.check(tx)?;
-            let (resolved, _) = self.resolve_in(tx, image)?;
-            let names = tags_of(tx, self.id, resolved.id)?;
-            names.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
-            Ok(names)
+        self.store.freeing(|| {
+            self.store.write(|tx| {
+                self.check(tx)?;
+                let (resolved, _) = self.resolve_in(tx, image)?;
+                let names = tags_of(tx, self.id, resolved.id)?;
+                names.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
+                Ok(names)
+            })
         })
     }
 
@@ -107,40 +111,43 @@ impl Project {
     /// An image that one of the project's workspaces was made from is [`InUse`](ErrorKind::InUse) unless `force` is set;
     /// then the image is gone, and its content stays until the last of them ends.
     pub fn remove(&self, reference: &ImageRef, force: bool) -> Result<RemoveReport> {
-        self.store.write(|tx| {
-            self.check(tx)?;
-            let (resolved, _) = self.resolve_in(tx, reference)?;
-            let own_row = tx.get::<Images>(&(self.id, resolved.id))?;
-            if own_row.is_none()
-                || (resolved.tag.is_some() && resolved.scope == Scope::Public && !self.is_public())
-            {
-                return Err(self.only_public(Subject::Reference(reference.to_string())));
-            }
-            let tags = tags_of(tx, self.id, resolved.id)?;
-            let gone = match resolved.tag {
-                Some(tag) => vec![tag],
-                None if tags.len() > 1 && !force => {
-                    let names: Vec<_> = tags.iter().map(TagName::as_str).collect();
-                    let message = format!("it has the tags {}; remove by tag, or force", names.join(", "));
-                    return Err(Error::conflict(Subject::Image(resolved.id), message));
+        self.store.freeing(|| {
+            self.store.write(|tx| {
+                self.check(tx)?;
+                let (resolved, _) = self.resolve_in(tx, reference)?;
+                let own_row = tx.get::<Images>(&(self.id, resolved.id))?;
+                if own_row.is_none()
+                    || (resolved.tag.is_some() && resolved.scope == Scope::Public && !self.is_public())
+                {
+                    return Err(self.only_public(Subject::Reference(reference.to_string())));
                 }
-                None => tags.clone(),
-            };
-            let is_owner = own_row.is_some_and(|row| row.owner == self.id);
-            let is_last = gone.len() == tags.len();
-            if is_last && !force {
-                // An adopted image whose last tag goes is seen no more only if it is not public any more.
-                let stays = !is_owner && tx.get::<Images>(&(ProjectId::PUBLIC, resolved.id))?.is_some();
-                if !stays {
-                    self.check_is_unused(tx, resolved.id)?;
+                let tags = tags_of(tx, self.id, resolved.id)?;
+                let gone = match resolved.tag {
+                    Some(tag) => vec![tag],
+                    None if tags.len() > 1 && !force => {
+                        let names: Vec<_> = tags.iter().map(TagName::as_str).collect();
+                        let message =
+                            format!("it has the tags {}; remove by tag, or force", names.join(", "));
+                        return Err(Error::conflict(Subject::Image(resolved.id), message));
+                    }
+                    None => tags.clone(),
+                };
+                let is_owner = own_row.is_some_and(|row| row.owner == self.id);
+                let is_last = gone.len() == tags.len();
+                if is_last && !force {
+                    // An adopted image whose last tag goes is seen no more only if it is not public any more.
+                    let stays = !is_owner && tx.get::<Images>(&(ProjectId::PUBLIC, resolved.id))?.is_some();
+                    if !stays {
+                        self.check_is_unused(tx, resolved.id)?;
+                    }
                 }
-            }
-            gone.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
-            let removed = (is_owner && is_last).then_some(resolved.id);
-            if let Some(id) = removed {
-                delete_image(tx, self.id, id)?;
-            }
-            Ok(RemoveReport { untagged: gone, removed })
+                gone.iter().try_for_each(|name| remove_tag(tx, self.id, name))?;
+                let removed = (is_owner && is_last).then_some(resolved.id);
+                if let Some(id) = removed {
+                    delete_image(tx, self.id, id)?;
+                }
+                Ok(RemoveReport { untagged: gone, removed })
+            })
         })
     }
 

@@ -35,6 +35,7 @@ mod limits;
 mod model;
 mod mounted;
 mod overlay;
+mod poison;
 mod readme;
 mod reflink;
 mod reimport;

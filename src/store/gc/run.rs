@@ -45,7 +45,11 @@ impl Store {
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if something that an image needs is missing or damaged: then it can't be known
     /// what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled) by [`GcOptions::watch`].
     pub fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
-        Collection::begin(&self.0, options)?.run()
+        let report = self.0.freeing(|| Collection::begin(&self.0, options)?.run());
+        if !options.dry_run {
+            self.0.allocate_ballast();
+        }
+        report
     }
 }
 
@@ -146,17 +150,28 @@ impl<'c> Collection<'c> {
             .filter(|(batch, _)| !batch.is_empty())
         {
             self.tell(GcPhase::Copying, done, total)?;
-            marked = self.collect(marked, batch, is_copied, &mut done, total)?;
+            let begun = self.report.clone();
+            match self.collect(marked, batch, is_copied, &mut done, total) {
+                Ok(after) => marked = after,
+                // What was freed before stays freed, and no copy is left.
+                Err(error) if is_copied && error.is_disk_full() => {
+                    self.report = GcReport { is_short_of_room: true, ..begun };
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
             add_removed(&mut self.report, self.store.remove_condemned()?);
         }
-        drop(marked);
         // What is waiting now is told once.
         let removed = self.store.remove_condemned()?;
         add_removed(&mut self.report, removed);
         self.store.upkeep.clean_index()?;
         // Frames and segments that were written and never published, by whom nobody knows any more.
         let (store, lease) = (self.store, self.lease);
-        store.catalog()?.write(|tx| store.gate.remove_strays(tx, lease))?;
+        store.catalog()?.write(|tx| {
+            store.gate.remove_strays(tx, lease)?;
+            store.gate.cut_packs(tx)
+        })?;
         Ok(std::mem::take(&mut self.report))
     }
 

@@ -55,7 +55,7 @@ impl Image {
             workspace.change(|tx, found| {
                 touch_lower(tx, found.base.root)?;
                 let mounted_by = (form == WorkspaceForm::Overlay).then(holder::this_process);
-                Ok(Some(WorkspaceRecord { form, holder, mounted_by, ..found }))
+                Ok(Some(WorkspaceRecord { form, holder: holder.clone(), mounted_by, ..found }))
             })
         });
         match made {

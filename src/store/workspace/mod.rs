@@ -168,16 +168,18 @@ impl Workspace {
     /// Makes its row another, or removes it.
     fn change(
         &self,
-        change: impl FnOnce(&mut WriteTx, WorkspaceRecord) -> Result<Option<WorkspaceRecord>>,
+        change: impl Fn(&mut WriteTx, WorkspaceRecord) -> Result<Option<WorkspaceRecord>>,
     ) -> Result<()> {
-        self.project.store.catalog()?.write(|tx| {
+        let store = &self.project.store;
+        let change = |tx: &mut WriteTx| {
             let record = self.record_in(tx)?;
             let key = (self.project.id, self.name.clone());
             match change(tx, record)? {
                 Some(record) => tx.put::<Workspaces>(&key, &record),
                 None => tx.remove::<Workspaces>(&key).map(drop),
             }
-        })
+        };
+        store.freeing(|| store.catalog()?.write(change))
     }
 }
 

@@ -76,7 +76,7 @@ impl Workspace {
             .as_ref()
             .is_none_or(|by| (&by.boot, by.namespace) != (&here.boot, here.namespace))
         {
-            self.change(|_, record| Ok(Some(WorkspaceRecord { mounted_by: Some(here), ..record })))?;
+            self.change(|_, record| Ok(Some(WorkspaceRecord { mounted_by: Some(here.clone()), ..record })))?;
         }
         mount(folder, self.id, &lower, record.holder.is_some())
     }

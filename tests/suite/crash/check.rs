@@ -206,7 +206,7 @@ fn check_collection(disk: &SimulatedDisk, store: &Store, model: &Model, view: &V
     if packs.len() as u64 != report.packs || bytes != report.stored_bytes + 24 * report.packs {
         return Err(format!("{bytes} bytes of packs are left, and {report:?}"));
     }
-    let is_other = |name: &&str| name.ends_with(".new") || name.starts_with("generations/");
+    let is_other = |name: &&str| name.rsplit('.').next() == Some("new") || name.starts_with("generations/");
     let others: Vec<_> = image.files().filter(is_other).collect();
     if others.len() > 1 {
         return Err(format!("files are left: {others:?}"));

@@ -78,6 +78,11 @@ fn tell(report: &GcReport, is_full: bool) -> std::io::Result<()> {
             "About {more} more are unneeded, among what is needed: --full frees most of it."
         ));
     }
+    if report.is_short_of_room {
+        Output::note(
+            "More could be freed, but there is no room to copy what is needed beside it: make some, or remove more.",
+        );
+    }
     if report.damaged_packs > 0 {
         let packs = count(report.damaged_packs, "damaged pack stays", "damaged packs stay");
         Output::note(&format!("{packs}: see `layerstone verify`."));
