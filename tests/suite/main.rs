@@ -26,6 +26,7 @@ mod crash;
 mod damage;
 mod damage_matrix;
 mod edits;
+mod full_disk;
 mod fuzz;
 mod gc;
 mod given;

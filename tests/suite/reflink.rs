@@ -19,24 +19,28 @@ use crate::roundtrip::{noise, write_everything};
 use crate::system;
 
 /// A file system of its own, for as long as this lives.
-struct Mounted(PathBuf);
+pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     /// None where the machine has no loop devices.
     fn new(place: &Place, make: &[&str]) -> Option<Self> {
+        Self::sized(place, 512 << 20, make)
+    }
+
+    pub(crate) fn sized(place: &Place, bytes: u64, make: &[&str]) -> Option<Self> {
         if !Path::new("/dev/loop-control").exists() {
             println!("not run: there are no loop devices");
             return None;
         }
         let (image, at) = (place.path("file-system"), place.path("mounted"));
-        fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        fs::File::create(&image).unwrap().set_len(bytes).unwrap();
         fs::create_dir(&at).unwrap();
         run(make[0], make[1..].iter().map(AsRef::as_ref).chain([image.as_os_str()]));
         run("mount", ["-o".as_ref(), "loop".as_ref(), image.as_os_str(), at.as_os_str()]);
         Some(Self(at))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
