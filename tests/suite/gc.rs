@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use layerstone::id::ImageId;
 use layerstone::{
     CheckoutOptions, CommitOptions, ErrorKind, GcOptions, GcReport, GcWatch, Image, ImportOptions, Project,
-    Store, StoreOptions,
+    Store, StoreOptions, WorkspaceOptions,
 };
 
 use crate::given::{Place, project, read};
@@ -550,4 +550,41 @@ fn collections_beside_importers_and_readers() {
 #[ignore = "takes minutes"]
 fn a_minute_of_collections_in_a_store_of_a_thousand_images() {
     work_beside_collections(1000, Duration::from_secs(60));
+}
+
+/// A workspace keeps its image's content; a directory that workspaces lie over keeps nothing.
+#[test]
+fn a_workspace_keeps_what_it_was_made_from() {
+    for full_copy in [false, true] {
+        let place = Place::new();
+        let store = small_packs().open(place.path("store")).unwrap();
+        let project = project(&store, "p");
+        let (base, other) = (import(&place, &project, 1), import(&place, &project, 2));
+        let options = || WorkspaceOptions { full_copy, ..WorkspaceOptions::default() };
+        let workspace = find(&project, base).create_workspace(&options()).unwrap();
+        let next = find(&project, base).edit().remove("d/0").commit(&CommitOptions::default()).unwrap().image;
+        project.remove(&base.into(), true).unwrap();
+        project.remove(&other.into(), true).unwrap();
+        collect_fully(&store);
+        fs::write(workspace.path().unwrap().join("new"), "new").unwrap();
+        let committed = workspace.commit(&CommitOptions::default()).unwrap().image;
+        project.remove(&committed.into(), true).unwrap();
+        project.remove(&next.into(), true).unwrap();
+        collect_fully(&store);
+        fs::write(workspace.path().unwrap().join("newer"), "newer").unwrap();
+        let committed = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+        check(&project, committed, 1);
+        assert_eq!(read(&find(&project, committed), "newer").unwrap(), b"newer");
+        assert!(store.verify().unwrap().is_sound());
+        // What lies below the next was of an image that is gone.
+        let last =
+            find(&project, committed).edit().remove("d").commit(&CommitOptions::default()).unwrap().image;
+        project.remove(&committed.into(), true).unwrap();
+        collect_fully(&store);
+        let workspace = find(&project, last).create_workspace(&options()).unwrap();
+        let shown = workspace.path().unwrap();
+        assert!(!shown.join("d").exists());
+        assert_eq!(fs::read(shown.join("shared")).unwrap(), noise(30_000, 5));
+        workspace.discard().unwrap();
+    }
 }
