@@ -123,6 +123,11 @@ impl PackReader {
         Ok(file)
     }
 
+    /// Packs whose files are open.
+    pub(crate) fn open_packs(&self) -> Vec<PackId> {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     /// Closes the files of packs that may be gone: an open file keeps its bytes on the disk.
     pub(crate) fn close(&self, packs: impl IntoIterator<Item = PackId>) {
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);

@@ -109,9 +109,29 @@ impl Head {
         age_ms >= NEW_MS.saturating_add(self.rows)
     }
 
+    /// Fails with *corrupt* if the catalog, whose newest image is this, is older than the dump.
+    pub(super) fn check_is_not_newer(self, newest_image: u64) -> Result<()> {
+        if self.newest_image <= newest_image {
+            return Ok(());
+        }
+        let message = format!("it is older than its dump of {}: an older copy was put back", self.written());
+        Err(Error::corrupt(Subject::Catalog, message))
+    }
+
     /// When it was written.
     pub(super) fn written(self) -> Moment {
         Moment::from_unix_ms(self.written_ms)
+    }
+}
+
+/// Fails with *corrupt* if the dump has images that the catalog never gave out: an older copy of the catalog was put back, and
+/// what it does not know is no garbage.
+pub(super) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> Result<()> {
+    let mut head = [0; HEAD_BYTES];
+    let read = disk.open(DUMP_FILE, OpenMode::Read).and_then(|file| file.read_at(&mut head, 0));
+    match read.map(|()| Head::decode(&mut Decoder(&head))) {
+        Ok(Ok(head)) => head.check_is_not_newer(tx.last(Sequence::Image)?),
+        _ => Ok(()),
     }
 }
 
@@ -130,7 +150,7 @@ pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables, now: Moment) -> Resu
 /// Writes the dump, unless what is to be in it is damaged.
 pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     if let Ok(Some(dump)) = Dump::read(disk) {
-        dump.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
+        dump.head.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
     }
     disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))?;
     let file = disk.open(NEW_DUMP_FILE, OpenMode::CreateNew).map_err(failed("create its dump"))?;
@@ -231,16 +251,6 @@ impl Dump {
         }
         if rows.len() as u64 == head.rows { Ok(Self { head, rows }) } else { Err(DecodeError::BadNumber) }
     }
-
-    /// Fails with *corrupt* if the catalog, whose newest image is this, is older than the dump.
-    pub(super) fn check_is_not_newer(&self, newest_image: u64) -> Result<()> {
-        if self.head.newest_image <= newest_image {
-            return Ok(());
-        }
-        let message =
-            format!("it is older than its dump of {}: an older copy was put back", self.head.written());
-        Err(Error::corrupt(Subject::Catalog, message))
-    }
 }
 
 /// Fails with *corrupt* if the dump is missing or damaged, or newer than the catalog.
@@ -249,7 +259,7 @@ pub(super) fn check(disk: &dyn Disk, newest_image: u64) -> Result<()> {
         let message = format!("its dump '{DUMP_FILE}' is missing; it is written again after the next change");
         Error::corrupt(Subject::Catalog, message)
     };
-    Dump::read(disk)?.ok_or_else(missing)?.check_is_not_newer(newest_image)
+    Dump::read(disk)?.ok_or_else(missing)?.head.check_is_not_newer(newest_image)
 }
 
 #[cfg(test)]

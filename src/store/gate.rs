@@ -19,9 +19,9 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
 use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
-use super::DIRECTORIES;
 use super::known::state_file;
 use super::surroundings::Surroundings;
+use super::{DIRECTORIES, dump};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -170,7 +170,11 @@ impl Gate {
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
         })?;
-        catalog.read(|tx| self.remove_strays(tx, None))
+        // What an older copy of the catalog does not know may be all that is left of it.
+        match catalog.read(|tx| dump::check_is_not_newer_than(&*self.disk, tx)) {
+            Ok(()) => catalog.read(|tx| self.remove_strays(tx, None)),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row

@@ -39,15 +39,16 @@ impl IndexCache {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The index as the catalog has it now.
-    pub(super) fn view(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
+    /// The index as the catalog has it now, and whether it has changed since this was asked last.
+    pub(super) fn view(&self, catalog: &Catalog) -> Result<(Arc<ObjectIndex>, bool)> {
         let mut newest = self.lock();
         catalog.read(|tx| {
             let version = tx.last(Sequence::Index)?;
-            if newest.version != version {
+            let is_new = newest.version != version;
+            if is_new {
                 *newest = self.load(tx, version, &newest)?;
             }
-            Ok(Arc::clone(&newest.view))
+            Ok((Arc::clone(&newest.view), is_new))
         })
     }
 

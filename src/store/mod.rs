@@ -401,8 +401,10 @@ impl Inner {
 
     /// Reads objects as the catalog has them now. What was found under `hold` stays.
     fn reader(&self, catalog: &Catalog, hold: &Arc<Hold>) -> Result<ObjectReader> {
-        let view = self.index.view(catalog)?;
-        self.packs.close(view.withdrawn());
+        let (view, is_new) = self.index.view(catalog)?;
+        if is_new {
+            self.packs.close(catalog.read(|tx| packs::not_sealed_or_open(tx, self.packs.open_packs()))?);
+        }
         Ok(ObjectReader::new(view, Arc::clone(&self.packs), Arc::clone(hold)))
     }
 }

@@ -50,6 +50,17 @@ pub(super) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(Pac
     Ok((PackId::new(pack), NEW_PACK))
 }
 
+/// Those of the packs that are condemned or gone.
+pub(super) fn not_sealed_or_open(tx: &impl ReadTables, packs: Vec<PackId>) -> Result<Vec<PackId>> {
+    let mut others = Vec::new();
+    for pack in packs {
+        if tx.get::<OpenPacks>(&pack)?.is_none() && tx.get::<SealedPacks>(&pack)?.is_none() {
+            others.push(pack);
+        }
+    }
+    Ok(others)
+}
+
 /// Opens the file of a pack that only the caller appends to; a new one is made, and its name is durable.
 pub(super) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecord) -> Result<OpenPack> {
     let io = |action| move |error| Error::io(Subject::Pack(id), action, error);

@@ -132,7 +132,6 @@ impl Host {
         frames.extend(written.frames.iter().cloned());
         let disk = &*self.store.disk;
         packs::write_segment(disk, segment, pack, &frames, written.pack.end)
-            .inspect_err(|_| self.store.poison.set())
     }
 }
 

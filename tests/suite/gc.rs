@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use layerstone::id::ImageId;
 use layerstone::{
     CheckoutOptions, CommitOptions, ErrorKind, GcOptions, GcReport, GcWatch, Image, ImportOptions, Project,
-    Store, StoreOptions, WorkspaceOptions,
+    RepairOptions, Store, StoreOptions, WorkspaceOptions,
 };
 
 use crate::given::{Place, project, read};
@@ -32,7 +32,9 @@ fn collect_fully(store: &Store) -> GcReport {
 
 /// An image of some files, each of which has content that no other number has.
 fn import(place: &Place, project: &Project, number: u64) -> ImageId {
-    let source = place.path(&format!("source-{number}"));
+    // Two threads may import the same at once.
+    static SOURCES: AtomicU64 = AtomicU64::new(0);
+    let source = place.path(&format!("source-{}", SOURCES.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(source.join("d")).unwrap();
     for file in 0..8_u64 {
         fs::write(source.join(format!("d/{file}")), content(number, file)).unwrap();
@@ -587,4 +589,83 @@ fn a_workspace_keeps_what_it_was_made_from() {
         assert_eq!(fs::read(shown.join("shared")).unwrap(), noise(30_000, 5));
         workspace.discard().unwrap();
     }
+}
+
+/// Of contents only the index says where they are.
+#[test]
+fn a_damaged_index_stops_it() {
+    let place = Place::new();
+    let root = place.path("store");
+    let store = small_packs().open(&root).unwrap();
+    let project = project(&store, "p");
+    let (removed, kept) = (import(&place, &project, 1), import(&place, &project, 2));
+    project.remove(&removed.into(), true).unwrap();
+    store.wait_for_upkeep();
+    drop((project, store));
+    let before = pack_bytes(&root);
+    for segment in fs::read_dir(root.join("segments")).unwrap() {
+        let path = segment.unwrap().path();
+        let sound = fs::read(&path).unwrap();
+        for position in [130, sound.len() / 2, sound.len() - 3] {
+            let mut damaged = sound.clone();
+            damaged[position] ^= 4;
+            fs::write(&path, &damaged).unwrap();
+            let error = Store::open(&root).unwrap().collect_garbage(&GcOptions::default()).unwrap_err();
+            assert!(error.is_corrupt(), "byte {position}: {error}");
+            assert_eq!(pack_bytes(&root), before);
+        }
+        fs::write(&path, sound).unwrap();
+    }
+    let store = Store::open(&root).unwrap();
+    assert!(collect_fully(&store).freed_packs > 0);
+    check(&store.project(&"p".parse().unwrap()).unwrap(), kept, 2);
+}
+
+#[test]
+fn an_older_catalog_that_was_put_back_stops_it() {
+    let place = Place::new();
+    let root = place.path("store");
+    let store = small_packs().open(&root).unwrap();
+    let project = project(&store, "p");
+    import(&place, &project, 1);
+    store.wait_for_upkeep();
+    fs::copy(root.join("catalog.redb"), place.path("older")).unwrap();
+    let newer = import(&place, &project, 2);
+    store.wait_for_upkeep();
+    store.dump_catalog().unwrap();
+    drop((project, store));
+    fs::copy(place.path("older"), root.join("catalog.redb")).unwrap();
+    let before = pack_bytes(&root);
+    let error = Store::open(&root).unwrap().collect_garbage(&GcOptions::default()).unwrap_err();
+    assert!(error.is_corrupt() && error.to_string().contains("an older copy was put back"), "{error}");
+    assert_eq!(pack_bytes(&root), before);
+    Store::repair(&root, RepairOptions::default()).unwrap();
+    let store = Store::open(&root).unwrap();
+    check(&store.project(&"p".parse().unwrap()).unwrap(), newer, 2);
+    collect(&store);
+    check(&store.project(&"p".parse().unwrap()).unwrap(), newer, 2);
+}
+
+/// A workspace's directory is a checkout too, and can be committed as one.
+#[test]
+fn a_workspace_whose_directory_was_committed_apart_from_it_is_not_based_on_what_is_gone() {
+    let place = Place::new();
+    let store = small_packs().open(place.path("store")).unwrap();
+    let project = project(&store, "p");
+    let base = import(&place, &project, 1);
+    let options = WorkspaceOptions { full_copy: true, ..WorkspaceOptions::default() };
+    let workspace = find(&project, base).create_workspace(&options).unwrap();
+    let path = workspace.path().unwrap();
+    fs::write(path.join("d/0"), "new").unwrap();
+    let apart = project.commit(&path, &CommitOptions::default()).unwrap().image;
+    find(&project, apart).edit().remove("d/0").commit(&CommitOptions::default()).unwrap();
+    project.remove(&apart.into(), true).unwrap();
+    collect_fully(&store);
+    fs::write(path.join("newer"), "newer").unwrap();
+    match workspace.commit(&CommitOptions::default()) {
+        Ok(report) => assert_eq!(read(&find(&project, report.image), "d/0").unwrap(), b"new"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+    }
+    collect_fully(&store);
+    assert!(store.verify().unwrap().is_sound());
 }

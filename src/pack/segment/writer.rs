@@ -41,15 +41,19 @@ pub(crate) fn write_sorted(
     rows_max: u64,
     rows: impl Iterator<Item = Result<(ObjectId, RowPlace)>>,
 ) -> Result<u64> {
-    let mut writer = SegmentWriter::create(disk, segment, rows_max)?;
-    for frame in frames {
-        writer.push_frame(frame)?;
-    }
-    for row in rows {
-        let (id, place) = row?;
-        writer.push_row(&id, place)?;
-    }
-    writer.finish()
+    let write = || {
+        let mut writer = SegmentWriter::create(disk, segment, rows_max)?;
+        for frame in frames {
+            writer.push_frame(frame)?;
+        }
+        for row in rows {
+            let (id, place) = row?;
+            writer.push_row(&id, place)?;
+        }
+        writer.finish()
+    };
+    // On a full disk it would take the room that others could use.
+    write().inspect_err(|_| drop(disk.remove(&temporary(segment))))
 }
 
 /// A segment that is being written, under another name.

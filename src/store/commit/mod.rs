@@ -134,8 +134,9 @@ impl Project {
                 (last.image, last.root, last.layer, None)
             }
         };
-        // A workspace keeps what it was made from and what it was committed as.
-        let is_there = is_there || workspace.is_some();
+        // A workspace keeps what it was committed as; its directory may have been committed apart from it since.
+        let is_kept = |of: &OfWorkspace| (of.last.root, of.last.layer) == (root, layer);
+        let is_there = is_there || workspace.is_some_and(is_kept);
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.id, directory, stat)?;
         Ok(Base {
             image,

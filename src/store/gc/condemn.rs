@@ -122,7 +122,7 @@ impl Inner {
     /// Removes condemned packs that nobody who began before can need.
     pub(super) fn remove_condemned(&self) -> Result<Removed> {
         let catalog = self.catalog()?;
-        let _nobody_begins = self.holds.lock();
+        let nobody_begins = self.holds.lock();
         let condemned = catalog.read(|tx| tx.collect::<CondemnedPacks>(&[]))?;
         let mut removed = Removed::default();
         if condemned.is_empty() {
@@ -149,6 +149,9 @@ impl Inner {
             tx.next(Sequence::Index)?;
             Ok(gone)
         })?;
+        // Nobody waits while the files go.
+        drop(nobody_begins);
+        drop(catalog);
         let packs: Vec<_> = gone.iter().map(|(pack, _)| *pack).collect();
         self.packs.close(packs.iter().copied());
         self.remove_packs(&packs);

@@ -38,7 +38,10 @@ pub(super) fn copy_frames(
             format!("the frame at byte {offset} {what}; it can't be collected"),
         )
     };
-    let file = store.disk.open(&pack_file(pack), OpenMode::Read).map_err(io("open it"))?;
+    let file = store.disk.open(&pack_file(pack), OpenMode::Read).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::corrupt(Subject::Pack(pack), "its file is missing"),
+        _ => io("open it")(error),
+    })?;
     let mut decompressor = zstd::bulk::Decompressor::new().map_err(io("set up decompression"))?;
     let mut writer = session.writer()?;
     let (mut packed, mut raw) = (Vec::new(), Vec::new());

@@ -61,6 +61,11 @@ impl Packs {
         })
     }
 
+    /// Those that nothing can be added to.
+    pub(super) fn sealed(self) -> Self {
+        Self { open: Vec::new(), ..self }
+    }
+
     /// Open packs that are worth collecting: they must be sealed first.
     pub(super) fn to_seal(&self, uses: &HashMap<PackId, PackUse>, threshold: Threshold) -> Vec<PackId> {
         let as_sealed = |record: &OpenPackRecord| SealedPackRecord {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use crate::catalog::record::SealedPackRecord;
 use crate::catalog::table::{Collections, Leases, Needed, Sequence, Sequences};
 use crate::catalog::{ReadTables, WriteTx};
+use crate::disk::LockGuard;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::reader::ObjectReader;
 use crate::store::closure::Needs;
 use crate::store::session::new_lease;
-use crate::store::{Inner, Store, packs};
+use crate::store::{Inner, Store, dump, packs};
 
 use super::condemn::{Removed, condemn};
 use super::copy::copy_frames;
@@ -21,7 +22,10 @@ use super::needed::{images_after, needed_since, of_workspaces, record_of, runnin
 use super::options::{GcOptions, GcPhase, GcProgress, GcReport};
 use super::plan::{Packs, Plan, Threshold};
 
-/// So few notes are left to the transaction, in which others wait.
+/// The file that is held while a collection is under way.
+const COLLECTING: &str = "generations/collecting";
+
+/// While so few notes came since the last look, more are left to the transaction, in which others wait.
 const FEW_NOTES: usize = 8;
 
 impl Store {
@@ -58,6 +62,8 @@ struct Collection<'c> {
     options: &'c GcOptions,
     /// None in a dry run.
     lease: Option<LeaseId>,
+    /// Held until it ends, however it does.
+    _turn: Option<Box<dyn LockGuard>>,
     report: GcReport,
 }
 
@@ -84,6 +90,18 @@ impl Drop for Collection<'_> {
     }
 }
 
+/// Takes the turn to collect, which one has at a time in all processes.
+fn take_turn(store: &Inner) -> Result<Box<dyn LockGuard>> {
+    let subject = || Subject::Store(store.location.clone());
+    let io = |action| move |error| Error::io(Subject::Store(store.location.clone()), action, error);
+    let _nobody_else = store.holds.lock();
+    if store.disk.is_held(COLLECTING).map_err(io("look who collects"))? {
+        let message = "a collection is under way already; wait for it";
+        return Err(Error::new(ErrorKind::InUse, subject(), message));
+    }
+    store.disk.hold(COLLECTING).map_err(io("take the turn to collect"))
+}
+
 fn clear_notes(tx: &mut WriteTx) -> Result<()> {
     for (number, _) in needed_since(tx, 0)? {
         tx.remove::<Needed>(&number)?;
@@ -97,23 +115,24 @@ impl<'c> Collection<'c> {
         let lease = if options.dry_run {
             None
         } else {
-            let lease = store.catalog()?.write(|tx| {
-                if running(tx)?.is_some() {
-                    let message = "a collection is under way already; wait for it";
-                    return Err(Error::new(
-                        ErrorKind::InUse,
-                        Subject::Store(store.location.clone()),
-                        message,
-                    ));
+            let catalog = store.catalog()?;
+            let turn = take_turn(store)?;
+            let lease = catalog.write(|tx| {
+                // A newer dump has images that the catalog does not know: their packs are not for a collection.
+                dump::check_is_not_newer_than(&*store.disk, tx)?;
+                // One that ended without a word, and whose turn it no longer is.
+                if let Some(ended) = running(tx)? {
+                    packs::release(tx, ended)?;
                 }
                 let lease = new_lease(tx, &store.surroundings)?;
                 clear_notes(tx)?;
                 tx.put::<Collections>(&(), &lease)?;
                 Ok(lease)
             })?;
-            Some(lease)
+            Some((lease, turn))
         };
-        let mut begun = Self { store, options, lease, report: GcReport::default() };
+        let (lease, turn) = lease.unzip();
+        let mut begun = Self { store, options, lease, _turn: turn, report: GcReport::default() };
         if lease.is_some() {
             // What an earlier one condemned.
             add_removed(&mut report, store.remove_condemned()?);
@@ -135,9 +154,7 @@ impl<'c> Collection<'c> {
             for pack in &to_seal {
                 self.store.upkeep.seal(*pack)?;
             }
-            if !to_seal.is_empty() {
-                found = self.store.read(Packs::list)?;
-            }
+            found = self.store.read(Packs::list)?.sealed();
         }
         let plan = found.plan(&marked.marks.uses()?, threshold);
         self.report.unneeded_bytes = plan.unneeded_bytes;
@@ -153,7 +170,7 @@ impl<'c> Collection<'c> {
             let begun = self.report.clone();
             match self.collect(marked, batch, is_copied, &mut done, total) {
                 Ok(after) => marked = after,
-                // What was freed before stays freed, and no copy is left.
+                // What was freed before stays freed; copies that are left are unneeded, and go with the next.
                 Err(error) if is_copied && error.is_disk_full() => {
                     self.report = GcReport { is_short_of_room: true, ..begun };
                     break;
@@ -211,6 +228,8 @@ impl<'c> Collection<'c> {
         let (mut page, workspaces) = first?;
         let reader = self.store.reader(&catalog, &hold)?;
         drop(catalog);
+        // Of contents only the index says where they are: a damaged row would make what is needed look unneeded.
+        reader.index().segments().iter().try_for_each(|segment| segment.check_body())?;
         let mut marked = Marked { marks: Marks::new(&reader), seen: 0 };
         workspaces.iter().try_for_each(|equal| marked.marks.mark_all(&reader, Needs::from(equal)))?;
         let mut reader = reader;
@@ -237,10 +256,12 @@ impl<'c> Collection<'c> {
     fn mark_notes(&self, marked: &mut Marked) -> Result<()> {
         loop {
             let notes = self.store.read(|tx| needed_since(tx, marked.seen))?;
+            if !notes.is_empty() {
+                marked.mark_notes(&self.reader()?, &notes)?;
+            }
             if notes.len() <= FEW_NOTES {
                 return Ok(());
             }
-            marked.mark_notes(&self.reader()?, &notes)?;
         }
     }
 

@@ -62,7 +62,7 @@ impl Rows {
         };
         let newest_image = rows.last(Sequence::Image);
         if report.catalog == CatalogState::Whole
-            && let Some(Err(older)) = dump.as_ref().map(|dump| dump.check_is_not_newer(newest_image))
+            && let Some(Err(older)) = dump.as_ref().map(|dump| dump.head.check_is_not_newer(newest_image))
         {
             report.note(older)?;
             report.catalog = CatalogState::Damaged;

@@ -93,7 +93,7 @@ impl Store {
     /// The object index as it is now.
     pub fn index_view(&self) -> Result<IndexView> {
         let catalog = self.0.catalog()?;
-        Ok(IndexView(self.0.index.view(&catalog)?))
+        Ok(IndexView(self.0.index.view(&catalog)?.0))
     }
 
     /// Fills an empty store's index as if it had about so many objects: sealed packs, segments as merging leaves them, and

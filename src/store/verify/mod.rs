@@ -50,10 +50,9 @@ impl Store {
             // Packs that are condemned from now on stay until all is read.
             let hold = store.hold(&catalog)?;
             catalog.check_pages().or_else(|error| report.note(error))?;
+            // While this is kept, and the catalog open, no segment that it names is taken away.
+            let index = store.index.lock();
             let rows = catalog.read(|tx| Ok(CatalogRows::read(tx, &mut report)))?;
-            store.check_rows(&rows, is_full, &mut report)?;
-            dump::check(&*store.disk, rows.newest_image()).or_else(|error| report.note(error))?;
-            // While the catalog is open, no segment that it names is taken away.
             let mut segments = Vec::new();
             for (id, record) in &rows.segments {
                 match Segment::open(&*store.disk, *id) {
@@ -64,6 +63,9 @@ impl Store {
                     Err(error) => report.note(error)?,
                 }
             }
+            drop(index);
+            store.check_rows(&rows, is_full, &mut report)?;
+            dump::check(&*store.disk, rows.newest_image()).or_else(|error| report.note(error))?;
             (rows, segments, hold)
         };
         let index = ObjectIndex::new(rows.open_objects(), segments, rows.withdrawn());
