@@ -10,7 +10,7 @@ use super::delta::{Delta, DeltaChange, invalid};
 use crate::error::Result;
 use crate::object::{ObjectSink, ObjectSource};
 use crate::path::TreePath;
-use crate::tree::{self, Entries, Entry, Inode, Root, group, links};
+use crate::tree::{self, Entries, Entry, Root, group, links};
 
 /// The tree `root` with the changes of `delta`.
 ///
@@ -54,8 +54,8 @@ struct Plan<'a, S> {
     before: Entries<&'a S>,
     /// What becomes of each path; none for one that is taken away.
     edits: BTreeMap<TreePath, Option<Entry>>,
-    /// Inodes that are put, with all their paths, by the path they are put at.
-    put: BTreeMap<TreePath, (Inode, BTreeSet<TreePath>)>,
+    /// Further names of inodes that are put, by the path they are put at.
+    linked: BTreeMap<TreePath, BTreeSet<TreePath>>,
     /// Groups of the tree before that change, by the path that holds the inode.
     groups: BTreeMap<TreePath, Group>,
     /// Directories known to be there afterwards.
@@ -76,7 +76,7 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
             delta,
             before: tree::iter(source, root)?,
             edits: BTreeMap::new(),
-            put: BTreeMap::new(),
+            linked: BTreeMap::new(),
             groups: BTreeMap::new(),
             parents: HashSet::new(),
         })
@@ -123,19 +123,9 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
     fn put(&mut self, change: &DeltaChange) -> Result<()> {
         let DeltaChange::Put(path, entry) = change else { return Ok(()) };
         self.check_parent(path)?;
-        let target = match entry {
-            Entry::Inode(inode) => {
-                let (_, paths) =
-                    self.put.entry(path.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
-                paths.insert(path.clone());
-                return Ok(());
-            }
-            Entry::HardLink(target) => target,
-        };
-        if let Some(Entry::Inode(inode)) = self.delta.put_at(target) {
-            let (_, paths) =
-                self.put.entry(target.clone()).or_insert_with(|| (inode.clone(), BTreeSet::new()));
-            paths.insert(path.clone());
+        let Entry::HardLink(target) = entry else { return Ok(()) };
+        if let Some(Entry::Inode(_)) = self.delta.put_at(target) {
+            self.linked.entry(target.clone()).or_default().insert(path.clone());
             return Ok(());
         }
         let least = match self.kept(target)? {
@@ -177,8 +167,14 @@ impl<'a, S: ObjectSource> Plan<'a, S> {
 
     /// The edits that the delta comes to.
     fn finish(mut self, sink: &mut impl ObjectSink) -> Result<BTreeMap<TreePath, Option<Entry>>> {
-        for (inode, paths) in std::mem::take(&mut self.put).into_values() {
-            let entries = group::entries(sink, inode, paths)?;
+        for change in self.delta.changes() {
+            let DeltaChange::Put(path, Entry::Inode(inode)) = change else { continue };
+            let Some(mut names) = self.linked.remove(path) else {
+                self.edits.insert(path.clone(), Some(Entry::Inode(inode.clone())));
+                continue;
+            };
+            names.insert(path.clone());
+            let entries = group::entries(sink, inode.clone(), names)?;
             self.edits.extend(entries.into_iter().map(|(path, entry)| (path, Some(entry))));
         }
         for (least, group) in std::mem::take(&mut self.groups) {

@@ -9,6 +9,9 @@ use crate::object::ObjectSource;
 use crate::path::TreePath;
 use crate::tree::{self, Entries, Entry, Inode, InodeKind, Root, group, links};
 
+/// Answers of the base that are kept.
+const FOUND_MAX: usize = 4096;
+
 /// A tree and what was changed in it so far. The memory it takes follows the changes.
 pub(crate) struct Changeset<S> {
     source: S,
@@ -59,6 +62,9 @@ impl<S: ObjectSource + Clone> Changeset<S> {
             return Ok(found.clone());
         }
         let found = self.base.find(path)?;
+        if self.found.len() >= FOUND_MAX {
+            self.found.clear();
+        }
         self.found.insert(path.clone(), found.clone());
         Ok(found)
     }
@@ -204,7 +210,9 @@ impl<S: ObjectSource + Clone> Changeset<S> {
 
     /// What all changes come to.
     pub(crate) fn finish(mut self) -> Result<Delta> {
-        let mut changes: Vec<_> = self.gone.iter().cloned().map(DeltaChange::Whiteout).collect();
+        self.found = HashMap::new();
+        let mut changes = Vec::with_capacity(self.gone.len() + self.names.len());
+        changes.extend(self.gone.iter().cloned().map(DeltaChange::Whiteout));
         let mut names: Vec<Vec<TreePath>> = vec![Vec::new(); self.inodes.len()];
         for (path, index) in &self.names {
             if let Some(names) = names.get_mut(*index) {

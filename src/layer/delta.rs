@@ -51,7 +51,7 @@ impl Delta {
     /// Fails with *invalid*, naming the path, on two changes of one kind for one path, on a put below one that
     /// is no directory, on a root that is none, and on a hard link to a hard link.
     pub fn new(mut changes: Vec<DeltaChange>) -> Result<Self> {
-        changes.sort_by(|a, b| (a.path(), a.rank()).cmp(&(b.path(), b.rank())));
+        changes.sort_unstable_by(|a, b| (a.path(), a.rank()).cmp(&(b.path(), b.rank())));
         let mut delta = Self { changes: Vec::with_capacity(changes.len()) };
         // In path order a subtree is contiguous, so the nearest of each is all there is to compare with.
         let (mut whiteout, mut file) = (None::<TreePath>, None::<TreePath>);

@@ -47,7 +47,7 @@ type InodeIndex = usize;
 struct Inode<T> {
     /// Paths that it has.
     links: u64,
-    /// Its attributes and kind, under the path it first had; none once no path is left.
+    /// Its attributes and kind, without a path, which only the map holds; none once no path is left.
     member: Option<Member<T>>,
 }
 
@@ -61,8 +61,8 @@ impl<T> Assembly<T> {
 
     /// Takes the archive's next member. Fails on a root that is no directory and on a hard link whose target is
     /// not there, is a directory, is the link itself, or is above or below it.
-    pub fn add(&mut self, member: Member<T>) -> Result<()> {
-        let path = member.path.clone();
+    pub fn add(&mut self, mut member: Member<T>) -> Result<()> {
+        let path = std::mem::take(&mut member.path);
         let directory = matches!(member.kind, MemberKind::Directory);
         if path.is_root() && !directory {
             return Err(refuse(&path, "is the root and must be a directory"));

@@ -57,20 +57,15 @@ impl Editor<'_> {
         let members = read_layer(tar, Limits::default(), self.session, self.threads)?;
         let directories: HashSet<_> =
             members.iter().filter_map(|(path, member)| directory(path, member)).collect();
-        let mut placed = Vec::new();
-        let mut whiteouts = Vec::new();
-        for (path, member) in &members {
-            match Effect::of(path)? {
-                Effect::Put => placed.push((path, member)),
-                Effect::Nothing => {}
-                effect => whiteouts.push(effect),
-            }
-        }
         // They take away what lower layers have: all before anything is put.
-        for whiteout in whiteouts {
-            self.take_away(whiteout, &directories)?;
+        for (path, _) in &members {
+            self.take_away(Effect::of(path)?, &directories)?;
         }
-        placed.into_iter().try_for_each(|(path, member)| self.place_member(path, member))
+        drop(directories);
+        members.into_iter().try_for_each(|(path, member)| match Effect::of(&path)? {
+            Effect::Put => self.place_member(&path, member),
+            Effect::Remove(_) | Effect::Clear(_) | Effect::Nothing => Ok(()),
+        })
     }
 
     /// What is not there needs no removal.
@@ -106,7 +101,7 @@ impl Editor<'_> {
         }
     }
 
-    fn place_member(&mut self, path: &TreePath, member: &LayerMember) -> Result<()> {
+    fn place_member(&mut self, path: &TreePath, member: LayerMember) -> Result<()> {
         // A link on the way is followed, as a process in the image would; the last part is what is replaced.
         let path = match self.follow(path, false)? {
             Led::To(path, _) => path,
@@ -117,15 +112,15 @@ impl Editor<'_> {
         };
         match member {
             LayerMember::Inode(inode, xattrs) => {
-                self.remember_xattrs(&path, inode, xattrs)?;
-                self.changes.put(&path, inode.clone())
+                self.remember_xattrs(&path, &inode, &xattrs)?;
+                self.changes.put(&path, inode)
             }
             LayerMember::HardLink(target) => {
                 let refused = |what: &str| {
                     let subject = Subject::ArchiveEntry(path.to_string());
                     Error::invalid(subject, format!("is a hard link to {target}, {what}"))
                 };
-                let Led::To(target, inode) = self.follow(target, false)? else {
+                let Led::To(target, inode) = self.follow(&target, false)? else {
                     return Err(refused("which is not there"));
                 };
                 if inode.kind == InodeKind::Directory {
