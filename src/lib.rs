@@ -67,6 +67,7 @@ mod threads;
 mod time;
 pub mod tree;
 
+pub use archive::Limits as ImportLimits;
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;

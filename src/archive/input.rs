@@ -8,7 +8,7 @@ use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-use super::{Limits, Refusal};
+use super::{Deadline, Limits, Refusal};
 use crate::error::{Error, Result, Subject};
 
 /// Bytes enough to tell every compression.
@@ -31,6 +31,7 @@ pub(super) struct Input<R: Read> {
     stream_bytes_max: u64,
     ratio_max: u64,
     window_log_max: u32,
+    deadline: Deadline,
 }
 
 enum Decoder<R: Read> {
@@ -65,6 +66,7 @@ impl<R: Read> Input<R> {
             stream_bytes_max: limits.stream_bytes_max,
             ratio_max: limits.ratio_max,
             window_log_max: limits.zstd_window_log_max,
+            deadline: Deadline::of(limits),
         })
     }
 
@@ -120,6 +122,7 @@ impl<R: Read> Input<R> {
     }
 
     fn check_budgets(&self) -> Result<()> {
+        self.deadline.check(|| Subject::Archive)?;
         if self.bytes > self.stream_bytes_max {
             let refusal = Refusal::limit("its uncompressed size", "stream_bytes_max", self.stream_bytes_max);
             return Err(refusal.at_archive());

@@ -34,6 +34,7 @@
 //!   entry. What follows two zero blocks is read for the digest and otherwise ignored.
 
 pub use assemble::{Assembled, Assembly, Placed};
+pub(crate) use limits::Deadline;
 pub use limits::Limits;
 pub use reader::{Piece, Reader, TarSummary};
 pub use writer::Writer;

@@ -11,7 +11,7 @@ use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
 use crate::tree::content::{self, ContentWriter};
-use crate::tree::{self, Content, Entry, Inode, InodeKind};
+use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
 use super::capture::store_xattrs;
 
@@ -30,8 +30,8 @@ type Batch = Vec<(Slot, Vec<u8>)>;
 
 /// What an archive holds.
 pub(crate) struct ArchiveTree {
-    /// Every path, ascending.
-    pub(crate) entries: Vec<(TreePath, Entry)>,
+    /// Its file system.
+    pub(crate) root: Root,
     /// SHA-256 of the uncompressed archive.
     pub(crate) sha256: [u8; 32],
     /// Members read, those that later ones replaced included.
@@ -46,7 +46,8 @@ pub(crate) enum LayerMember {
     HardLink(TreePath),
 }
 
-/// Reads an archive of a whole file system to its end and stores its files' content.
+/// Reads an archive of a whole file system to its end and stores it, as a tree that is built while its paths come: those
+/// that are only implied by others may be far more than were read.
 pub(crate) fn read_archive<H: PackHost>(
     source: impl Read,
     limits: Limits,
@@ -56,22 +57,26 @@ pub(crate) fn read_archive<H: PackHost>(
     let mut assembly = Assembly::new(limits.clone());
     let (contents, summary) = read_contents(source, limits, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
-    let mut entries = Vec::new();
-    for placed in assembly.finish()? {
-        match placed {
-            Placed::Inode { member, links } => {
-                let path = member.path.clone();
-                let mut inode = inode(member, &contents, &mut writer)?;
-                if !links.is_empty() {
-                    inode.links = tree::links::write(&mut writer, &links.into_iter().collect())?;
-                }
-                entries.push((path, Entry::Inode(inode)));
+    let mut place = |placed| match placed {
+        Placed::Inode { member, links } => {
+            let path = member.path.clone();
+            let mut inode = inode(member, &contents, &mut writer)?;
+            if !links.is_empty() {
+                inode.links = tree::links::write(&mut writer, &links.into_iter().collect())?;
             }
-            Placed::HardLink { path, first } => entries.push((path, Entry::HardLink(first))),
+            Ok((path, Entry::Inode(inode)))
         }
-    }
+        Placed::HardLink { path, first } => Ok((path, Entry::HardLink(first))),
+    };
+    let mut failure = None;
+    let entries =
+        assembly.finish()?.map_while(|placed| place(placed).map_err(|error| failure = Some(error)).ok());
+    let mut tree_writer = session.writer()?;
+    let root = tree::build(&mut tree_writer, entries);
+    let root = failure.map_or(root, Err)?;
     writer.flush()?;
-    Ok(ArchiveTree { entries, sha256: summary.sha256, members: summary.entries })
+    tree_writer.flush()?;
+    Ok(ArchiveTree { root, sha256: summary.sha256, members: summary.entries })
 }
 
 /// Reads an archive of what a layer changes to its end, stores its files' content, and gives its members in their order.

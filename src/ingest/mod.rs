@@ -5,12 +5,14 @@
 //! the input.
 
 mod archive;
+mod budget;
 mod capture;
 mod listed;
 mod queue;
 mod scan;
 
 pub(crate) use archive::{ArchiveTree, LayerMember, read_archive, read_layer};
+pub(crate) use budget::Budget;
 pub(crate) use capture::{Captured, Everything, Judge, Wanted};
 pub(crate) use listed::capture_listed;
 pub(crate) use scan::{Scan, Scanned};

@@ -15,6 +15,7 @@ use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
 
+use super::budget::Budget;
 use super::capture::{Captured, Capturer, Wanted};
 use super::queue::{Later, Queue, Steps};
 
@@ -56,6 +57,8 @@ pub(crate) struct Scan<'s, W> {
     pub(crate) wanted: &'s W,
     /// The device and inode of a directory that may not be in the tree: the store's own.
     pub(crate) refused: Option<(u64, u64)>,
+    /// What may be found, if there are limits.
+    pub(crate) budget: Option<&'s Budget>,
     pub(crate) threads: usize,
 }
 
@@ -107,6 +110,7 @@ impl<W: Wanted> Scan<'_, W> {
                 let stat = directory.stat()?;
                 self.check_is_allowed(&path, (stat.device, stat.inode))?;
                 let found = Found { path: path.clone(), stat };
+                self.take(&found)?;
                 if is_wanted(&found) {
                     steps.push(Scanned::Captured(path.clone(), capturer.directory(&directory, found.stat)?));
                 } else {
@@ -122,6 +126,9 @@ impl<W: Wanted> Scan<'_, W> {
         };
         // All is found and handed out before any of it is read, so that the others have something to do meanwhile.
         for entry in find(&directory, rest, steps)? {
+            if let Entry::Here(found) = &entry {
+                self.take(found)?;
+            }
             match entry {
                 Entry::Elsewhere(later) => steps.push_later(later),
                 Entry::Here(found) if found.is_linked() => {
@@ -136,6 +143,11 @@ impl<W: Wanted> Scan<'_, W> {
             }
         }
         Ok(())
+    }
+
+    fn take(&self, found: &Found) -> Result<()> {
+        let subject = || Subject::Host(self.source.host_path(&found.path));
+        self.budget.map_or(Ok(()), |budget| budget.take(found, subject))
     }
 
     fn check_is_allowed(&self, path: &TreePath, identity: (u64, u64)) -> Result<()> {

@@ -93,7 +93,7 @@ impl Wanted for Nothing {
 fn scan(source: &SourceTree, refused: Option<(u64, u64)>, threads: usize) -> Result<Vec<TreePath>> {
     let store = crate::Store::in_memory()?;
     let session = store.scratch_session()?;
-    Scan { source, wanted: &Nothing, refused, threads }.run(&session, |scanned| {
+    Scan { source, wanted: &Nothing, refused, budget: None, threads }.run(&session, |scanned| {
         scanned
             .map(|scanned| {
                 Ok(match scanned? {
@@ -223,7 +223,7 @@ fn everything_is_wanted_of_an_import() {
     let store = crate::Store::in_memory().unwrap();
     let session = store.scratch_session().unwrap();
     let source = SourceTree::open(folder.path()).unwrap();
-    let scan = Scan { source: &source, wanted: &Everything, refused: None, threads: 2 };
+    let scan = Scan { source: &source, wanted: &Everything, refused: None, budget: None, threads: 2 };
     let scanned = scan.run(&session, |scanned| scanned.collect::<Result<Vec<_>>>()).unwrap();
     assert!(matches!(&scanned[0], Scanned::Captured(path, _) if path.is_root()));
     assert!(scanned[1..].iter().all(|scanned| matches!(scanned, Scanned::Linked { is_wanted: true, .. })));

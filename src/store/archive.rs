@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Read, Write};
 
-use crate::archive::{Limits, Member, MemberKind, Writer};
+use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::ingest::{self, ArchiveTree};
@@ -23,7 +23,8 @@ impl Project {
     /// give the same image and store nothing; how they were compressed does not count.
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the entry of an archive that is malformed or hostile;
-    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) naming the limit that it passes;
+    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) or [`TimedOut`](crate::ErrorKind::TimedOut) naming the limit
+    /// that it passes;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression. Nothing is visible then.
     pub fn import_tar(&self, source: impl Read, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
@@ -40,11 +41,8 @@ impl Project {
         session: &WriteSession,
         options: &ImportOptions,
     ) -> Result<Draft> {
-        let ArchiveTree { entries, sha256, members } =
-            ingest::read_archive(source, Limits::default(), session, self.store.options.threads)?;
-        let mut writer = session.writer()?;
-        let root = tree::build(&mut writer, entries)?;
-        writer.flush()?;
+        let ArchiveTree { root, sha256, members } =
+            ingest::read_archive(source, options.limits.clone(), session, self.store.options.threads)?;
         let layer = LayerDraft {
             created_by: "import tar",
             added: root.entries(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::archive::Limits;
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
 use crate::catalog::table::{Identities, Images};
 use crate::catalog::{ReadTables, WriteTx};
@@ -14,7 +15,7 @@ use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::id::{DirectoryId, ImageId, ObjectId};
-use crate::ingest::{Everything, Scan, Scanned, capture_listed};
+use crate::ingest::{Budget, Everything, Scan, Scanned, capture_listed};
 use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
@@ -50,6 +51,8 @@ pub struct ImportOptions {
     /// Read every file of a directory, also those that an earlier import of it has read and whose size and times are as
     /// they were.
     pub reread: bool,
+    /// What it may ask for at most.
+    pub limits: Limits,
 }
 
 /// What an import or a commit did.
@@ -110,7 +113,8 @@ impl Project {
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
     /// [`Io`](crate::ErrorKind::Io) naming what can't be read; [`Conflict`](crate::ErrorKind::Conflict) naming a file
-    /// that changed while it was read. Nothing is visible then.
+    /// that changed while it was read; [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and
+    /// [`TimedOut`](crate::ErrorKind::TimedOut) for a limit that it passes. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
@@ -123,9 +127,10 @@ impl Project {
         let observed = Timestamp { seconds: started.seconds - SETTLE_SECONDS, ..started };
         let (session, reader) = self.store.begin_session(&hold)?;
         drop(catalog);
+        let budget = Budget::new(&options.limits);
         let made = match base {
-            None => self.import_all(&source, &session, place, observed),
-            Some(base) => self.import_changes(&source, base, &session, &reader, observed),
+            None => self.import_all(&source, &budget, &session, place, observed),
+            Some(base) => self.import_changes(&source, &budget, base, &session, &reader, observed),
         };
         let made = made.map(|ImportedTree { root, examined, state }| Draft {
             layer: LayerDraft {
@@ -174,11 +179,12 @@ impl Project {
     fn import_all(
         &self,
         source: &SourceTree,
+        budget: &Budget,
         session: &WriteSession,
         place: DirectoryPlace,
         observed: Timestamp,
     ) -> Result<ImportedTree> {
-        let (root, rows) = self.store_tree(source, session)?;
+        let (root, rows) = self.store_tree(source, budget, session)?;
         let news = StateNews::Whole(None, StateFile::pack(&rows.finish(observed, &[]))?);
         let abandoned = self.store.abandoned_directories()?;
         let state = StateUpdate { place, news, abandoned };
@@ -189,13 +195,15 @@ impl Project {
     fn import_changes(
         &self,
         source: &SourceTree,
+        budget: &Budget,
         base: Base,
         session: &WriteSession,
         reader: &ObjectReader,
         observed: Timestamp,
     ) -> Result<ImportedTree> {
         session.host().build_on(Needs::tree(base.root));
-        let Changes { entries, gone, rows, examined } = self.changes(source, &base, session, reader)?;
+        let Changes { entries, gone, rows, examined } =
+            self.changes(source, Some(budget), &base, session, reader)?;
         let mut root = Root::open(reader, base.root)?;
         if !entries.is_empty() {
             let mut writer = session.writer()?;
@@ -207,9 +215,20 @@ impl Project {
 
     /// Stores a directory's tree while it is scanned, and gives what its files were like. Hard link groups are put in
     /// afterwards: only then are all their names known.
-    fn store_tree(&self, source: &SourceTree, session: &WriteSession) -> Result<(Root, SegmentRows)> {
+    fn store_tree(
+        &self,
+        source: &SourceTree,
+        budget: &Budget,
+        session: &WriteSession,
+    ) -> Result<(Root, SegmentRows)> {
         let threads = self.store.options.threads;
-        let scan = Scan { source, wanted: &Everything, refused: self.store.own_directory(), threads };
+        let scan = Scan {
+            source,
+            wanted: &Everything,
+            refused: self.store.own_directory(),
+            budget: Some(budget),
+            threads,
+        };
         let mut linked = Vec::new();
         let mut rows = SegmentRows::default();
         let (mut writer, root) = scan.run(session, |scanned| {

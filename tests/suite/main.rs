@@ -16,6 +16,7 @@
 )]
 
 mod api;
+mod bombs;
 mod chains;
 mod checkouts;
 mod cli;
@@ -30,6 +31,7 @@ mod full_disk;
 mod fuzz;
 mod gc;
 mod given;
+mod hostile;
 mod kill;
 mod layers;
 mod limits;
@@ -37,6 +39,7 @@ mod model;
 mod mounted;
 mod overlay;
 mod poison;
+mod raw_tar;
 mod readme;
 mod reflink;
 mod reimport;

@@ -13,6 +13,9 @@ use super::input::Input;
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
 
+/// Bytes of memory that an extended attribute takes besides its name and value.
+const XATTR_BYTES: usize = 96;
+
 mod body;
 mod entry;
 #[cfg(test)]
@@ -211,7 +214,8 @@ impl<R: Read> Reader<R> {
             MemberKind::HardLink(target) => target.as_key().len(),
             _ => 0,
         };
-        let xattrs: usize = member.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let xattr = |(name, value): &(Vec<u8>, Vec<u8>)| XATTR_BYTES + name.len() + value.len();
+        let xattrs: usize = member.xattrs.iter().map(xattr).sum();
         let bytes = member.path.as_key().len() + link + xattrs;
         self.metadata_bytes = self.metadata_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         if self.metadata_bytes > self.limits.metadata_bytes_max {

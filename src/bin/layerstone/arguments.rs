@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use layerstone::{ImageRef, Moment, ProjectName, TagName, TreePath, WorkspaceName};
+use layerstone::{ImageRef, ImportLimits, Moment, ProjectName, TagName, TreePath, WorkspaceName};
 
 use crate::run::Runtime;
 
@@ -221,9 +222,45 @@ pub(crate) struct ImportArguments {
     /// Read all of a directory, also what its size and times say has not changed since it was imported
     #[arg(long)]
     pub(crate) reread: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
     /// Print the UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What an import may ask for at most.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Most bytes of all files together, holes included [default: 1 TiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_bytes: Option<u64>,
+    /// Most files, directories and other entries [default: 4194304]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_entries: Option<u64>,
+    /// Most bytes of a tar's names and attributes, which are held in memory [default: 128 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_metadata_bytes: Option<u64>,
+    /// Longest time that it may take [default: no limit]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+impl LimitArguments {
+    pub(crate) fn limits(&self) -> ImportLimits {
+        let default = ImportLimits::default();
+        ImportLimits {
+            logical_bytes_max: self.max_bytes.unwrap_or(default.logical_bytes_max),
+            // Its headers and padding come on top of what the files have.
+            stream_bytes_max: self.max_bytes.map_or(default.stream_bytes_max, |bytes| {
+                default.stream_bytes_max.max(bytes.saturating_mul(2))
+            }),
+            entries_max: self.max_entries.unwrap_or(default.entries_max),
+            metadata_bytes_max: self.max_metadata_bytes.unwrap_or(default.metadata_bytes_max),
+            time_max: self.timeout.map(Duration::from_secs),
+            ..default
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -136,8 +136,8 @@ fn written(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Ou
 }
 
 fn import(project: &Project, out: &Output, arguments: ImportArguments) -> Outcome {
-    let ImportArguments { source, tags, format, message, reread, quiet } = arguments;
-    let options = ImportOptions { tags, comment: message.clone(), reread };
+    let ImportArguments { source, tags, format, message, reread, limits, quiet } = arguments;
+    let options = ImportOptions { tags, comment: message.clone(), reread, limits: limits.limits() };
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
         Some(format) => format == SourceFormat::Tar,

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
-use crate::ingest::{Scan, Scanned, capture_listed};
+use crate::ingest::{Budget, Scan, Scanned, capture_listed};
 use crate::layer::{self, Delta};
 use crate::name::{ImageRef, TagName};
 use crate::pack::reader::ObjectReader;
@@ -90,7 +90,7 @@ impl Project {
         session.host().build_on(&base.equal());
         session.limit_content(options.max_layer_bytes);
         let made = check_is_there(directory, &base, &reader)
-            .and_then(|()| self.changes(&source, &base, &session, &reader))
+            .and_then(|()| self.changes(&source, None, &base, &session, &reader))
             .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
         let step = workspace.map(|workspace| workspace.step);
         self.finish(session, made.map(|draft| Draft { workspace: step, ..draft }))
@@ -154,6 +154,7 @@ impl Project {
     pub(super) fn changes(
         &self,
         source: &SourceTree,
+        budget: Option<&Budget>,
         base: &Base,
         session: &WriteSession,
         reader: &ObjectReader,
@@ -162,7 +163,7 @@ impl Project {
         let root = Root::open(reader, base.root)?;
         let nothing = Members::new();
         let wanted = Changed { base, reader, root: &root, members: &nothing };
-        let scan = Scan { source, wanted: &wanted, refused: self.store.own_directory(), threads };
+        let scan = Scan { source, wanted: &wanted, refused: self.store.own_directory(), budget, threads };
         let mut linked = Vec::new();
         let mut changes = scan.run(session, |scanned| {
             let mut changes = Changes::default();

@@ -198,7 +198,7 @@ impl Project {
 
     fn read_upper(&self, source: &SourceTree, marks: &MarkReader, session: &WriteSession) -> Result<Upper> {
         let threads = self.store.options.threads;
-        let scan = Scan { source, wanted: marks, refused: self.store.own_directory(), threads };
+        let scan = Scan { source, wanted: marks, refused: self.store.own_directory(), budget: None, threads };
         let mut linked = Vec::new();
         let mut inodes = scan.run(session, |scanned| {
             let mut inodes = BTreeMap::new();
