@@ -48,6 +48,7 @@ mod roundtrip;
 mod run;
 mod shared;
 mod system;
+mod tenants;
 mod tidy;
 mod unprivileged;
 mod verify;
