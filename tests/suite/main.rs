@@ -31,6 +31,7 @@ mod full_disk;
 mod fuzz;
 mod gc;
 mod given;
+mod host_races;
 mod hostile;
 mod kill;
 mod layers;
