@@ -112,6 +112,14 @@ pub fn unpack_state(file: &[u8]) -> std::io::Result<Vec<u8>> {
     zstd::stream::decode_all(file)
 }
 
+/// A row of the catalog's dump: its table, key and value.
+pub type DumpRow = (&'static str, Vec<u8>, Vec<u8>);
+
+/// The rows of the catalog's dump with these bytes.
+pub fn decode_dump(bytes: &[u8]) -> Result<Vec<DumpRow>, DecodeError> {
+    crate::store::dump::decode(bytes)
+}
+
 /// The tree node with these bytes, encoded again.
 pub fn reencode_node(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     tree::reencode_node(bytes)

@@ -233,7 +233,9 @@ fn store_files(work: &Path) -> Outcome {
     // More objects, for the pack to be sealed by the next that is written.
     fs::write(source.join("more"), "more")?;
     project.import_directory(&source, &ImportOptions::default())?;
-    seed("segment", "sealed", &only_file(&folder.join("segments"))?)
+    seed("segment", "sealed", &only_file(&folder.join("segments"))?)?;
+    store.dump_catalog()?;
+    seed("dump", "store", &fs::read(folder.join("catalog.dump"))?)
 }
 
 /// The first by name.

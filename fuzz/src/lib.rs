@@ -4,6 +4,7 @@
 //! A target's `check` panics where the bytes show a fault, and says whether they were taken: a corpus of which nothing is
 //! taken tests only the first lines of a decoder.
 
+pub mod dump;
 pub mod frame;
 pub mod node;
 mod objects;
@@ -18,7 +19,8 @@ pub mod tar;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its file and its corpus.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
+    ("dump", dump::check),
     ("frame", frame::check),
     ("node", node::check),
     ("pax", pax::check),

@@ -214,7 +214,7 @@ impl<'f> Writer<'f> {
 }
 
 /// A row's table, key and value.
-pub(super) type Row = (&'static str, Vec<u8>, Vec<u8>);
+pub(crate) type Row = (&'static str, Vec<u8>, Vec<u8>);
 
 /// A dump, read and found sound.
 #[derive(Debug)]
@@ -251,6 +251,12 @@ impl Dump {
         }
         if rows.len() as u64 == head.rows { Ok(Self { head, rows }) } else { Err(DecodeError::BadNumber) }
     }
+}
+
+/// The rows of the dump with these bytes: each row's table, key and value.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Row>, DecodeError> {
+    Dump::decode(bytes).map(|dump| dump.rows)
 }
 
 /// Fails with *corrupt* if the dump is missing or damaged, or newer than the catalog.

@@ -9,7 +9,7 @@ mod ballast;
 mod checkout;
 mod closure;
 mod commit;
-mod dump;
+pub(crate) mod dump;
 mod edit;
 mod gate;
 mod gc;

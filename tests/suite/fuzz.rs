@@ -55,7 +55,7 @@ macro_rules! replays {
     };
 }
 
-replays! { frame node pax record reference segment state tar }
+replays! { dump frame node pax record reference segment state tar }
 
 #[test]
 fn corpora_stay_small() {
