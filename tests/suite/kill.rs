@@ -288,6 +288,10 @@ fn the_kill_test_notices_a_broken_write_order() {
         // A child that fails by itself met what an earlier one left.
         let Some(new) = run_and_kill(folder.path(), after, true, false) else { return true };
         let store = Store::open(folder.path().join("store")).unwrap();
+        // A child that met what an earlier one left may have been killed before it could say so.
+        if !store.verify().is_ok_and(|report| report.is_sound()) {
+            return true;
+        }
         // What the child was about to acknowledge counts too: its tag is there.
         let project = store.default_project().unwrap();
         let last = new.iter().rev().find_map(|acknowledged| match acknowledged {
