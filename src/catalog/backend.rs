@@ -34,13 +34,13 @@ pub(super) struct CatalogFile {
 /// What has failed, after which redb does nothing more with the file.
 #[derive(Debug, Default)]
 struct Failures {
-    write: AtomicBool,
+    call: AtomicBool,
     sync: AtomicBool,
 }
 
 impl Failures {
-    fn of_write<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
-        outcome.inspect_err(|_| self.write.store(true, Ordering::SeqCst))
+    fn of_call<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|_| self.call.store(true, Ordering::SeqCst))
     }
 
     fn of_sync<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
@@ -82,9 +82,10 @@ impl CatalogFile {
         self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a write or a sync failed: opened anew, the file is as after a kill at that moment.
+    /// Whether any call failed, after which redb does nothing more with the file: opened anew, it is as after a kill at that
+    /// moment.
     pub(super) fn has_failed(&self) -> bool {
-        self.failures.write.load(Ordering::SeqCst) || self.has_lost()
+        self.failures.call.load(Ordering::SeqCst) || self.has_lost()
     }
 
     /// Whether a sync failed: then nothing is known of what was written before it, though it may read as if all were well.
@@ -105,9 +106,9 @@ impl CatalogFile {
             for operation in &deferred.operations {
                 match operation {
                     Operation::Write(offset, bytes) => {
-                        self.failures.of_write(self.file.write_at(bytes, *offset))?;
+                        self.failures.of_call(self.file.write_at(bytes, *offset))?;
                     }
-                    Operation::SetLen(len) => self.failures.of_write(self.file.set_len(*len))?,
+                    Operation::SetLen(len) => self.failures.of_call(self.file.set_len(*len))?,
                     Operation::Sync => self.failures.of_sync(self.file.sync())?,
                 }
             }
@@ -213,15 +214,15 @@ impl StorageBackend for CatalogFile {
     fn len(&self) -> io::Result<u64> {
         match self.deferred().as_ref() {
             Some(deferred) => Ok(deferred.len),
-            None => self.file.len(),
+            None => self.failures.of_call(self.file.len()),
         }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.deferred().as_ref() {
+        self.failures.of_call(match self.deferred().as_ref() {
             Some(deferred) => deferred.read(&*self.file, offset, out),
             None => self.file.read_at(out, offset),
-        }
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -230,7 +231,7 @@ impl StorageBackend for CatalogFile {
                 deferred.set_len(len);
                 Ok(())
             }
-            None => self.failures.of_write(self.file.set_len(len)),
+            None => self.failures.of_call(self.file.set_len(len)),
         }
     }
 
@@ -247,7 +248,7 @@ impl StorageBackend for CatalogFile {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match self.deferred().as_mut() {
             Some(deferred) => deferred.write(&*self.file, offset, data),
-            None => self.failures.of_write(self.file.write_at(data, offset)),
+            None => self.failures.of_call(self.file.write_at(data, offset)),
         }
     }
 }

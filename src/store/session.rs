@@ -78,17 +78,21 @@ impl Inner {
         if self.poison.check().is_err() {
             return;
         }
+        let Ok(catalog) = self.catalog() else { return };
         if let Some(written) = written {
-            // After a failed commit the catalog, opened anew, says whether it does.
+            // After a failed commit the catalog says whether it does, if it was opened anew.
+            if catalog.is_spent() {
+                return;
+            }
             let is_own = |tx: &ReadTx| {
                 let row = tx.get::<OpenPacks>(&written.pack.id)?;
                 Ok(row.is_some_and(|row| row.owner == Some(*lease) && row.committed_bytes <= written.begin()))
             };
-            if matches!(self.read(is_own), Ok(true)) {
+            if matches!(catalog.read(is_own), Ok(true)) {
                 written.cut_back();
             }
         }
-        let released = self.catalog().and_then(|catalog| catalog.write(|tx| packs::release(tx, *lease)));
+        let released = catalog.write(|tx| packs::release(tx, *lease));
         self.remove_packs(&released.unwrap_or_default());
     }
 
