@@ -89,6 +89,11 @@ impl ObjectIndex {
         Self { open, segments, withdrawn }
     }
 
+    /// Packs that nobody finds anything in who begins now.
+    pub(crate) fn withdrawn(&self) -> impl Iterator<Item = PackId> {
+        self.withdrawn.keys().copied()
+    }
+
     /// The segments.
     pub(crate) fn segments(&self) -> &[Arc<Segment>] {
         &self.segments

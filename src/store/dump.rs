@@ -20,7 +20,7 @@ use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::time::Moment;
 
-use super::{Inner, Store};
+use super::Store;
 
 /// The dump's file.
 pub(super) const DUMP_FILE: &str = "catalog.dump";
@@ -50,19 +50,6 @@ impl Store {
     pub fn dump_catalog(&self) -> Result<()> {
         let catalog = self.0.catalog()?;
         write(&*self.0.disk, &catalog, self.0.surroundings.now())
-    }
-}
-
-impl Inner {
-    /// Runs `closure` in a transaction, and then what is due in the background.
-    pub(super) fn write<T>(
-        &self,
-        closure: impl FnOnce(&mut crate::catalog::WriteTx) -> Result<T>,
-    ) -> Result<T> {
-        let catalog = self.catalog()?;
-        let value = catalog.write(closure)?;
-        self.upkeep.begin(&catalog);
-        Ok(value)
     }
 }
 

@@ -45,7 +45,12 @@ impl Inner {
         let guard = match self.disk.hold(&generation_file(generation)) {
             Ok(guard) => Some(guard),
             // Whoever may not write to the store can't keep others from it.
-            Err(error) if matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) => None,
+            Err(error)
+                if !catalog.is_writable()
+                    && matches!(error.kind(), NotFound | PermissionDenied | ReadOnlyFilesystem) =>
+            {
+                None
+            }
             Err(error) => return Err(self.hold_error("hold a generation", error)),
         };
         let hold = Arc::new(Hold::new(generation, guard));

@@ -24,6 +24,7 @@ pub(super) struct IndexCache {
 pub(super) struct Newest {
     /// The catalog's count of changes to the index.
     version: u64,
+    generation: u64,
     view: Arc<ObjectIndex>,
     open: HashMap<PackId, Arc<OpenPackObjects>>,
     segments: HashMap<SegmentId, Arc<Segment>>,
@@ -39,16 +40,16 @@ impl IndexCache {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The index as the catalog has it now, and whether it has changed since this was asked last.
+    /// The index as the catalog has it now, and whether packs were condemned since this was asked last.
     pub(super) fn view(&self, catalog: &Catalog) -> Result<(Arc<ObjectIndex>, bool)> {
         let mut newest = self.lock();
         catalog.read(|tx| {
             let version = tx.last(Sequence::Index)?;
-            let is_new = newest.version != version;
-            if is_new {
+            let generation = newest.generation;
+            if newest.version != version {
                 *newest = self.load(tx, version, &newest)?;
             }
-            Ok((Arc::clone(&newest.view), is_new))
+            Ok((Arc::clone(&newest.view), newest.generation != generation))
         })
     }
 
@@ -87,6 +88,6 @@ impl IndexCache {
         let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter();
         let withdrawn = removed.chain(condemned.map(|(pack, record)| (pack, record.generation))).collect();
         let view = Arc::new(ObjectIndex::new(views, by_size, withdrawn));
-        Ok(Newest { version, view, open, segments })
+        Ok(Newest { version, generation: tx.last(Sequence::Generation)?, view, open, segments })
     }
 }

@@ -47,7 +47,7 @@ use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx};
+use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx, WriteTx};
 use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
@@ -399,10 +399,20 @@ impl Inner {
         self.catalog()?.read(closure)
     }
 
+    /// Runs `closure` in a transaction, and then what is due in the background.
+    fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
+        let catalog = self.catalog()?;
+        let value = catalog.write(closure)?;
+        self.upkeep.begin(&catalog);
+        Ok(value)
+    }
+
     /// Reads objects as the catalog has them now. What was found under `hold` stays.
     fn reader(&self, catalog: &Catalog, hold: &Arc<Hold>) -> Result<ObjectReader> {
-        let (view, is_new) = self.index.view(catalog)?;
-        if is_new {
+        let (view, has_condemned) = self.index.view(catalog)?;
+        self.packs.close(view.withdrawn());
+        if has_condemned {
+            // Of those that went since, nothing may be left to tell.
             self.packs.close(catalog.read(|tx| packs::not_sealed_or_open(tx, self.packs.open_packs()))?);
         }
         Ok(ObjectReader::new(view, Arc::clone(&self.packs), Arc::clone(hold)))

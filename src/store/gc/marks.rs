@@ -79,8 +79,9 @@ impl Marks {
     /// Marks an object, and says whether it was not marked before.
     fn mark(&mut self, reader: &ObjectReader, id: &ObjectId) -> Result<bool> {
         let (is_new, pack) = match self.find(id) {
-            Some((_, Some((segment, row)))) if self.has_row(segment, row) => return Ok(false),
-            Some((place, Some((segment, row)))) => (self.mark_row(segment, row), place.pack),
+            Some((place, Some((segment, row)))) => {
+                (self.mark_row(segment, row).unwrap_or_else(|| self.mark_slot(place)), place.pack)
+            }
             Some((place, None)) => (self.mark_slot(place), place.pack),
             None => {
                 let place = reader.find(id).ok_or_else(|| {
@@ -124,13 +125,12 @@ impl Marks {
         word.is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
-    fn mark_row(&mut self, segment: usize, row: u64) -> bool {
-        let place = usize::try_from(row / 64).ok();
-        let word = self.rows.get_mut(segment).and_then(|rows| rows.get_mut(place?));
-        if let Some(word) = word {
-            *word |= 1 << (row % 64);
-        }
-        true
+    /// None if the row has no bit, which can't be.
+    fn mark_row(&mut self, segment: usize, row: u64) -> Option<bool> {
+        let word = self.rows.get_mut(segment)?.get_mut(usize::try_from(row / 64).ok()?)?;
+        let before = *word;
+        *word |= 1 << (row % 64);
+        Some(before != *word)
     }
 
     fn mark_slot(&mut self, place: Locator) -> bool {

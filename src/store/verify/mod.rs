@@ -11,12 +11,16 @@ mod images;
 mod packs;
 mod report;
 
+use std::sync::Arc;
+
+use crate::catalog::table::Segments;
+use crate::catalog::{ReadTables, ReadTx};
 use crate::error::Result;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
 
-use super::{Store, dump};
+use super::{Inner, Store, dump};
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;
@@ -52,18 +56,12 @@ impl Store {
             catalog.check_pages().or_else(|error| report.note(error))?;
             // While this is kept, and the catalog open, no segment that it names is taken away.
             let index = store.index.lock();
-            let rows = catalog.read(|tx| Ok(CatalogRows::read(tx, &mut report)))?;
-            let mut segments = Vec::new();
-            for (id, record) in &rows.segments {
-                match Segment::open(&*store.disk, *id) {
-                    Ok(segment) => {
-                        segment.check_len(record.objects).or_else(|error| report.note(error))?;
-                        segments.push(segment.into());
-                    }
-                    Err(error) => report.note(error)?,
-                }
-            }
-            drop(index);
+            let (rows, segments) = catalog.read(|tx| {
+                let segments = open_segments(store, tx, &mut report)?;
+                // What is read of this snapshot from here on is as old as they are.
+                drop(index);
+                Ok((CatalogRows::read(tx, &mut report), segments))
+            })?;
             store.check_rows(&rows, is_full, &mut report)?;
             dump::check(&*store.disk, rows.newest_image()).or_else(|error| report.note(error))?;
             (rows, segments, hold)
@@ -91,4 +89,21 @@ impl Store {
         rows.check_workspaces(&mut walk, &mut report)?;
         Ok(report)
     }
+}
+
+/// The segments that a snapshot names. Rows that are damaged are told by whoever reads all rows.
+fn open_segments(store: &Inner, tx: &ReadTx, report: &mut VerifyReport) -> Result<Vec<Arc<Segment>>> {
+    let mut rows = Vec::new();
+    tx.each::<Segments>(|row| rows.extend(row));
+    let mut segments = Vec::new();
+    for (id, record) in rows {
+        match Segment::open(&*store.disk, id) {
+            Ok(segment) => {
+                segment.check_len(record.objects).or_else(|error| report.note(error))?;
+                segments.push(Arc::new(segment));
+            }
+            Err(error) => report.note(error)?,
+        }
+    }
+    Ok(segments)
 }
