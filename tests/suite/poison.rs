@@ -11,7 +11,15 @@ use crate::given::{project, read};
 use crate::roundtrip::noise;
 
 fn open(disk: &SimulatedDisk, boot: u64, exclusive: bool) -> Store {
-    let options = StoreOptions::default().threads(1).lock_timeout(Duration::ZERO).exclusive(exclusive);
+    open_with(disk, boot, exclusive, 2_048)
+}
+
+fn open_with(disk: &SimulatedDisk, boot: u64, exclusive: bool, row_objects: u64) -> Store {
+    let options = StoreOptions::default()
+        .threads(1)
+        .lock_timeout(Duration::ZERO)
+        .exclusive(exclusive)
+        .row_objects(row_objects);
     let machine = Arc::new(SimulatedMachine::new(boot, 0));
     Store::open_simulated(disk, &machine, options.held_bytes(2_000).upkeep_when_waited_for()).unwrap()
 }
@@ -97,10 +105,11 @@ fn after_a_failed_sync_reads_go_on_and_writes_are_refused_until_it_is_opened_aga
 #[test]
 fn after_a_full_disk_the_same_store_goes_on() {
     for exclusive in [false, true] {
-        for bytes in [900, 9_000] {
+        // A large session that has many objects writes a segment of its own.
+        for (bytes, row_objects) in [(900, 2_048), (9_000, 2_048), (9_000, 1)] {
             for offset in 0..400 {
                 let disk = SimulatedDisk::default();
-                let store = open(&disk, 1, exclusive);
+                let store = open_with(&disk, 1, exclusive, row_objects);
                 let project = project(&store, "p");
                 let first = import(&project, 1, 5_000).unwrap();
                 let call = disk.calls().len() + offset;
