@@ -6,8 +6,8 @@
 //! - What redb does to the file before the first transaction that writes is put off, and then done in the order in which
 //!   it was asked for ([`CatalogFile::begin_writing`]). A catalog that is only read is never written, and whoever may
 //!   only read it can.
-//! - What redb does when it closes is never done ([`CatalogFile::end_writing`]): the file stays as after a kill behind
-//!   the last commit. Opening such a file is cheap, because every commit saves the allocator's state.
+//! - What redb does when it closes is never done ([`CatalogFile::end`]): the file stays as after a kill behind the last
+//!   commit. Opening such a file is cheap, because every commit saves the allocator's state.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -26,9 +26,19 @@ const PAGE_BYTES: u64 = 1 << 12;
 #[derive(Clone, Debug)]
 pub(super) struct CatalogFile {
     file: Arc<dyn DiskFile>,
-    /// None once the file is written for real.
-    deferred: Arc<Mutex<Option<Deferred>>>,
+    stage: Arc<Mutex<Stage>>,
     failures: Arc<Failures>,
+}
+
+/// What becomes of what redb asks for.
+#[derive(Debug)]
+enum Stage {
+    /// It is put off.
+    Deferring(Deferred),
+    /// It is done.
+    Writing,
+    /// It fails.
+    Ended,
 }
 
 /// What has failed, after which redb does nothing more with the file.
@@ -70,7 +80,8 @@ enum Operation {
 impl CatalogFile {
     pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Self> {
         let deferred = Deferred::new(&*file)?;
-        Ok(Self { file, deferred: Arc::new(Mutex::new(Some(deferred))), failures: Arc::default() })
+        let stage = Arc::new(Mutex::new(Stage::Deferring(deferred)));
+        Ok(Self { file, stage, failures: Arc::default() })
     }
 
     /// The file itself, as it is on the disk.
@@ -78,8 +89,8 @@ impl CatalogFile {
         Arc::clone(&self.file)
     }
 
-    fn deferred(&self) -> MutexGuard<'_, Option<Deferred>> {
-        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether any call failed, after which redb does nothing more with the file: opened anew, it is as after a kill at that
@@ -96,8 +107,8 @@ impl CatalogFile {
     /// Does what was put off, and from now on everything at once. After an error the file is as after a crash in
     /// between, and must not be written any more.
     pub(super) fn begin_writing(&self) -> io::Result<()> {
-        let mut guard = self.deferred();
-        let Some(deferred) = guard.as_ref() else { return Ok(()) };
+        let mut stage = self.stage();
+        let Stage::Deferring(deferred) = &*stage else { return Ok(()) };
         if deferred.changes_nothing(&*self.file)? {
             // The file that a kill left may hold a header that is not durable yet, which makes pages free that the
             // durable one needs. redb would have synced it; so it must be before those pages are written.
@@ -113,14 +124,13 @@ impl CatalogFile {
                 }
             }
         }
-        *guard = None;
+        *stage = Stage::Writing;
         Ok(())
     }
 
-    /// Puts off everything from now on, for good. No transaction may be under way.
-    pub(super) fn end_writing(&self) -> io::Result<()> {
-        *self.deferred() = Some(Deferred::new(&*self.file)?);
-        Ok(())
+    /// Does nothing from now on, for good: each call fails. No transaction may be under way.
+    pub(super) fn end(&self) {
+        *self.stage() = Stage::Ended;
     }
 }
 
@@ -210,45 +220,54 @@ impl Deferred {
     }
 }
 
+fn ended<T>() -> io::Result<T> {
+    Err(io::Error::other("the catalog is closed"))
+}
+
 impl StorageBackend for CatalogFile {
     fn len(&self) -> io::Result<u64> {
-        match self.deferred().as_ref() {
-            Some(deferred) => Ok(deferred.len),
-            None => self.failures.of_call(self.file.len()),
+        match &*self.stage() {
+            Stage::Deferring(deferred) => Ok(deferred.len),
+            Stage::Writing => self.failures.of_call(self.file.len()),
+            Stage::Ended => ended(),
         }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.failures.of_call(match self.deferred().as_ref() {
-            Some(deferred) => deferred.read(&*self.file, offset, out),
-            None => self.file.read_at(out, offset),
-        })
+        match &*self.stage() {
+            Stage::Deferring(deferred) => self.failures.of_call(deferred.read(&*self.file, offset, out)),
+            Stage::Writing => self.failures.of_call(self.file.read_at(out, offset)),
+            Stage::Ended => ended(),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        match self.deferred().as_mut() {
-            Some(deferred) => {
+        match &mut *self.stage() {
+            Stage::Deferring(deferred) => {
                 deferred.set_len(len);
                 Ok(())
             }
-            None => self.failures.of_call(self.file.set_len(len)),
+            Stage::Writing => self.failures.of_call(self.file.set_len(len)),
+            Stage::Ended => ended(),
         }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.deferred().as_mut() {
-            Some(deferred) => {
+        match &mut *self.stage() {
+            Stage::Deferring(deferred) => {
                 deferred.operations.push(Operation::Sync);
                 Ok(())
             }
-            None => self.failures.of_sync(self.file.sync()),
+            Stage::Writing => self.failures.of_sync(self.file.sync()),
+            Stage::Ended => ended(),
         }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        match self.deferred().as_mut() {
-            Some(deferred) => deferred.write(&*self.file, offset, data),
-            None => self.failures.of_call(self.file.write_at(data, offset)),
+        match &mut *self.stage() {
+            Stage::Deferring(deferred) => deferred.write(&*self.file, offset, data),
+            Stage::Writing => self.failures.of_call(self.file.write_at(data, offset)),
+            Stage::Ended => ended(),
         }
     }
 }

@@ -180,9 +180,10 @@ impl Catalog {
             // What redb marks and repairs in its file stays in memory.
             let file = CatalogFile::new(self.file.file())
                 .map_err(|error| Error::io(Subject::Catalog, "measure it", error))?;
-            let mut database = Self::builder().create_with_backend(file).map_err(transaction::failure)?;
+            let backend = file.clone();
+            let mut database = Self::builder().create_with_backend(backend).map_err(transaction::failure)?;
             let checked = database.check_integrity().map_err(transaction::failure);
-            // A file that was found damaged is not to be closed in order.
+            close(database, &file);
             if checked? { Ok(()) } else { Err(Error::corrupt(Subject::Catalog, "its pages are damaged")) }
         })
     }
@@ -222,13 +223,22 @@ impl Catalog {
 
 impl Drop for Catalog {
     fn drop(&mut self) {
-        let _ = self.file.end_writing();
-        let database = self.database.take();
-        let _ = contain(|| {
-            drop(database);
-            Ok(())
-        });
+        if let Some(database) = self.database.take() {
+            close(database, &self.file);
+        }
     }
+}
+
+/// Closes what redb has open without the commit that it closes with, which would be written nowhere and takes longer than
+/// most of what the catalog is opened for. After a call that failed redb makes none; the check of the pages makes that
+/// call, first of all.
+fn close(mut database: Database, file: &CatalogFile) {
+    file.end();
+    let _ = contain(|| {
+        let _ = database.check_integrity();
+        drop(database);
+        Ok(())
+    });
 }
 
 /// Runs what calls redb, which panics on some damaged pages: here that is an error like any other damage. What the

@@ -51,8 +51,9 @@ impl Chance {
     /// So many bytes that nothing compresses.
     #[must_use]
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
-        bytes.truncate(len);
+        let mut bytes = vec![0; len];
+        // Many at once, by code that is optimised in every profile.
+        blake3::Hasher::new().update(&self.next().to_le_bytes()).finalize_xof().fill(&mut bytes);
         bytes
     }
 }

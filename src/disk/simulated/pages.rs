@@ -117,8 +117,12 @@ impl Pages {
     /// Equal for equal bytes, and for others by chance only.
     pub(super) fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
-            let pages = self.all.iter().flat_map(|page| page.fingerprint().to_le_bytes());
-            fingerprint(&pages.chain(self.len.to_le_bytes()).collect::<Vec<_>>())
+            let mut all = Vec::with_capacity(8 * self.all.len() + 8);
+            for page in &*self.all {
+                all.extend_from_slice(&page.fingerprint().to_le_bytes());
+            }
+            all.extend_from_slice(&self.len.to_le_bytes());
+            fingerprint(&all)
         })
     }
 }
