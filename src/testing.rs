@@ -22,7 +22,7 @@ pub use crate::archive::{
 pub use crate::disk::recording::{DiskLog, DiskOperation, DiskRead};
 pub use crate::disk::simulated::{
     Chance, Choice, Damage, DiskCall, DiskImage, Fault, FaultKind, FileNumber, Kept, Media, Node, Omissions,
-    Pick, SimulatedDisk, SimulatedOperation,
+    Pick, SimulatedDisk, SimulatedOperation, Turn,
 };
 pub use crate::store::Sabotage;
 pub use crate::store::simulate::{IndexView, SimulatedIndex, SimulatedMachine};

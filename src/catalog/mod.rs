@@ -12,8 +12,8 @@ pub(crate) mod table;
 mod transaction;
 
 use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use redb::{Database, Durability, ReadableDatabase};
 
@@ -55,6 +55,10 @@ pub(crate) struct Catalog {
     poison: Poison,
     /// False where the file may only be read.
     is_writable: bool,
+    /// Why nothing may be written all the same.
+    refusal: Option<Error>,
+    /// Held by the one who writes the dump.
+    dump_turn: Mutex<()>,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -70,7 +74,7 @@ impl Catalog {
         let io = |action| {
             move |error: std::io::Error| match error.kind() {
                 NotFound => {
-                    let message = format!("its file {CATALOG_FILE} is missing; restore it from a copy");
+                    let message = format!("its file {CATALOG_FILE} is missing; repair the store");
                     Error::corrupt(Subject::Catalog, message)
                 }
                 _ => Error::io(Subject::Catalog, action, error),
@@ -107,7 +111,14 @@ impl Catalog {
         let backend = file.clone();
         let database =
             contain(|| Self::builder().create_with_backend(backend).map_err(transaction::failure))?;
-        Ok(Self { database: Some(database), file, poison, is_writable })
+        Ok(Self {
+            database: Some(database),
+            file,
+            poison,
+            is_writable,
+            refusal: None,
+            dump_turn: Mutex::default(),
+        })
     }
 
     /// Makes the catalog of a new store, unless a creation that was killed got as far.
@@ -152,6 +163,25 @@ impl Catalog {
         self.database.as_ref().ok_or_else(|| Error::invalid(Subject::Catalog, "is closed"))
     }
 
+    /// The turn to write the dump, which one has at a time: only one process has the catalog open, but its threads share it.
+    pub(crate) fn take_dump_turn(&self) -> MutexGuard<'_, ()> {
+        self.dump_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, or none if another thread has it.
+    pub(crate) fn try_take_dump_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.dump_turn.try_lock() {
+            Ok(turn) => Some(turn),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Refuses to write from now on, with this error.
+    pub(crate) fn refuse_writing(&mut self, why: Error) {
+        self.refusal = Some(why);
+    }
+
     /// Whether the file may be written.
     pub(crate) fn is_writable(&self) -> bool {
         self.is_writable
@@ -162,9 +192,21 @@ impl Catalog {
         self.file.has_failed() || (self.is_writable && self.poison.check().is_err())
     }
 
+    /// Fails where it is spent: what it says may be old.
+    pub(crate) fn check_is_not_spent(&self) -> Result<()> {
+        if self.is_spent() {
+            let failed = std::io::Error::other("an earlier call failed");
+            return Err(Error::io(Subject::Catalog, "read it", failed));
+        }
+        Ok(())
+    }
+
     /// Fails where [`Catalog::write`] can't succeed at all.
     pub(crate) fn check_is_writable(&self) -> Result<()> {
         self.poison.check()?;
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
         if !self.is_writable {
             let denied = std::io::Error::from(PermissionDenied);
             return Err(Error::io(Subject::Catalog, "open it for writing", denied));

@@ -47,6 +47,16 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut files = self.files();
+        let file = files.get(from).map(Arc::clone).ok_or(io::ErrorKind::NotFound)?;
+        if files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.files().remove(name);
         Ok(())
@@ -73,6 +83,7 @@ impl Disk for MemoryDisk {
     }
 
     fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        self.files().entry(name.to_owned()).or_default();
         let held = Arc::clone(&self.held);
         *held.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
         Ok(Box::new(MemoryHold { name: name.to_owned(), held }))

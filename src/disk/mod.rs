@@ -46,6 +46,9 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn exists(&self, name: &str) -> io::Result<bool>;
     /// Gives a file another name, replacing a file that has it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives a file a further name, which must be free. Not every file system can: the error is then one for which
+    /// [`cannot_link`] holds.
+    fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; one that is not there is no error.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes a folder; one that is there is no error.
@@ -98,6 +101,12 @@ pub(crate) trait DiskFile: Debug + Send + Sync {
 
 /// A file's bytes, mapped or copied.
 pub(crate) type MappedBytes = Arc<dyn Deref<Target = [u8]> + Send + Sync>;
+
+/// Whether [`Disk::link`] failed because this file can't have a further name here, though it could be copied.
+pub(crate) fn cannot_link(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
+}
 
 /// Runs `operation` again for as long as a signal interrupts it.
 fn retry_interrupted<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {

@@ -41,6 +41,13 @@ pub enum DiskOperation {
         /// The new name.
         to: String,
     },
+    /// A file got a further name.
+    Link {
+        /// The name that it had.
+        from: String,
+        /// The further one.
+        to: String,
+    },
     /// A file was removed.
     Remove {
         /// Its name.
@@ -118,6 +125,12 @@ impl Disk for RecordingDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.inner.rename(from, to)?;
         self.log.push(DiskOperation::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.link(from, to)?;
+        self.log.push(DiskOperation::Link { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 

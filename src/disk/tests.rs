@@ -20,6 +20,14 @@ fn conforms(disk: &dyn Disk) {
     disk.rename("packs/a", "packs/c").unwrap();
     disk.sync_dir("packs").unwrap();
     assert_eq!(disk.list("packs").unwrap(), ["c"]);
+    disk.link("packs/c", "packs/d").unwrap();
+    assert_eq!(disk.link("packs/c", "packs/d").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(disk.link("packs/e", "packs/f").unwrap_err().kind(), io::ErrorKind::NotFound);
+    file.write_at(b"H", 3).unwrap();
+    disk.open("packs/d", OpenMode::Read).unwrap().read_at(&mut buf[..5], 0).unwrap();
+    assert_eq!(&buf[..5], b"\0\0\0He", "both names are the file");
+    disk.remove("packs/d").unwrap();
+    assert!(disk.exists("packs/c").unwrap());
     disk.remove("packs/c").unwrap();
     disk.remove("packs/c").unwrap();
     assert!(!disk.exists("packs/c").unwrap());
@@ -30,6 +38,7 @@ fn conforms(disk: &dyn Disk) {
     drop(guard);
     let holders = [disk.hold("packs/held").unwrap(), disk.hold("packs/held").unwrap()];
     assert!(!disk.is_held("packs/other").unwrap());
+    assert_eq!(disk.list("packs").unwrap(), ["held"], "whoever looks who holds what finds it there");
     for holder in holders {
         assert!(disk.is_held("packs/held").unwrap());
         drop(holder);

@@ -9,8 +9,9 @@
 //! looked at before they are written. `newest-image` is the time and counter of the newest image id: a catalog that has not
 //! given it out is older than its dump.
 //!
-//! It is written when the store is made, and then in the background after a change, if the last one is [old](Head::is_old):
-//! under another name, synced, renamed, the folder synced. Whoever writes it has the catalog open, so there is one at a time.
+//! It is written when the store is made, then in the background after a change, if the last one is [old](Head::is_old), and
+//! by each collection that frees anything: under another name, synced, renamed, the folder synced. Whoever writes it has the
+//! catalog open, and of the threads that share that one writes at a time.
 //! Only repair and verification read it; what it says may be out of date, and decides nothing while the catalog lives.
 
 use crate::catalog::table::{Images, Lineage, Projects, Sequence, Sequences, Table, Tags, Workspaces};
@@ -101,7 +102,10 @@ impl Head {
         if self.newest_image <= newest_image {
             return Ok(());
         }
-        let message = format!("it is older than its dump of {}: an older copy was put back", self.written());
+        let message = format!(
+            "it is older than its dump of {}: an older copy was put back; repair the store",
+            self.written()
+        );
         Err(Error::corrupt(Subject::Catalog, message))
     }
 
@@ -136,12 +140,18 @@ pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables, now: Moment) -> Resu
 
 /// Writes the dump, unless what is to be in it is damaged.
 pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
+    let _turn = catalog.take_dump_turn();
     if let Ok(Some(dump)) = Dump::read(disk) {
         dump.head.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
     }
+    // What is left of one that can't be written would only take room, of which there may be none.
+    write_new(disk, catalog, now).inspect_err(|_| drop(disk.remove(NEW_DUMP_FILE)))
+}
+
+fn write_new(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))?;
     let file = disk.open(NEW_DUMP_FILE, OpenMode::CreateNew).map_err(failed("create its dump"))?;
-    let written = catalog.read(|tx| {
+    catalog.read(|tx| {
         let count = || DUMPED.iter().try_fold(0, |sum, table| Ok::<_, Error>(sum + tx.count(table)?));
         let head =
             Head { written_ms: now.unix_ms(), newest_image: tx.last(Sequence::Image)?, rows: count()? };
@@ -153,15 +163,16 @@ pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<(
         writer.push_table::<Lineage>(tx)?;
         writer.push_table::<Workspaces>(tx)?;
         writer.finish()
-    });
-    if let Err(error) = written {
-        // What is left of it would only take room.
-        let _ = disk.remove(NEW_DUMP_FILE);
-        return Err(error);
-    }
+    })?;
     file.sync().map_err(failed("sync its dump"))?;
     disk.rename(NEW_DUMP_FILE, DUMP_FILE).map_err(failed("rename its dump"))?;
     disk.sync_dir("").map_err(failed("sync the store's directory"))
+}
+
+/// Removes what a process was writing that was killed, unless a thread of this one is writing a dump now.
+pub(super) fn remove_unfinished(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
+    let Some(_turn) = catalog.try_take_dump_turn() else { return Ok(()) };
+    disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))
 }
 
 struct Writer<'f> {

@@ -8,12 +8,15 @@
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::catalog::record::OpenPackRecord;
-use crate::catalog::table::{CondemnedPacks, Directories, Leases, OpenPacks, SealedPacks, Segments};
-use crate::catalog::{Catalog, Poison, ReadTables};
+use crate::catalog::record::{LeaseRecord, OpenPackRecord};
+use crate::catalog::table::{
+    CondemnedPacks, Directories, Leases, OpenPacks, SealedPacks, Segments, Sequence,
+};
+use crate::catalog::{Catalog, NEW_CATALOG_FILE, Poison, ReadTables, WriteTx};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
@@ -21,7 +24,7 @@ use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
 use super::known::state_file;
 use super::surroundings::Surroundings;
-use super::{DIRECTORIES, dump};
+use super::{DIRECTORIES, NEW_FORMAT_FILE, dump};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -30,7 +33,22 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct OpenCatalog {
     catalog: Catalog,
-    _lock: Box<dyn LockGuard>,
+    _lock: OwnLock,
+}
+
+/// The store's lock, which this process has.
+#[derive(Debug)]
+struct OwnLock {
+    guard: Option<Box<dyn LockGuard>>,
+    /// One more until it was let go: for a moment another thread may have taken it already.
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for OwnLock {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Deref for OpenCatalog {
@@ -49,6 +67,10 @@ pub(super) struct Gate {
     timeout: Duration,
     surroundings: Surroundings,
     open: Mutex<Weak<OpenCatalog>>,
+    /// Leases of this process that nobody uses any more and that could not be released.
+    abandoned: Mutex<HashSet<LeaseId>>,
+    /// Not zero while this process has the lock, which outlives the last use of the catalog by a moment.
+    locks: Arc<AtomicUsize>,
     /// None unless the catalog is to stay open.
     held: Mutex<Option<Held>>,
 }
@@ -64,7 +86,17 @@ impl Gate {
         timeout: Duration,
         surroundings: Surroundings,
     ) -> Self {
-        Self { disk, location, poison, timeout, surroundings, open: Mutex::default(), held: Mutex::default() }
+        Self {
+            disk,
+            location,
+            poison,
+            timeout,
+            surroundings,
+            open: Mutex::default(),
+            abandoned: Mutex::default(),
+            locks: Arc::default(),
+            held: Mutex::default(),
+        }
     }
 
     /// The open catalog, opened if no one in this process has it open. One that failed is opened anew as soon as nobody uses
@@ -78,19 +110,49 @@ impl Gate {
         if let Some(catalog) = open.upgrade() {
             return Ok(catalog);
         }
-        let lock = self.lock()?;
-        let catalog = if self.poison.check().is_err() {
-            Catalog::open_for_reading(&*self.disk, self.poison.clone())?
-        } else {
-            Catalog::open(&*self.disk, self.poison.clone())?
-        };
-        if catalog.is_writable() {
-            self.recover(&catalog)?;
-        }
+        let guard = Some(self.lock()?);
+        self.locks.fetch_add(1, Ordering::SeqCst);
+        let lock = OwnLock { guard, count: Arc::clone(&self.locks) };
+        let catalog = self.open_recovered()?;
         let catalog = Arc::new(OpenCatalog { catalog, _lock: lock });
         *open = Arc::downgrade(&catalog);
         held.iter_mut().for_each(|held| *held = Some(Arc::clone(&catalog)));
         Ok(catalog)
+    }
+
+    fn open_recovered(&self) -> Result<Catalog> {
+        let mut catalog = self.open_catalog()?;
+        if !catalog.is_writable() {
+            return Ok(catalog);
+        }
+        // What an older copy of the catalog does not know would be written over, or cut.
+        let is_current = catalog.read(|tx| dump::check_is_not_newer_than(&*self.disk, tx));
+        if let Err(older) = is_current {
+            catalog.refuse_writing(older);
+            return Ok(catalog);
+        }
+        let clear_up = || {
+            // Strays are looked for without a transaction that writes: nobody else in this process has the catalog open yet.
+            let has_ended = self.recover(&catalog)?;
+            if has_ended { catalog.read(|tx| self.remove_strays(&catalog, tx, None)) } else { Ok(()) }
+        };
+        match clear_up() {
+            Ok(()) => Ok(catalog),
+            // On a full disk the dead keep what they have, and others can read, and make room.
+            Err(error) if error.kind() == ErrorKind::Io => {
+                drop(catalog);
+                self.open_catalog()
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_catalog(&self) -> Result<Catalog> {
+        if self.poison.check().is_err() {
+            Catalog::open_for_reading(&*self.disk, self.poison.clone())
+        } else {
+            Catalog::open(&*self.disk, self.poison.clone())
+        }
     }
 
     /// Keeps the catalog open, and so the lock, until the gate is dropped.
@@ -107,11 +169,13 @@ impl Gate {
         let mut pause = FIRST_PAUSE;
         let subject = || Subject::Store(self.location.clone());
         loop {
+            // Whoever used the catalog last in this process is closing it: that is waited for, whatever the limit.
+            let is_own = self.locks.load(Ordering::SeqCst) > 0;
             let holder = match self.disk.try_lock().map_err(|error| Error::io(subject(), "lock it", error))? {
                 LockAttempt::Held(guard) => return Ok(guard),
                 LockAttempt::Busy(holder) => holder,
             };
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline && !is_own {
                 let who = holder.map_or("another process".to_owned(), |process| format!("process {process}"));
                 let seconds = self.timeout.as_secs_f32();
                 let message = format!("locked by {who}, which did not let go within {seconds} s");
@@ -122,19 +186,47 @@ impl Gate {
         }
     }
 
-    /// Takes back what processes that died held.
-    fn recover(&self, catalog: &Catalog) -> Result<()> {
-        let dead: Vec<LeaseId> = catalog.read(|tx| {
-            let leases = tx.collect::<Leases>(&[])?;
-            Ok(leases
-                .into_iter()
-                .filter(|(_, lease)| self.surroundings.is_dead(&lease.holder))
-                .map(|(id, _)| id)
-                .collect())
-        })?;
+    /// A lease of this process. It is told at once: a transaction that fails may have taken it all the same, and then it is
+    /// to be [abandoned](Self::abandon).
+    pub(super) fn new_lease(&self, tx: &mut WriteTx, told: &mut Option<LeaseId>) -> Result<LeaseId> {
+        let lease = LeaseId::new(tx.next(Sequence::Lease)?);
+        // One of a transaction that failed had the same number if it never was.
+        self.abandoned().remove(&lease);
+        *told = Some(lease);
+        let holder = self.surroundings.this_process();
+        let record = LeaseRecord { holder, since_ms: self.surroundings.now().unix_ms() };
+        tx.put::<Leases>(&lease, &record)?;
+        Ok(lease)
+    }
+
+    /// Takes a lease of this process for dead, since it could not be released: the disk is full, say.
+    pub(super) fn abandon(&self, lease: impl Into<Option<LeaseId>>) {
+        self.abandoned().extend(lease.into());
+    }
+
+    fn abandoned(&self) -> MutexGuard<'_, HashSet<LeaseId>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back what processes that died held, and what this one could not let go; says whether there was any. Others in
+    /// this process may use the catalog meanwhile.
+    pub(super) fn recover(&self, catalog: &Catalog) -> Result<bool> {
+        let leases = catalog.read(|tx| tx.collect::<Leases>(&[]))?;
+        // Looked at after the rows: a number that is drawn again is not abandoned any more when its row is seen.
+        let abandoned = self.abandoned().clone();
+        let is_dead = |(id, lease): &(LeaseId, LeaseRecord)| {
+            abandoned.contains(id) || self.surroundings.is_dead(&lease.holder)
+        };
+        let dead: Vec<LeaseId> = leases.into_iter().filter(is_dead).map(|(id, _)| id).collect();
         if dead.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
+        self.take_back(catalog, &dead)?;
+        self.abandoned().retain(|lease| !dead.contains(lease));
+        Ok(true)
+    }
+
+    fn take_back(&self, catalog: &Catalog, dead: &[LeaseId]) -> Result<()> {
         let packs = catalog.read(|tx| tx.collect::<OpenPacks>(&[]))?;
         let orphans: Vec<_> = packs
             .into_iter()
@@ -169,25 +261,32 @@ impl Gate {
                 }
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
-        })?;
-        // What an older copy of the catalog does not know may be all that is left of it.
-        match catalog.read(|tx| dump::check_is_not_newer_than(&*self.disk, tx)) {
-            Ok(()) => catalog.read(|tx| self.remove_strays(tx, None)),
-            Err(_) => Ok(()),
-        }
+        })
     }
 
     /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row
     /// before its file, or in the transaction that makes both, as a state file has; a segment has it after, so segments are
     /// looked at only if nobody but the holder of `lease` can be writing one. So `tx` is a transaction that writes, or nobody
     /// else in this process has the catalog open.
-    pub(super) fn remove_strays(&self, tx: &impl ReadTables, lease: Option<LeaseId>) -> Result<()> {
+    pub(super) fn remove_strays(
+        &self,
+        catalog: &Catalog,
+        tx: &impl ReadTables,
+        lease: Option<LeaseId>,
+    ) -> Result<()> {
         let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack);
         let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
         let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
         self.keep_only(PACKS, &open.chain(sealed).chain(condemned).map(pack_file).collect())?;
         let directories = tx.collect::<Directories>(&[])?.into_iter();
         self.keep_only(DIRECTORIES, &directories.map(|(id, _)| state_file(id)).collect())?;
+        // What a repair was writing that was killed.
+        for name in [NEW_CATALOG_FILE, NEW_FORMAT_FILE] {
+            self.disk.remove(name).map_err(|error| {
+                Error::io(Subject::Store(self.location.clone()), "clean up after a killed process", error)
+            })?;
+        }
+        dump::remove_unfinished(&*self.disk, catalog)?;
         if tx.collect::<Leases>(&[])?.into_iter().all(|(id, _)| Some(id) == lease) {
             let segments = tx.collect::<Segments>(&[])?.into_iter();
             self.keep_only(SEGMENTS, &segments.map(|(segment, _)| segment_file(segment)).collect())?;

@@ -268,31 +268,28 @@ impl Project {
 
     /// Publishes a draft, or gives up the session it was made in.
     pub(super) fn finish(&self, session: WriteSession, made: Result<Draft>) -> Result<WriteReport> {
-        let prepared = made.and_then(|draft| {
-            let prepared = self.prepare(&session, &draft)?;
-            Ok((draft, prepared))
+        let found = made.and_then(|draft| {
+            loop {
+                match self.prepare(&session, &draft)? {
+                    Prepared::New(record) => return Ok((draft, record, true)),
+                    Prepared::Known(record) if self.settle_known(&draft, &record)? => {
+                        return Ok((draft, record, false));
+                    }
+                    // It was removed a moment ago, so it is made anew.
+                    Prepared::Known(_) => {}
+                }
+            }
         });
-        match prepared {
+        match found {
             Err(error) => {
                 self.store.abandon(session);
                 Err(error)
             }
-            Ok((draft, Prepared::Known(record))) => {
+            Ok((draft, record, false)) => {
                 self.store.abandon(session);
-                let has_news = draft.state.is_some() && draft.examined > 0;
-                if has_news || !draft.tags.is_empty() || draft.workspace.is_some() {
-                    let gone = self.store.catalog()?.write(|tx| {
-                        if self.image_row(tx, record.id)?.is_none() {
-                            let message = "was removed meanwhile; try again";
-                            return Err(Error::conflict(Subject::Image(record.id), message));
-                        }
-                        self.settle(tx, &draft, &record)
-                    })?;
-                    self.store.remove_states(gone);
-                }
                 Ok(report(&record, &draft, false, 0, 0))
             }
-            Ok((draft, Prepared::New(record))) => {
+            Ok((draft, record, true)) => {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
                 let (project, draft) = (self.clone(), Arc::new(draft));
                 let published = Arc::clone(&draft);
@@ -302,6 +299,21 @@ impl Project {
                 Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
             }
         }
+    }
+
+    /// Does what follows from a draft being an image that is there; false if it is gone.
+    fn settle_known(&self, draft: &Draft, record: &ImageRecord) -> Result<bool> {
+        let has_news = draft.state.is_some() && draft.examined > 0;
+        if !has_news && draft.tags.is_empty() && draft.workspace.is_none() {
+            return Ok(true);
+        }
+        let settled = self.store.catalog()?.write(|tx| match self.image_row(tx, record.id)? {
+            Some(_) => self.settle(tx, draft, record).map(Some),
+            None => Ok(None),
+        })?;
+        let is_there = settled.is_some();
+        self.store.remove_states(settled.unwrap_or_default());
+        Ok(is_there)
     }
 
     /// Finds the image that this draft already is, or writes the records that a new one needs.

@@ -11,6 +11,7 @@ mod closure;
 mod commit;
 pub(crate) mod dump;
 mod edit;
+mod format_file;
 mod gate;
 mod gc;
 mod holder;
@@ -43,12 +44,11 @@ mod upkeep;
 mod verify;
 mod workspace;
 
-use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx, WriteTx};
-use crate::disk::{Disk, LOCK_FILE, MemoryDisk, OpenMode, RealDisk, UnsyncedDisk};
+use crate::disk::{Disk, LOCK_FILE, MemoryDisk, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::pack::hold::Hold;
@@ -61,6 +61,7 @@ pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};
 use dump::{DUMP_FILE, NEW_DUMP_FILE};
 pub use edit::Edit;
+use format_file::{FORMAT_FILE, FormatFile, NEW_FORMAT_FILE};
 use gate::{Gate, OpenCatalog};
 pub use gc::{GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
 use holds::{GENERATIONS, Holds};
@@ -87,10 +88,6 @@ pub use workspace::{Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 
 /// The folder of the state files of directories.
 pub(crate) const DIRECTORIES: &str = "directories";
-const FORMAT_FILE: &str = "format";
-const NEW_FORMAT_FILE: &str = "format.new";
-/// What the file `format` has behind its line until its name is durable.
-const UNNAMED: &str = "its name is not durable yet\n";
 /// What the creation of a store makes, besides what a file system of its own begins with.
 const CREATED: [&str; 13] = [
     LOCK_FILE,
@@ -303,28 +300,11 @@ impl Inner {
                 Catalog::create(&*self.disk)?;
                 let catalog = Catalog::open(&*self.disk, Poison::default())?;
                 dump::write(&*self.disk, &catalog, self.surroundings.now())?;
-                self.disk.remove(NEW_FORMAT_FILE).map_err(io)?;
-                let file = self.disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew).map_err(io)?;
-                file.write_at(format!("layerstone store format {FORMAT_VERSION}\n{UNNAMED}").as_bytes(), 0)
-                    .map_err(io)?;
-                file.sync().map_err(io)?;
-                self.disk.rename(NEW_FORMAT_FILE, FORMAT_FILE).map_err(io)?;
+                format_file::write_unfinished(&*self.disk).map_err(io)?;
                 self.allocate_ballast();
             }
         }
         self.check_format()
-    }
-
-    /// Makes the store's name for good what it was made as, whoever began: a process that is killed behind the rename leaves
-    /// a store that others use, and that a power cut would take.
-    fn finish_creation(&self, line_bytes: u64) -> std::io::Result<()> {
-        self.disk.sync_dir("")?;
-        let cut = self.disk.open(FORMAT_FILE, OpenMode::Write).and_then(|file| file.set_len(line_bytes));
-        match cut {
-            // Whoever may only read promises nothing.
-            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => Ok(()),
-            other => other,
-        }
     }
 
     /// A directory becomes a store only if it has nothing but what an unfinished creation leaves: a mistyped name
@@ -350,17 +330,10 @@ impl Inner {
 
     fn check_format(&self) -> Result<()> {
         let io = |error| unusable(&self.location, error);
-        let file = self.disk.open(FORMAT_FILE, OpenMode::Read).map_err(io)?;
-        let mut text = vec![0; usize::try_from(file.len().map_err(io)?.min(100)).unwrap_or(100)];
-        file.read_at(&mut text, 0).map_err(io)?;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.strip_suffix(UNNAMED);
-        if let Some(line) = line {
-            self.finish_creation(line.len() as u64).map_err(io)?;
+        let FormatFile { version, unfinished } = FormatFile::read(&*self.disk).map_err(io)?;
+        if let Some(line_bytes) = unfinished {
+            format_file::finish(&*self.disk, line_bytes).map_err(io)?;
         }
-        let line = line.unwrap_or(&text);
-        let version =
-            line.trim().strip_prefix("layerstone store format ").and_then(|text| text.parse::<u32>().ok());
         let subject = || Subject::Store(self.location.clone());
         match version {
             Some(FORMAT_VERSION) => Ok(()),

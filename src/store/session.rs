@@ -8,9 +8,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use crate::catalog::record::{LeaseRecord, OpenPackRecord};
-use crate::catalog::table::{Leases, OpenPacks, Sequence};
-use crate::catalog::{ReadTables, ReadTx, WriteTx};
+use crate::catalog::record::OpenPackRecord;
+use crate::catalog::table::OpenPacks;
+use crate::catalog::{ReadTables, ReadTx};
 use crate::error::Result;
 use crate::id::{LeaseId, PackId};
 use crate::pack::hold::Hold;
@@ -21,7 +21,6 @@ use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublis
 use super::closure::Needs;
 use super::gc::Reliance;
 use super::packs::Indexed;
-use super::surroundings::Surroundings;
 use super::{Inner, packs};
 
 /// What a session's writers ask the store for.
@@ -70,30 +69,32 @@ impl Inner {
         self.let_go(&host, pack);
     }
 
-    /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the
-    /// next process to open the store finds the lease dead and does the same.
+    /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the lease counts
+    /// as dead then, and whoever opens the catalog next does the same.
     pub(super) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
         let Some(lease) = host.lease.get() else { return };
         // After a failed sync it may be that the catalog on the disk counts on what was written.
-        if self.poison.check().is_err() {
-            return;
+        if self.poison.check().is_ok() && self.try_let_go(*lease, written).is_err() {
+            self.gate.abandon(*lease);
         }
-        let Ok(catalog) = self.catalog() else { return };
+    }
+
+    fn try_let_go(&self, lease: LeaseId, written: Option<WrittenPack>) -> Result<()> {
+        let catalog = self.catalog()?;
         if let Some(written) = written {
-            // After a failed commit the catalog says whether it does, if it was opened anew.
-            if catalog.is_spent() {
-                return;
-            }
+            // After a failed commit the catalog says whether it counts on what was written, if it was opened anew.
+            catalog.check_is_not_spent()?;
             let is_own = |tx: &ReadTx| {
                 let row = tx.get::<OpenPacks>(&written.pack.id)?;
-                Ok(row.is_some_and(|row| row.owner == Some(*lease) && row.committed_bytes <= written.begin()))
+                Ok(row.is_some_and(|row| row.owner == Some(lease) && row.committed_bytes <= written.begin()))
             };
-            if matches!(catalog.read(is_own), Ok(true)) {
+            if catalog.read(is_own)? {
                 written.cut_back();
             }
         }
-        let released = catalog.write(|tx| packs::release(tx, *lease));
-        self.remove_packs(&released.unwrap_or_default());
+        let released = catalog.write(|tx| packs::release(tx, lease))?;
+        self.remove_packs(&released);
+        Ok(())
     }
 
     /// Removes the files of packs that have no row any more. One that stays is a stray, which recovery removes.
@@ -102,14 +103,6 @@ impl Inner {
             let _ = self.disk.remove(&pack_file(*pack));
         }
     }
-}
-
-/// A lease of this process.
-pub(super) fn new_lease(tx: &mut WriteTx, surroundings: &Surroundings) -> Result<LeaseId> {
-    let lease = LeaseId::new(tx.next(Sequence::Lease)?);
-    let record = LeaseRecord { holder: surroundings.this_process(), since_ms: surroundings.now().unix_ms() };
-    tx.put::<Leases>(&lease, &record)?;
-    Ok(lease)
 }
 
 impl Host {
@@ -143,13 +136,15 @@ impl PackHost for Host {
     fn open_pack(&self) -> Result<OpenPack> {
         let known = self.lease.get().copied();
         let options = &self.store.options;
-        let (lease, pack, record) = self.store.catalog()?.write(|tx| {
-            let lease = known.map_or_else(|| new_lease(tx, &self.store.surroundings), Ok)?;
+        let mut told = None;
+        let taken = self.store.catalog()?.write(|tx| {
+            let lease = known.map_or_else(|| self.store.gate.new_lease(tx, &mut told), Ok)?;
             let (pack, record) = packs::free_pack(tx, options)?;
             let record = OpenPackRecord { owner: Some(lease), ..record };
             tx.put::<OpenPacks>(&pack, &record)?;
             Ok((lease, pack, record))
-        })?;
+        });
+        let (lease, pack, record) = taken.inspect_err(|_| self.store.gate.abandon(told))?;
         // A session opens one pack after the other.
         self.lease.get_or_init(|| lease);
         packs::open_pack_file(&*self.store.disk, pack, &record)

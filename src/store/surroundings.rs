@@ -51,7 +51,7 @@ impl Surroundings {
     pub(super) fn is_dead(&self, holder: &HolderRecord) -> bool {
         #[cfg(feature = "testing")]
         if let Some(machine) = &self.simulated {
-            return *holder != machine.process();
+            return machine.is_dead(holder);
         }
         holder::is_dead(holder)
     }

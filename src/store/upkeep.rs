@@ -22,7 +22,6 @@ use crate::pack::segment_file;
 
 use super::gate::Gate;
 use super::index::IndexCache;
-use super::session::new_lease;
 use super::surroundings::Surroundings;
 use super::{StoreOptions, dump, packs};
 
@@ -181,16 +180,18 @@ impl Work {
         due: impl Fn(&WriteTx) -> Result<Option<(PackId, OpenPackRecord)>>,
         is_complete: impl Fn(&OpenPackRecord) -> bool,
     ) -> Result<bool> {
+        let mut told = None;
         let taken = self.gate.open()?.write(|tx| {
             let Some((pack, record)) = due(tx)? else { return Ok(None) };
             Ok(Some((
-                new_lease(tx, &self.surroundings)?,
+                self.gate.new_lease(tx, &mut told)?,
                 pack,
                 record,
                 packs::next_segment(tx)?,
                 packs::frames(tx, pack)?,
             )))
-        })?;
+        });
+        let taken = taken.inspect_err(|_| self.gate.abandon(told))?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
         let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
         let is_published = self.gate.open()?.write(|tx| {
@@ -206,6 +207,9 @@ impl Work {
             }
             Ok(true)
         });
+        if is_published.is_err() {
+            self.gate.abandon(lease);
+        }
         // After a failed commit it may be that the catalog on the disk counts on the file. One that stays for nothing is a
         // stray, which recovery removes.
         if matches!(is_published, Ok(false)) || (frames.is_empty() && is_published.is_ok()) {
@@ -225,10 +229,13 @@ impl Work {
 
     /// Makes one segment of those that are due, without the rows of packs that are gone; says whether there were any.
     fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
+        let mut told = None;
         let taken = self.gate.open()?.write(|tx| {
             let Some(due) = due(tx)? else { return Ok(None) };
-            Ok(Some((new_lease(tx, &self.surroundings)?, packs::next_segment(tx)?, due, removed_packs(tx)?)))
-        })?;
+            let lease = self.gate.new_lease(tx, &mut told)?;
+            Ok(Some((lease, packs::next_segment(tx)?, due, removed_packs(tx)?)))
+        });
+        let taken = taken.inspect_err(|_| self.gate.abandon(told))?;
         let Some((lease, merged, due, gone)) = taken else { return Ok(false) };
         let open = |id: &SegmentId| Segment::open(&*self.disk, *id).map(Arc::new);
         let inputs = due.iter().map(open).collect::<Result<Vec<_>>>();
@@ -253,6 +260,9 @@ impl Work {
             tx.next(Sequence::Index)?;
             Ok(true)
         });
+        if is_replaced.is_err() {
+            self.gate.abandon(lease);
+        }
         // The same of both the old and the new.
         let is_there = matches!(is_replaced, Ok(true));
         if is_there {

@@ -71,3 +71,20 @@ fn an_exclusive_store_is_locked_and_says_by_whom() {
     drop(holder);
     other.projects().unwrap();
 }
+
+/// Upkeep, collections and callers write it.
+#[test]
+fn dumps_of_several_threads_do_not_meet() {
+    let place = Place::new();
+    let root = place.path("store");
+    let store = Store::open(&root).unwrap();
+    place.import(&project(&store, "p"), "content", &[]);
+    // While one of them has the catalog open, the others share it.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..25).for_each(|_| store.dump_catalog().unwrap()));
+        }
+    });
+    assert!(store.verify().unwrap().is_sound());
+    assert!(!root.join("catalog.dump.new").exists());
+}

@@ -126,6 +126,14 @@ fn after_a_full_disk_the_same_store_goes_on() {
                 check_reads(&project, first, 1, 5_000);
                 store.collect_garbage(&GcOptions::default()).unwrap();
                 assert!(store.verify().unwrap().is_sound());
+                // Nothing keeps what the session had that could not be let go while the disk was full.
+                for image in [first, again] {
+                    project.remove(&image.into(), true).unwrap();
+                }
+                store.collect_garbage(&GcOptions::default()).unwrap();
+                let image = disk.image();
+                let left: Vec<_> = image.files().filter(|name| name.starts_with("packs/")).collect();
+                assert!(left.is_empty(), "held {exclusive}, {bytes} bytes, after call {offset}: {left:?}");
                 if is_over {
                     assert!(offset > 5);
                     break;

@@ -71,10 +71,10 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::Invalid => 2,
         ErrorKind::NotFound => 3,
         ErrorKind::Conflict | ErrorKind::AlreadyExists | ErrorKind::InUse => 4,
-        ErrorKind::Locked | ErrorKind::TimedOut => 5,
+        ErrorKind::Locked => 5,
         ErrorKind::Corrupt | ErrorKind::Poisoned => 6,
         ErrorKind::Unsupported => 7,
-        ErrorKind::QuotaExceeded => 8,
+        ErrorKind::QuotaExceeded | ErrorKind::TimedOut => 8,
         ErrorKind::Cancelled => 9,
         _ => 1,
     }

@@ -60,6 +60,12 @@ impl DiskImage {
     pub fn len(&self, name: &str) -> u64 {
         self.files.get(name).map_or(0, Pages::len)
     }
+
+    /// All of a file, if it is there.
+    #[must_use]
+    pub fn read(&self, name: &str) -> Option<Vec<u8>> {
+        self.files.get(name).map(Pages::to_vec)
+    }
 }
 
 /// Puts bytes in a sector's place, as far as the file goes.

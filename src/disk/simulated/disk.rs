@@ -5,23 +5,33 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::pages::Pages;
+use super::turn::Turn;
 use super::{
     DiskCall, DiskImage, Fault, FaultKind, FileNumber, Node, Omissions, SimulatedOperation, folder_of,
 };
 use crate::disk::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode, retry_interrupted};
 
-/// A disk in memory that logs what is done to it and fails on demand. Clones are the same disk.
+/// A disk in memory that logs what is done to it and fails on demand. Clones are the same disk, used by the same process.
 #[derive(Clone, Debug, Default)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk {
+    state: Arc<Mutex<State>>,
+    turn: Turn,
+    /// Which process uses this clone: its locks and holds end with it.
+    process: ProcessNumber,
+}
+
+type ProcessNumber = u64;
 
 #[derive(Clone, Debug, Default)]
 struct State {
     names: BTreeMap<String, Node>,
     /// Also those without a name: somebody may have them open.
     files: BTreeMap<FileNumber, Pages>,
-    is_locked: bool,
-    /// How many hold a file.
-    held: BTreeMap<String, usize>,
+    locked_by: Option<ProcessNumber>,
+    /// Who holds a file, each as often as it does.
+    held: BTreeMap<String, Vec<ProcessNumber>>,
+    /// The last process that began.
+    processes: ProcessNumber,
     log: Vec<SimulatedOperation>,
     calls: Vec<DiskCall>,
     fault: Option<Fault>,
@@ -41,14 +51,36 @@ impl SimulatedDisk {
             state.names.insert(name.clone(), Node::File(file));
             state.files.insert(file, pages.clone());
         }
-        Self(Arc::new(Mutex::new(state)))
+        Self::over(state)
+    }
+
+    fn over(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)), turn: Turn::default(), process: 0 }
     }
 
     /// Another disk in the same state, with the same log.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let state = State { is_locked: false, held: BTreeMap::new(), ..self.state().clone() };
-        Self(Arc::new(Mutex::new(state)))
+        Self::over(State { locked_by: None, held: BTreeMap::new(), ..self.state().clone() })
+    }
+
+    /// The same disk, used by another process, whose calls wait for this turn.
+    #[must_use]
+    pub fn beside(&self, turn: &Turn) -> Self {
+        let process = {
+            let mut state = self.state();
+            state.processes += 1;
+            state.processes
+        };
+        Self { state: Arc::clone(&self.state), turn: turn.clone(), process }
+    }
+
+    /// Kills the process: what it asks for from now on is not done, and what it locked and held is free.
+    pub fn kill(&self) {
+        let mut state = self.state();
+        self.turn.kill();
+        state.locked_by = state.locked_by.filter(|process| *process != self.process);
+        state.held.values_mut().for_each(|holders| holders.retain(|process| *process != self.process));
     }
 
     /// What was logged since it was taken last.
@@ -101,7 +133,7 @@ impl SimulatedDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The state, for a call that may fail.
@@ -111,7 +143,12 @@ impl SimulatedDisk {
     }
 
     fn try_enter(&self, call: DiskCall) -> (MutexGuard<'_, State>, Option<FaultKind>) {
+        let turn = Turn::of_thread_or(&self.turn);
+        let may_go_on = turn.wait();
         let mut state = self.state();
+        if !may_go_on || turn.is_killed() {
+            return (state, Some(FaultKind::Io));
+        }
         let number = state.calls.len();
         state.calls.push(call);
         let fault = state.fault.filter(|fault| fault.hits(number, call)).map(|fault| fault.kind);
@@ -166,6 +203,20 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.enter(DiskCall::Link)?;
+        state.check_folder(to)?;
+        let Some(Node::File(file)) = state.names.get(from).copied() else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.names.insert(to.to_owned(), Node::File(file));
+        state.log.push(SimulatedOperation::Link { name: to.to_owned(), file });
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.enter(DiskCall::Remove)?;
         if state.names.remove(name).is_some() {
@@ -185,7 +236,9 @@ impl Disk for SimulatedDisk {
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
         let state = self.enter(DiskCall::List)?;
         state.check_folder(&format!("{folder}/"))?;
-        let names = state.names.keys().filter(|name| folder_of(name) == folder);
+        let held = state.held.iter().filter(|(_, holders)| !holders.is_empty()).map(|(name, _)| name);
+        let held = held.filter(|_| !state.omissions.holds);
+        let names = state.names.keys().chain(held).filter(|name| folder_of(name) == folder);
         Ok(names.filter_map(|name| name.rsplit('/').next()).map(str::to_owned).collect())
     }
 
@@ -202,23 +255,25 @@ impl Disk for SimulatedDisk {
 
     fn try_lock(&self) -> io::Result<LockAttempt> {
         let mut state = retry_interrupted(|| self.enter(DiskCall::Lock))?;
-        if state.is_locked {
+        if state.locked_by.is_some() {
+            self.turn.give_up();
             return Ok(LockAttempt::Busy(Some(std::process::id())));
         }
-        state.is_locked = true;
+        state.locked_by = Some(self.process);
         Ok(LockAttempt::Held(Box::new(SimulatedLock(self.clone()))))
     }
 
-    /// Nothing is in a file that is held, so none is made.
+    /// Nothing is in a file that is held, so it is there only as long as it is held.
     fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
         let mut state = retry_interrupted(|| self.enter(DiskCall::Open))?;
-        *state.held.entry(name.to_owned()).or_default() += 1;
+        state.held.entry(name.to_owned()).or_default().push(self.process);
         Ok(Box::new(SimulatedHold { disk: self.clone(), name: name.to_owned() }))
     }
 
     fn is_held(&self, name: &str) -> io::Result<bool> {
         let state = retry_interrupted(|| self.enter(DiskCall::Open))?;
-        Ok(state.held.get(name).is_some_and(|holders| *holders > 0))
+        let is_held = state.held.get(name).is_some_and(|holders| !holders.is_empty());
+        Ok(is_held && !state.omissions.holds)
     }
 }
 
@@ -232,8 +287,10 @@ impl LockGuard for SimulatedHold {}
 
 impl Drop for SimulatedHold {
     fn drop(&mut self) {
-        if let Some(holders) = self.disk.state().held.get_mut(&self.name) {
-            *holders -= 1;
+        let mut state = self.disk.state();
+        let Some(holders) = state.held.get_mut(&self.name) else { return };
+        if let Some(own) = holders.iter().position(|process| *process == self.disk.process) {
+            holders.swap_remove(own);
         }
     }
 }
@@ -245,7 +302,8 @@ impl LockGuard for SimulatedLock {}
 
 impl Drop for SimulatedLock {
     fn drop(&mut self) {
-        self.0.state().is_locked = false;
+        let mut state = self.0.state();
+        state.locked_by = state.locked_by.filter(|process| *process != self.0.process);
     }
 }
 

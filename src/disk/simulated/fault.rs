@@ -15,6 +15,8 @@ pub enum DiskCall {
     Exists,
     /// To rename a file.
     Rename,
+    /// To give a file a further name.
+    Link,
     /// To remove a name.
     Remove,
     /// To make a folder.
@@ -58,10 +60,12 @@ pub enum FaultKind {
     ShortWrite,
     /// Part of the bytes are read, then the file seems to end.
     ShortRead,
+    /// `EOPNOTSUPP`: the file system has no hard links. None that comes and goes.
+    NoLinks,
 }
 
 impl FaultKind {
-    /// All of them.
+    /// All that can happen to a store at any time.
     pub const ALL: [Self; 8] = [
         Self::Io,
         Self::NoSpace,
@@ -82,7 +86,14 @@ impl FaultKind {
             Self::NoSpace | Self::Quota => {
                 matches!(
                     call,
-                    C::Create | C::CreateDir | C::Rename | C::Write | C::SetLen | C::Sync | C::SyncDir
+                    C::Create
+                        | C::CreateDir
+                        | C::Rename
+                        | C::Link
+                        | C::Write
+                        | C::SetLen
+                        | C::Sync
+                        | C::SyncDir
                 )
             }
             Self::TooManyFiles => {
@@ -91,11 +102,19 @@ impl FaultKind {
             Self::ReadOnly => {
                 matches!(
                     call,
-                    C::Create | C::CreateDir | C::Rename | C::Remove | C::Write | C::SetLen | C::Sync
+                    C::Create
+                        | C::CreateDir
+                        | C::Rename
+                        | C::Link
+                        | C::Remove
+                        | C::Write
+                        | C::SetLen
+                        | C::Sync
                 )
             }
             Self::ShortWrite => call == C::Write,
             Self::ShortRead => call == C::Read,
+            Self::NoLinks => call == C::Link,
         }
     }
 
@@ -108,6 +127,7 @@ impl FaultKind {
             Self::TooManyFiles => Errno::MFILE.into(),
             Self::ReadOnly => Errno::ROFS.into(),
             Self::ShortRead => io::ErrorKind::UnexpectedEof.into(),
+            Self::NoLinks => Errno::OPNOTSUPP.into(),
         }
     }
 }

@@ -84,7 +84,9 @@ impl Media {
     /// Does what was done next.
     pub fn apply(&mut self, operation: &SimulatedOperation) {
         match operation {
-            SimulatedOperation::Create { name, file } => self.name(name, Some(Node::File(*file))),
+            SimulatedOperation::Create { name, file } | SimulatedOperation::Link { name, file } => {
+                self.name(name, Some(Node::File(*file)));
+            }
             SimulatedOperation::CreateDir { name } => self.name(name, Some(Node::Folder)),
             SimulatedOperation::Remove { name } => self.name(name, None),
             SimulatedOperation::Rename { from, to } => {

@@ -3,7 +3,7 @@
 //! [`SimulatedDisk`] is what a running process sees: its page cache. It logs every operation that changes something, with
 //! its bytes. [`Media`] replays such a log and knows, at each place in it, what is durable and what is not; a
 //! [`DiskImage`] is what a crash at that place may leave, and a new disk can begin with it. [`Fault`]s make calls fail,
-//! [`Omissions`] leave out what makes things durable, and [`Damage`] is done to images.
+//! [`Omissions`] leave out what makes things durable, and [`Damage`] is done to images. Processes can take [`Turn`]s.
 
 mod chance;
 mod damage;
@@ -14,6 +14,7 @@ mod media;
 mod pages;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use fault::{DiskCall, Fault, FaultKind};
 pub use kept::Kept;
 pub use media::{Choice, Media, Pick};
 use pages::Pages;
+pub use turn::Turn;
 
 /// A file, whatever its names are.
 pub type FileNumber = u64;
@@ -81,6 +83,13 @@ pub enum SimulatedOperation {
         /// The new name.
         to: String,
     },
+    /// A file got a further name.
+    Link {
+        /// The name.
+        name: String,
+        /// The file.
+        file: FileNumber,
+    },
     /// A name was removed.
     Remove {
         /// It.
@@ -107,6 +116,8 @@ pub struct Omissions {
     pub pack_syncs: bool,
     /// Syncs of these folders.
     pub folder_syncs: &'static [&'static str],
+    /// That others hold a file.
+    pub holds: bool,
 }
 
 /// Files and folders at one time. Copies share their pages.

@@ -5,7 +5,8 @@
 //! `holds`), and finds everything that was there then.
 //!
 //! *Steps.* Mark what is needed, without a lock; meanwhile whoever makes an image or a workspace leaves a note (see
-//! `needed`), and the notes are marked too until few are left. Copy what is needed of packs of which most is not. Then one
+//! `needed`), and the notes are marked too until few are left. Write the catalog's dump, so that none names an image of which
+//! something goes. Copy what is needed of packs of which most is not. Then one
 //! transaction marks the last notes, publishes the copies and **condemns** the packs that nothing is needed of; from then
 //! on nobody who begins finds anything in them. When all who began before are gone, a transaction forgets the packs, and
 //! their files go.

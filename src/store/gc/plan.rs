@@ -61,34 +61,32 @@ impl Packs {
         })
     }
 
-    /// Those that nothing can be added to.
-    pub(super) fn sealed(self) -> Self {
-        Self { open: Vec::new(), ..self }
-    }
-
     /// Open packs that are worth collecting: they must be sealed first.
     pub(super) fn to_seal(&self, uses: &HashMap<PackId, PackUse>, threshold: Threshold) -> Vec<PackId> {
-        let as_sealed = |record: &OpenPackRecord| SealedPackRecord {
-            bytes: record.committed_bytes,
-            objects: record.objects,
-            domain: record.domain,
-            filled_by: None,
-        };
         let open = self.open.iter().filter(|(pack, record)| {
             threshold.is_worth(&as_sealed(record), uses.get(pack).copied().unwrap_or_default())
         });
         open.map(|(pack, _)| *pack).collect()
     }
 
-    /// What to do with the packs, open ones taken for sealed.
-    pub(super) fn plan(&self, uses: &HashMap<PackId, PackUse>, threshold: Threshold) -> Plan {
-        let open = self.open.iter().map(|(pack, record)| {
-            let OpenPackRecord { committed_bytes: bytes, objects, domain, .. } = *record;
-            (*pack, SealedPackRecord { bytes, objects, domain, filled_by: None })
-        });
+    /// What to do with the packs. Open ones were not worth sealing, unless they are to be taken for sealed.
+    pub(super) fn plan(
+        &self,
+        uses: &HashMap<PackId, PackUse>,
+        threshold: Threshold,
+        takes_open: bool,
+    ) -> Plan {
         let mut plan = Plan::default();
+        let mut packs = self.sealed.clone();
+        let open = self.open.iter().map(|(pack, record)| (*pack, as_sealed(record)));
+        if takes_open {
+            packs.extend(open);
+        } else {
+            let needed = |pack: &PackId| uses.get(pack).copied().unwrap_or_default();
+            plan.unneeded_bytes = open.map(|(pack, record)| unneeded_bytes(&record, needed(&pack))).sum();
+        }
         let mut partly = Vec::new();
-        for (pack, record) in self.sealed.iter().copied().chain(open) {
+        for (pack, record) in packs {
             let needed = uses.get(&pack).copied().unwrap_or_default();
             if needed.objects == 0 {
                 plan.unneeded.push((pack, record));
@@ -114,6 +112,11 @@ impl Packs {
         }
         plan
     }
+}
+
+fn as_sealed(record: &OpenPackRecord) -> SealedPackRecord {
+    let OpenPackRecord { committed_bytes: bytes, objects, domain, .. } = *record;
+    SealedPackRecord { bytes, objects, domain, filled_by: None }
 }
 
 impl Threshold {

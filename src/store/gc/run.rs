@@ -12,7 +12,6 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::reader::ObjectReader;
 use crate::store::closure::Needs;
-use crate::store::session::new_lease;
 use crate::store::{Inner, Store, dump, packs};
 
 use super::condemn::{Removed, condemn};
@@ -31,7 +30,7 @@ const FEW_NOTES: usize = 8;
 impl Store {
     /// Frees what no image needs any more: what was removed, what commits replaced, what was never published. Others may use
     /// the store meanwhile, in this process and in others: nothing that they can find is taken from them, and they wait for
-    /// no longer than one transaction.
+    /// no longer than one transaction, in other processes also while the catalog's dump is written.
     ///
     /// What someone began to read before (an [`Image`](crate::Image) handle, a checkout, a session) stays on the disk until
     /// they are done; the next collection removes it. Damage stays too, and so does what is needed of a damaged pack.
@@ -46,8 +45,8 @@ impl Store {
     /// ```
     ///
     /// Errors: [`InUse`](crate::ErrorKind::InUse) while another collection runs;
-    /// [`Corrupt`](crate::ErrorKind::Corrupt) if something that an image needs is missing or damaged: then it can't be known
-    /// what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled) by [`GcOptions::watch`].
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) if something that an image needs or a row of the catalog is missing or damaged:
+    /// then it can't be known what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled) by [`GcOptions::watch`].
     pub fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
         let report = self.0.freeing(|| Collection::begin(&self.0, options)?.run());
         if !options.dry_run {
@@ -77,8 +76,7 @@ struct Marked {
 impl Drop for Collection<'_> {
     fn drop(&mut self) {
         let Some(lease) = self.lease else { return };
-        // What is left here is found dead, as after a kill.
-        let _ = self.store.catalog().and_then(|catalog| {
+        let released = self.store.catalog().and_then(|catalog| {
             catalog.write(|tx| {
                 if tx.get::<Collections>(&())? == Some(lease) {
                     tx.remove::<Collections>(&())?;
@@ -87,6 +85,9 @@ impl Drop for Collection<'_> {
                 tx.remove::<Leases>(&lease).map(drop)
             })
         });
+        if released.is_err() {
+            self.store.gate.abandon(lease);
+        }
     }
 }
 
@@ -117,19 +118,22 @@ impl<'c> Collection<'c> {
         } else {
             let catalog = store.catalog()?;
             let turn = take_turn(store)?;
+            // A held store is not opened again once there is room.
+            store.gate.recover(&catalog)?;
+            // What a killed process was making a workspace of needs its image no more.
+            store.workspaces.as_ref().map_or(Ok(()), |folder| store.clean_workspaces(folder))?;
+            let mut told = None;
             let lease = catalog.write(|tx| {
-                // A newer dump has images that the catalog does not know: their packs are not for a collection.
-                dump::check_is_not_newer_than(&*store.disk, tx)?;
                 // One that ended without a word, and whose turn it no longer is.
                 if let Some(ended) = running(tx)? {
                     packs::release(tx, ended)?;
                 }
-                let lease = new_lease(tx, &store.surroundings)?;
+                let lease = store.gate.new_lease(tx, &mut told)?;
                 clear_notes(tx)?;
                 tx.put::<Collections>(&(), &lease)?;
                 Ok(lease)
-            })?;
-            Some((lease, turn))
+            });
+            Some((lease.inspect_err(|_| store.gate.abandon(told))?, turn))
         };
         let (lease, turn) = lease.unzip();
         let mut begun = Self { store, options, lease, _turn: turn, report: GcReport::default() };
@@ -154,14 +158,17 @@ impl<'c> Collection<'c> {
             for pack in &to_seal {
                 self.store.upkeep.seal(*pack)?;
             }
-            found = self.store.read(Packs::list)?.sealed();
+            found = self.store.read(Packs::list)?;
         }
-        let plan = found.plan(&marked.marks.uses()?, threshold);
+        let plan = found.plan(&marked.marks.uses()?, threshold, self.lease.is_none());
         self.report.unneeded_bytes = plan.unneeded_bytes;
         if self.lease.is_none() {
             return Ok(self.told(&plan));
         }
         let (mut done, total) = (0, plan.copied_bytes);
+        if !plan.unneeded.is_empty() || !plan.to_copy.is_empty() {
+            self.write_dump()?;
+        }
         for (batch, is_copied) in std::iter::once((plan.unneeded, false))
             .chain(plan.to_copy.into_iter().map(|batch| (batch, true)))
             .filter(|(batch, _)| !batch.is_empty())
@@ -185,11 +192,23 @@ impl<'c> Collection<'c> {
         self.store.upkeep.clean_index()?;
         // Frames and segments that were written and never published, by whom nobody knows any more.
         let (store, lease) = (self.store, self.lease);
-        store.catalog()?.write(|tx| {
-            store.gate.remove_strays(tx, lease)?;
+        let catalog = store.catalog()?;
+        catalog.write(|tx| {
+            store.gate.remove_strays(&catalog, tx, lease)?;
             store.gate.cut_packs(tx)
         })?;
         Ok(std::mem::take(&mut self.report))
+    }
+
+    /// Writes the catalog's dump. It comes after the marks: what it names is marked, or noted by whoever made it since. So
+    /// no dump names an image whose content was collected, which a repair would take for lost.
+    fn write_dump(&self) -> Result<()> {
+        let catalog = self.store.catalog()?;
+        match dump::write(&*self.store.disk, &catalog, self.store.surroundings.now()) {
+            // To make room is worth more.
+            Err(error) if error.is_disk_full() => Ok(()),
+            other => other,
+        }
     }
 
     /// The report of a dry run.

@@ -17,19 +17,21 @@ use crate::time::Moment;
 use super::report::{FoundImage, RepairReport};
 use super::rows::Rows;
 use super::salvage::Damaged;
+use super::scan::FoundRecord;
 
 impl Rows {
     /// Adds the images that only packs tell of, unless they were removed: a catalog that lost no row would have them
-    /// otherwise, and so would a dump that was written after they were made. `include_removed` adds all.
+    /// otherwise, and so would a dump that was written after they were made; and no pack is condemned that an image needs.
+    /// `include_removed` adds all.
     pub(super) fn add_found(
         &mut self,
-        found: BTreeMap<ImageId, ImageRecord>,
+        found: BTreeMap<ImageId, FoundRecord>,
         include_removed: bool,
         report: &mut RepairReport,
     ) {
         let own = self.images.iter().filter(|((scope, _), image)| image.owner == *scope);
         let mut identities: BTreeSet<_> = own.filter_map(|(_, image)| import_identity(image)).collect();
-        for (id, image) in found {
+        for (id, FoundRecord { image, is_condemned }) in found {
             let scope = image.owner;
             self.raise(Sequence::Project, scope.get());
             self.raise(Sequence::Image, time_and_counter(id));
@@ -37,7 +39,7 @@ impl Rows {
                 continue;
             }
             let is_newer = self.dump.is_none_or(|dump| time_and_counter(id) > dump.newest_image);
-            let was_removed = self.is_whole || !is_newer;
+            let was_removed = self.is_whole || !is_newer || is_condemned;
             let name = scope_name(scope, self.project_name(scope));
             let told = FoundImage { project: name, image: id, created: created(id) };
             if was_removed {
@@ -84,16 +86,16 @@ impl Rows {
             self.tags.retain(|(of, _), tag| (*of, tag.image) != (scope, id));
         }
         let mut lost = Vec::new();
-        for ((scope, name), WorkspaceRecord { base, last, .. }) in &self.workspaces {
+        for ((scope, name), WorkspaceRecord { id, base, last, .. }) in &self.workspaces {
             let mut losses = Losses::default();
             for equal in [base, last] {
                 walk.follow(equal.root, Some(equal.layer), &mut losses)?;
             }
             if !losses.is_none() {
+                self.lost_workspaces.push(*id);
                 lost.push((*scope, name.clone()));
             }
         }
-        self.has_lost_workspaces = !lost.is_empty();
         for key in lost {
             let project = scope_name(key.0, self.project_name(key.0));
             report.lost_workspaces.push(format!("{} of {project}", key.1));
@@ -119,14 +121,14 @@ impl Rows {
     }
 
     /// Makes the projects that rows are of and that have no name any more.
-    pub(super) fn add_projects(&mut self) {
+    pub(super) fn add_projects(&mut self, now: Moment) {
         let images = self.images.keys().map(|(scope, _)| *scope);
         let workspaces = self.workspaces.keys().map(|(scope, _)| *scope);
         let known: BTreeSet<_> = self.projects.values().map(|record| record.id).collect();
         let wanted: BTreeSet<_> = images.chain(workspaces).filter(|scope| !known.contains(scope)).collect();
         for id in wanted.into_iter().filter(|scope| *scope != ProjectId::PUBLIC) {
             self.raise(Sequence::Project, id.get());
-            let record = ProjectRecord { id, created_ms: Moment::now().unix_ms(), max_layer_bytes: None };
+            let record = ProjectRecord { id, created_ms: now.unix_ms(), max_layer_bytes: None };
             let names =
                 std::iter::successors(Some(format!("recovered-{id}")), |name| Some(format!("{name}-")));
             let free = names.filter_map(|name| name.parse::<ProjectName>().ok());

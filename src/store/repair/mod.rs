@@ -1,21 +1,23 @@
 //! Making a damaged store one that is sound, of all that is.
 //!
-//! Order of what reaches the disk, each step durable before the next; until 3 nothing of the store has changed, and nothing
-//! is ever deleted:
-//! 1. All packs are read. Of what is sound in them a new index is written, and what is sound in damaged ones is copied to new
-//!    packs ([`scan`]).
+//! Order of what reaches the disk, each step durable before the next:
+//! 1. All packs are read ([`scan`]). Of what is sound in them a new index is written, and what is sound in damaged ones is
+//!    copied to new packs ([`output`]).
 //! 2. A new catalog is built under another name: of the rows of the old one, for those that are lost of its dump, and for
 //!    images of the records in packs ([`rows`], [`images`]); what is sound of images that are lost in part becomes images of
-//!    their own ([`salvage`]); the index and what follows from other rows is made anew
-//!    ([`publish`]). A copy of the old one is kept where it is not whole.
-//! 3. The new catalog is renamed into place.
-//! 4. What it does not name any more is set aside in the folder `quarantine`, and a new dump is written.
+//!    their own ([`salvage`]); the index and what follows from other rows is made anew ([`publish`]).
+//! 3. What is damaged gets a further name in the folder `quarantine`, and so does the old catalog where it is not whole
+//!    ([`quarantine`]). The directories of lost workspaces are moved there. A damaged file `format` is made anew.
+//! 4. The new catalog is renamed into place.
+//! 5. What it does not name any more goes, and a new dump is written.
 //!
-//! A kill before 3 leaves files that nothing names, whose numbers the next repair leaves out; one after it leaves damaged
-//! files where they were, beside a store that does not need them.
+//! Until 4 the store is as it was, but for files that nothing names, and in the end for the directories of lost workspaces
+//! and the file `format`: a crash leaves the damaged store, and a repair of that comes to the same result. From 4 on it is
+//! the repaired one, with all that was damaged set aside.
 
-mod copy;
+mod files;
 mod images;
+mod output;
 mod publish;
 mod quarantine;
 mod report;
@@ -23,37 +25,33 @@ mod rows;
 mod salvage;
 mod scan;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::table::Sequence;
 use crate::catalog::{CATALOG_FILE, Catalog, Poison};
-use crate::disk::{Disk, OpenMode, RealDisk, UnsyncedDisk};
+use crate::disk::{Disk, RealDisk, UnsyncedDisk};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::FORMAT_VERSION;
-use crate::id::PackId;
-use crate::pack::frame::FrameBuilder;
 use crate::pack::hold::Hold;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::segment::Segment;
-use crate::pack::{PACKS, SEGMENTS};
+use crate::pack::{PACKS, SEGMENTS, pack_file};
 
-use crate::time::Moment;
-
+use super::format_file::{self, FORMAT_FILE, FormatFile};
 use super::gate::Gate;
 use super::surroundings::Surroundings;
 use super::verify::{Damage, ImageWalk};
-use super::{
-    DIRECTORIES, DUMP_FILE, Durability, FORMAT_FILE, GENERATIONS, Store, StoreOptions, dump, unusable,
-};
-use copy::PackCopy;
+use super::{DIRECTORIES, DUMP_FILE, Durability, GENERATIONS, Store, StoreOptions, dump, unusable};
+use files::Unnamed;
+use output::{Numbers, Output};
 use quarantine::Quarantine;
 pub use report::{CatalogState, FoundImage, RepairReport, SalvagedImage};
 use rows::Rows;
 use salvage::{NewObjects, salvage};
-use scan::{Extent, Numbers, Scanned, scan};
+use scan::{copy_sound, scan};
 
 /// What a repair brings back.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,16 +63,18 @@ pub struct RepairOptions {
 
 impl Store {
     /// Repairs the store in this directory, with the default [`StoreOptions`]: keeps every image that is sound, makes the
-    /// index anew from the packs, and the catalog where rows of it are lost, and says what is lost. Nothing is deleted: what
-    /// is damaged is set aside in the store's folder `quarantine`. It can be killed at any time and run again.
+    /// index anew from the packs, and the catalog where rows of it are lost, and says what is lost. Nothing is deleted but the
+    /// old index: what is damaged is set aside in the store's folder `quarantine`. It can be killed at any time, or lose its
+    /// power, and be run again: the store is the damaged one until it is the repaired one, with all of that set aside.
     ///
-    /// It works where [`Store::open`] fails. No handle of an image or workspace may be in use. When it returns `Ok`, and nobody else
-    /// has damaged the store meanwhile, [`Store::verify`] finds nothing.
+    /// It works where [`Store::open`] fails. No handle of an image or workspace may be in use. When it returns `Ok`, and nobody
+    /// else has damaged the store meanwhile, [`Store::verify`] finds nothing, unless a fault of the report says that the
+    /// catalog's dump could not be written: the store does that after a change.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) and [`Invalid`](crate::ErrorKind::Invalid) where there is no store;
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a store of another format;
     /// [`InUse`](crate::ErrorKind::InUse) where somebody reads or writes it; [`Locked`](crate::ErrorKind::Locked);
-    /// [`Io`](crate::ErrorKind::Io) where a file can't be read or written, which may pass: nothing has changed then.
+    /// [`Io`](crate::ErrorKind::Io) where a file can't be read or written, which may pass: then it can be run again.
     pub fn repair(path: impl AsRef<Path>, options: RepairOptions) -> Result<RepairReport> {
         StoreOptions::default().repair(path, options)
     }
@@ -93,7 +93,20 @@ impl StoreOptions {
             Durability::Synced => disk,
             Durability::Unsynced => Arc::new(UnsyncedDisk(disk)),
         };
-        Repair { disk, location: path, options: self }.run(options)
+        Repair { disk, location: path, options: self, surroundings: Surroundings::default() }.run(options)
+    }
+
+    /// Repairs the store on a simulated disk and machine.
+    #[cfg(feature = "testing")]
+    pub fn repair_simulated(
+        self,
+        disk: &crate::disk::simulated::SimulatedDisk,
+        machine: &Arc<super::simulate::SimulatedMachine>,
+        options: RepairOptions,
+    ) -> Result<RepairReport> {
+        let surroundings = Surroundings { simulated: Some(Arc::clone(machine)) };
+        let location = Path::new(":memory:");
+        Repair { disk: Arc::new(disk.clone()), location, options: self, surroundings }.run(options)
     }
 }
 
@@ -101,6 +114,7 @@ struct Repair<'p> {
     disk: Arc<dyn Disk>,
     location: &'p Path,
     options: StoreOptions,
+    surroundings: Surroundings,
 }
 
 impl Repair<'_> {
@@ -111,57 +125,98 @@ impl Repair<'_> {
             self.location.into(),
             Poison::default(),
             self.options.lock_timeout,
-            Surroundings::default(),
+            self.surroundings.clone(),
         );
         let _lock = gate.lock()?;
         let mut report = RepairReport::default();
+        let disk = &*self.disk;
         let has_format = self.check_format(&mut report)?;
         for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
-            self.disk.create_dir(folder).map_err(|error| unusable(self.location, error))?;
+            disk.create_dir(folder).map_err(|error| unusable(self.location, error))?;
         }
         self.check_is_unused()?;
-        let disk = &*self.disk;
-        let mut rows = Rows::read(disk, &mut report)?;
+        let mut rows = Rows::read(disk, &self.surroundings, &mut report)?;
+        self.remove_unfinished()?;
         let numbers = self.numbers(&mut rows)?;
-        let threads = (self.options.threads, self.options.pack_bytes);
-        let (mut scanned, numbers) = scan(disk, self.extents(&rows)?, numbers, threads, &mut report)?;
-        rows.add_found(std::mem::take(&mut scanned.images), options.include_removed, &mut report);
-        let reader = self.reader(&scanned)?;
+        let built = self.build(&mut rows, numbers, options, &mut report);
+        let unnamed = built
+            .and_then(|unnamed| self.set_aside(&rows, &unnamed, has_format, &mut report).map(|()| unnamed))
+            // On a full disk it would take the room that others could use.
+            .inspect_err(|_| self.remove_output(numbers))?;
+        Catalog::publish_built(disk)?;
+        for name in unnamed.kept.iter().chain(&unnamed.superseded) {
+            // One that stays is a stray, which the next collection removes.
+            let _ = disk.remove(name);
+        }
+        let catalog = Catalog::open(disk, Poison::default());
+        let dumped = catalog.and_then(|catalog| dump::write(disk, &catalog, self.surroundings.now()));
+        // The store is repaired, and what was lost must be told; the dump is written again after a change.
+        dumped.unwrap_or_else(|error| report.add_fault(error));
+        Ok(report)
+    }
+
+    /// Builds the new catalog and what it names, and gives the files that it does not name.
+    fn build(
+        &self,
+        rows: &mut Rows,
+        numbers: Numbers,
+        options: RepairOptions,
+        report: &mut RepairReport,
+    ) -> Result<Unnamed> {
+        let disk = &*self.disk;
+        let mut unnamed = self.old_segments(numbers, report)?;
+        let mut output = Output::new(disk, numbers, self.options.pack_bytes)?;
+        let mut scanned = scan(self.extents(rows)?, self.options.threads, &mut output, report)?;
+        unnamed.kept.extend(scanned.damaged.iter().map(|extent| pack_file(extent.pack)));
+        copy_sound(&scanned.damaged, &self.reader(&output)?, &mut output)?;
+        rows.add_found(std::mem::take(&mut scanned.images), options.include_removed, report);
+        let reader = self.reader(&output)?;
         let damage = Damage::default();
         let mut walk = ImageWalk::new(&reader, &damage);
-        let damaged = rows.drop_damaged(&mut walk, &mut report)?;
-        let objects = NewObjects {
-            disk,
-            reader: &reader,
-            scanned: &mut scanned,
-            numbers,
-            copy: PackCopy::new(disk, self.options.pack_bytes)?,
-            frame: FrameBuilder::default(),
-            written: HashSet::new(),
-        };
-        let numbers = salvage(&mut rows, damaged, &mut walk, objects, &mut report)?;
-        rows.raise(Sequence::Pack, numbers.last_pack.into());
-        rows.raise(Sequence::Segment, numbers.last_segment.into());
-        rows.add_projects();
-        rows.drop_directories(disk, &mut report)?;
-
-        let mut quarantine = Quarantine::open(disk, self.location)?;
-        Catalog::build(disk, |tx| rows.fill(tx, &scanned))?;
-        if !rows.is_whole || report.has_losses() {
-            quarantine.keep_copy(CATALOG_FILE)?;
-            quarantine.keep_copy(DUMP_FILE)?;
-        }
-        Catalog::publish_built(disk)?;
-        if !has_format {
-            publish::write_format(disk).map_err(|error| unusable(self.location, error))?;
-        }
-        quarantine.set_aside_unnamed(&rows, &scanned)?;
-        dump::write(disk, &Catalog::open(disk, Poison::default())?, Moment::now())?;
+        let damaged = rows.drop_damaged(&mut walk, report)?;
+        let objects = NewObjects::new(&reader, &mut output);
+        salvage(rows, damaged, &mut walk, objects, &self.surroundings, report)?;
+        rows.raise(Sequence::Pack, output.numbers.pack.into());
+        rows.raise(Sequence::Segment, output.numbers.segment.into());
+        let now = self.surroundings.now();
+        rows.add_projects(now);
+        let dropped = rows.drop_directories(disk, report)?;
+        unnamed.kept.extend(self.unnamed_states(rows, dropped)?);
+        Catalog::build(disk, |tx| rows.fill(tx, &scanned, &output, now))?;
         report.images = rows.images.len() as u64;
-        report.packs = (scanned.kept.len() + scanned.copies.len()) as u64;
-        report.objects = scanned.kept.values().chain(scanned.copies.values()).map(|pack| pack.objects).sum();
-        report.quarantined = quarantine.finish();
-        Ok(report)
+        report.packs = (scanned.kept.len() + output.packs.len()) as u64;
+        report.objects = scanned.kept.values().chain(output.packs.values()).map(|pack| pack.objects).sum();
+        Ok(unnamed)
+    }
+
+    /// Sets aside what is damaged, and the old catalog where something of it is lost; then the file `format` is made anew if
+    /// it was damaged.
+    fn set_aside(
+        &self,
+        rows: &Rows,
+        unnamed: &Unnamed,
+        has_format: bool,
+        report: &mut RepairReport,
+    ) -> Result<()> {
+        let mut quarantine = Quarantine::new(&*self.disk, self.location);
+        unnamed.kept.iter().try_for_each(|name| quarantine.keep(name))?;
+        let has_losses = !rows.is_whole || report.has_losses();
+        let damaged = [
+            (CATALOG_FILE, has_losses),
+            (DUMP_FILE, has_losses || rows.has_damaged_dump),
+            (FORMAT_FILE, !has_format),
+        ];
+        let mut damaged = damaged.into_iter().filter(|(_, is_kept)| *is_kept);
+        damaged.try_for_each(|(name, _)| quarantine.keep(name))?;
+        quarantine.sync()?;
+        // Last, since what can't be linked is moved.
+        quarantine.take_workspaces(&self.lost_workspaces(rows)?)?;
+        report.quarantined = quarantine.into_names();
+        if has_format {
+            return Ok(());
+        }
+        // Before the catalog takes over, so that nothing that can fail behind that leaves a store that can't be opened.
+        format_file::write_durable(&*self.disk).map_err(|error| unusable(self.location, error))
     }
 
     /// A mistyped name is no store without anything in it.
@@ -189,18 +244,12 @@ impl Repair<'_> {
 
     /// Whether the store says its format. Another one is left alone.
     fn check_format(&self, report: &mut RepairReport) -> Result<bool> {
-        let io = |error| unusable(self.location, error);
-        let mut text = Vec::new();
-        match self.disk.open(FORMAT_FILE, OpenMode::Read) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io(error)),
-            Ok(file) => {
-                text.resize(usize::try_from(file.len().map_err(io)?.min(100)).unwrap_or(100), 0);
-                file.read_at(&mut text, 0).map_err(io)?;
-            }
-        }
+        let version = match FormatFile::read(&*self.disk) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            other => other.map_err(|error| unusable(self.location, error))?.version,
+        };
         let subject = || Subject::Store(self.location.to_owned());
-        match publish::parse_format(&text) {
+        match version {
             Some(FORMAT_VERSION) => Ok(true),
             Some(other) => {
                 let message =
@@ -214,57 +263,10 @@ impl Repair<'_> {
         }
     }
 
-    /// The packs that are read: those that the catalog names, or where it is not whole all there are.
-    fn extents(&self, rows: &Rows) -> Result<Vec<Extent>> {
-        let domain = super::packs::SHARED_DOMAIN;
-        if !rows.is_whole {
-            let packs =
-                self.numbered(PACKS, ".pack")?.into_iter().filter_map(|number| number.try_into().ok());
-            return Ok(packs.map(|pack| Extent { pack: PackId::new(pack), bytes: None, domain }).collect());
-        }
-        let open = rows.open_packs.iter().filter(|(_, record)| record.committed_bytes > 0);
-        let open = open.map(|(pack, record)| (*pack, record.committed_bytes, record.domain));
-        let sealed = rows.sealed_packs.iter().map(|(pack, record)| (*pack, record.bytes, record.domain));
-        let extent = |(pack, bytes, domain)| Extent { pack, bytes: Some(bytes), domain };
-        Ok(open.chain(sealed).map(extent).collect())
-    }
-
-    /// Sees to it that no number is given out again for which there is a file.
-    fn numbers(&self, rows: &mut Rows) -> Result<Numbers> {
-        let folders = [
-            (PACKS, ".pack", Sequence::Pack),
-            (SEGMENTS, ".segment", Sequence::Segment),
-            (DIRECTORIES, ".state", Sequence::Directory),
-            (quarantine::WORKSPACES, "", Sequence::Workspace),
-        ];
-        for (folder, ending, sequence) in folders {
-            for number in self.numbered(folder, ending)? {
-                rows.raise(sequence, number);
-            }
-        }
-        let number = |sequence| u32::try_from(rows.last(sequence)).unwrap_or(u32::MAX);
-        Ok(Numbers { last_pack: number(Sequence::Pack), last_segment: number(Sequence::Segment) })
-    }
-
-    /// The numbers of a folder's files.
-    fn numbered(&self, folder: &str, ending: &str) -> Result<Vec<u64>> {
-        let names = match self.disk.list(folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            other => other.map_err(|error| unusable(self.location, error))?,
-        };
-        let number = |name: &String| {
-            let digits = name.strip_suffix(ending).filter(|digits| digits.len() == 10)?;
-            digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
-        };
-        let mut numbers: Vec<_> = names.iter().filter_map(number).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
     /// Reads what the new index finds.
-    fn reader(&self, scanned: &Scanned) -> Result<ObjectReader> {
+    fn reader(&self, output: &Output<'_>) -> Result<ObjectReader> {
         let open = |id| Segment::open(&*self.disk, id).map(Arc::new);
-        let segments = scanned.segments.keys().map(|id| open(*id)).collect::<Result<_>>()?;
+        let segments = output.segments.keys().map(|id| open(*id)).collect::<Result<_>>()?;
         let packs = Arc::new(PackReader::new(Arc::clone(&self.disk), self.options.cache_bytes));
         let index = ObjectIndex::new(Vec::new(), segments, HashMap::new());
         Ok(ObjectReader::new(Arc::new(index), packs, Arc::new(Hold::new(0, None))))

@@ -8,40 +8,26 @@ use crate::catalog::table::{
     Children, CondemnedPacks, Directories, DirectoryNews, DirectoryPlaces, Identities, ImageTags, Images,
     Lineage, Lowers, OpenPacks, Projects, SealedPacks, Segments, Sequence, Sequences, Tags, Workspaces,
 };
-use crate::disk::{Disk, OpenMode};
+use crate::disk::Disk;
 use crate::error::Result;
-use crate::format::FORMAT_VERSION;
-use crate::id::PackId;
+use crate::id::{DirectoryId, PackId};
 use crate::store::known::KnownDirectory;
 use crate::store::packs::SHARED_DOMAIN;
-use crate::store::{FORMAT_FILE, NEW_FORMAT_FILE};
 use crate::time::Moment;
 
 use super::images::import_identity;
+use super::output::{Output, SoundPack};
 use super::report::RepairReport;
 use super::rows::Rows;
-use super::scan::{Scanned, SoundPack};
-
-const FORMAT_TEXT: &str = "layerstone store format ";
-
-/// The format that a store's file says.
-pub(super) fn parse_format(text: &[u8]) -> Option<u32> {
-    std::str::from_utf8(text).ok()?.trim().strip_prefix(FORMAT_TEXT)?.parse().ok()
-}
-
-/// Makes the file that says the store's format.
-pub(super) fn write_format(disk: &dyn Disk) -> std::io::Result<()> {
-    disk.remove(NEW_FORMAT_FILE)?;
-    let file = disk.open(NEW_FORMAT_FILE, OpenMode::CreateNew)?;
-    file.write_at(format!("{FORMAT_TEXT}{FORMAT_VERSION}\n").as_bytes(), 0)?;
-    file.sync()?;
-    disk.rename(NEW_FORMAT_FILE, FORMAT_FILE)?;
-    disk.sync_dir("")
-}
+use super::scan::Scanned;
 
 impl Rows {
-    /// Drops what the store knew of directories whose state can't be read.
-    pub(super) fn drop_directories(&mut self, disk: &dyn Disk, report: &mut RepairReport) -> Result<()> {
+    /// Drops what the store knew of directories whose state can't be read, and gives them.
+    pub(super) fn drop_directories(
+        &mut self,
+        disk: &dyn Disk,
+        report: &mut RepairReport,
+    ) -> Result<Vec<DirectoryId>> {
         let mut dropped = Vec::new();
         for (id, record) in &self.directories {
             let known = KnownDirectory { id: *id, record: record.clone() };
@@ -62,14 +48,20 @@ impl Rows {
             }
         }
         self.directories.retain(|id, _| !dropped.contains(id));
-        Ok(())
+        Ok(dropped)
     }
 
     /// Puts all rows into an empty catalog, and those that follow from them.
-    pub(super) fn fill(&self, tx: &mut WriteTx, scanned: &Scanned) -> Result<()> {
+    pub(super) fn fill(
+        &self,
+        tx: &mut WriteTx,
+        scanned: &Scanned,
+        output: &Output<'_>,
+        now: Moment,
+    ) -> Result<()> {
         self.projects.iter().try_for_each(|(name, record)| tx.put::<Projects>(name, record))?;
         self.fill_images(tx)?;
-        self.fill_packs(tx, scanned)?;
+        self.fill_packs(tx, scanned, output)?;
         let mut places = BTreeMap::new();
         for (id, record) in &self.directories {
             tx.put::<Directories>(id, record)?;
@@ -82,7 +74,7 @@ impl Rows {
         places.iter().try_for_each(|(place, id)| tx.put::<DirectoryPlaces>(place, id))?;
         self.workspaces.iter().try_for_each(|(key, record)| tx.put::<Workspaces>(key, record))?;
         self.lowers.iter().try_for_each(|(root, record)| tx.put::<Lowers>(root, record))?;
-        self.fill_sequences(tx)
+        self.fill_sequences(tx, now)
     }
 
     fn fill_images(&self, tx: &mut WriteTx) -> Result<()> {
@@ -106,7 +98,7 @@ impl Rows {
     }
 
     /// All objects are in segments. A pack that was open and is as it was stays open.
-    fn fill_packs(&self, tx: &mut WriteTx, scanned: &Scanned) -> Result<()> {
+    fn fill_packs(&self, tx: &mut WriteTx, scanned: &Scanned, output: &Output<'_>) -> Result<()> {
         let sealed = |tx: &mut WriteTx, pack: &PackId, sound: &SoundPack| {
             let SoundPack { bytes, objects } = *sound;
             tx.put::<SealedPacks>(
@@ -131,14 +123,14 @@ impl Rows {
                 None => sealed(tx, pack, sound)?,
             }
         }
-        scanned.copies.iter().try_for_each(|(pack, sound)| sealed(tx, pack, sound))?;
+        output.packs.iter().try_for_each(|(pack, sound)| sealed(tx, pack, sound))?;
         // What was about to go goes; where it may not have been so, it was read like any other.
         let condemned = self.condemned_packs.iter().filter(|_| self.is_whole);
         condemned.into_iter().try_for_each(|(pack, record)| tx.put::<CondemnedPacks>(pack, record))?;
-        scanned.segments.iter().try_for_each(|(id, record)| tx.put::<Segments>(id, record))
+        output.segments.iter().try_for_each(|(id, record)| tx.put::<Segments>(id, record))
     }
 
-    fn fill_sequences(&self, tx: &mut WriteTx) -> Result<()> {
+    fn fill_sequences(&self, tx: &mut WriteTx, now: Moment) -> Result<()> {
         let mut sequences = self.sequences.clone();
         let mut raise = |sequence, number: u64| {
             let last = sequences.entry(sequence).or_insert(0_u64);
@@ -151,7 +143,7 @@ impl Rows {
         if !self.is_whole {
             // What processes remember by these numbers must not be taken for what they stand for now. Time is ahead of any
             // count of changes.
-            let now_ms = Moment::now().unix_ms();
+            let now_ms = now.unix_ms();
             raise(Sequence::Lease, now_ms);
             raise(Sequence::Index, now_ms);
             raise(Sequence::Generation, now_ms);

@@ -46,7 +46,8 @@ pub struct RepairReport {
     pub restored: Vec<FoundImage>,
     /// Images that were found in packs and had been removed: they are in the store only if that was asked for.
     pub removed: Vec<FoundImage>,
-    /// Images that are lost in part and so are no longer in the store, with the tags that are gone with them.
+    /// Images that are lost in part and so are no longer in the store, with the tags that are gone with them. One that only
+    /// the dump named may have been removed since it was written, if there was no room for a newer one.
     pub damaged_images: Vec<DamagedImage>,
     /// Images without tags that have what is sound of those.
     pub salvaged: Vec<SalvagedImage>,
@@ -54,7 +55,8 @@ pub struct RepairReport {
     pub lost_checkouts: Vec<String>,
     /// Workspaces that are no longer in the store; their files are in its folder `quarantine`.
     pub lost_workspaces: Vec<String>,
-    /// Files that were set aside, in the store's folder `quarantine`.
+    /// What was set aside, in the store's folder `quarantine`, by this repair or by one before it that was killed: files, and
+    /// directories of workspaces.
     pub quarantined: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! What is still known: the rows of the catalog that can be read, and for those that are lost the dump's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::record::{
     CondemnedPackRecord, DirectoryRecord, ImageRecord, LeaseRecord, LineageRecord, LowerRecord,
@@ -8,15 +8,15 @@ use crate::catalog::record::{
 };
 use crate::catalog::table::{
     CondemnedPacks, Directories, DirectoryNews, Images, Leases, Lineage, Lowers, OpenPacks, Projects,
-    SealedPacks, Sequence, Sequences, Table, Tags, Workspaces,
+    RemovedPacks, SealedPacks, Sequence, Sequences, Table, Tags, Workspaces,
 };
 use crate::catalog::{CATALOG_FILE, Catalog, Poison, ReadTables, ReadTx, decode_row};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId};
+use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, WorkspaceId};
 use crate::name::{ProjectName, TagName, WorkspaceName};
 use crate::store::dump::{self, Dump};
-use crate::store::holder;
+use crate::store::surroundings::Surroundings;
 
 use super::report::{CatalogState, RepairReport};
 
@@ -31,22 +31,29 @@ pub(super) struct Rows {
     pub(super) open_packs: BTreeMap<PackId, OpenPackRecord>,
     pub(super) sealed_packs: BTreeMap<PackId, SealedPackRecord>,
     pub(super) condemned_packs: BTreeMap<PackId, CondemnedPackRecord>,
+    pub(super) removed_packs: BTreeSet<PackId>,
     leases: BTreeMap<LeaseId, LeaseRecord>,
     pub(super) directories: BTreeMap<DirectoryId, DirectoryRecord>,
     pub(super) news: BTreeMap<(DirectoryId, u64), Vec<u8>>,
     pub(super) workspaces: BTreeMap<(ProjectId, WorkspaceName), WorkspaceRecord>,
     pub(super) lowers: BTreeMap<ObjectId, LowerRecord>,
-    /// Whether a workspace was dropped because its image is damaged.
-    pub(super) has_lost_workspaces: bool,
+    /// Workspaces that were dropped because their image is damaged.
+    pub(super) lost_workspaces: Vec<WorkspaceId>,
     /// Whether no row of the catalog is lost.
     pub(super) is_whole: bool,
     /// The dump that rows were taken from.
     pub(super) dump: Option<dump::Head>,
+    /// Whether there is a dump that can't be read.
+    pub(super) has_damaged_dump: bool,
 }
 
 impl Rows {
     /// Reads the catalog as far as it goes, and the dump where it does not.
-    pub(super) fn read(disk: &dyn Disk, report: &mut RepairReport) -> Result<Self> {
+    pub(super) fn read(
+        disk: &dyn Disk,
+        surroundings: &Surroundings,
+        report: &mut RepairReport,
+    ) -> Result<Self> {
         let mut rows = Self::default();
         let exists = disk.exists(CATALOG_FILE);
         report.catalog = if exists.map_err(|error| Error::io(Subject::Catalog, "look for it", error))? {
@@ -58,7 +65,10 @@ impl Rows {
         };
         let dump = match Dump::read(disk) {
             Ok(dump) => dump,
-            Err(error) => report.note(error).map(|()| None)?,
+            Err(error) => {
+                rows.has_damaged_dump = true;
+                report.note(error).map(|()| None)?
+            }
         };
         let newest_image = rows.last(Sequence::Image);
         if report.catalog == CatalogState::Whole
@@ -73,7 +83,7 @@ impl Rows {
             rows.dump = Some(dump.head);
             rows.add_dump(&dump, report)?;
         }
-        rows.check_is_unused()?;
+        rows.check_is_unused(surroundings)?;
         Ok(rows)
     }
 
@@ -96,6 +106,9 @@ impl Rows {
         read_table::<OpenPacks>(tx, &mut self.open_packs, report)?;
         read_table::<SealedPacks>(tx, &mut self.sealed_packs, report)?;
         read_table::<CondemnedPacks>(tx, &mut self.condemned_packs, report)?;
+        let mut removed = Vec::new();
+        read_table::<RemovedPacks>(tx, &mut removed, report)?;
+        self.removed_packs.extend(removed.into_iter().map(|(pack, ())| pack));
         read_table::<Leases>(tx, &mut self.leases, report)?;
         read_table::<Directories>(tx, &mut self.directories, report)?;
         read_table::<DirectoryNews>(tx, &mut self.news, report)?;
@@ -146,6 +159,14 @@ impl Rows {
         *last = (*last).max(number);
     }
 
+    /// The same for all packs that rows name, whatever became of their files.
+    pub(super) fn raise_packs(&mut self) {
+        let packs = self.open_packs.keys().chain(self.sealed_packs.keys());
+        let packs = packs.chain(self.condemned_packs.keys()).chain(&self.removed_packs);
+        let highest = packs.map(|pack| u64::from(pack.get())).max();
+        self.raise(Sequence::Pack, highest.unwrap_or(0));
+    }
+
     pub(super) fn project_name(&self, scope: ProjectId) -> Option<&ProjectName> {
         self.projects.iter().find(|(_, record)| record.id == scope).map(|(name, _)| name)
     }
@@ -156,8 +177,8 @@ impl Rows {
     }
 
     /// Fails where another process is writing: what it counts on would change under it.
-    fn check_is_unused(&self) -> Result<()> {
-        let Some(lease) = self.leases.values().find(|lease| !holder::is_dead(&lease.holder)) else {
+    fn check_is_unused(&self, surroundings: &Surroundings) -> Result<()> {
+        let Some(lease) = self.leases.values().find(|lease| !surroundings.is_dead(&lease.holder)) else {
             return Ok(());
         };
         let message = format!("process {} is writing to it; end that first", lease.holder.process);
@@ -166,14 +187,14 @@ impl Rows {
 }
 
 /// Reads the rows of a table that can be read.
-fn read_table<T: Table<Key: Ord>>(
+fn read_table<T: Table>(
     tx: &ReadTx,
-    rows: &mut BTreeMap<T::Key, T::Value>,
+    rows: &mut impl Extend<(T::Key, T::Value)>,
     report: &mut RepairReport,
 ) -> Result<()> {
     let mut outcome = Ok(());
     tx.each::<T>(|row| match row {
-        Ok((key, value)) => drop(rows.insert(key, value)),
+        Ok(row) => rows.extend([row]),
         Err(error) => {
             if let Err(error) = report.note(error) {
                 outcome = Err(error);

@@ -6,29 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord, SegmentRecord};
+use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord};
 use crate::catalog::table::Sequence;
-use crate::disk::Disk;
 use crate::error::Result;
 use crate::format::record;
-use crate::id::{ObjectId, ProjectId};
+use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::layer::LayerRecord;
 use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::frame::FrameBuilder;
 use crate::pack::reader::ObjectReader;
-use crate::pack::segment;
 use crate::path::TreePath;
 use crate::store::identity::image_id;
-use crate::store::packs::SHARED_DOMAIN;
 use crate::store::surroundings::Surroundings;
 use crate::store::verify::{ImageWalk, scope_name};
-use crate::time::Moment;
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, group, links};
 
-use super::copy::PackCopy;
+use super::output::Output;
 use super::report::{RepairReport, SalvagedImage};
 use super::rows::Rows;
-use super::scan::{Numbers, Scanned};
 
 /// Raw bytes at which a frame of nodes and records is closed.
 const FRAME_BYTES: usize = 32 << 10;
@@ -48,9 +43,11 @@ pub(super) fn salvage(
     rows: &mut Rows,
     damaged: Vec<Damaged>,
     walk: &mut ImageWalk<'_>,
-    mut objects: NewObjects<'_>,
+    mut objects: NewObjects<'_, '_>,
+    surroundings: &Surroundings,
     report: &mut RepairReport,
-) -> Result<Numbers> {
+) -> Result<()> {
+    let known = salvaged_before(rows);
     let mut remains: BTreeMap<ObjectId, Option<Root>> = BTreeMap::new();
     for Damaged { scope, image, lost_paths, has_history } in damaged {
         let root = match remains.get(&image.root) {
@@ -59,41 +56,63 @@ pub(super) fn salvage(
         };
         remains.insert(image.root, root);
         let Some(root) = root else { continue };
-        let created_ms = Moment::now().unix_ms();
-        let comment = format!("what was sound of image {}", image.id);
-        let layer = LayerRecord {
-            previous: has_history.then_some(image.layer),
-            root: root.id,
-            created_ms,
-            created_by: "repair".to_owned(),
-            comment: comment.clone(),
-            added: 0,
-            modified: 0,
-            removed: lost_paths,
-            changed_bytes: 0,
-            diff_id: None,
+        let id = if let Some(known) = known.get(&(scope, image.id, root.id)) {
+            // It is no image that came back, but what this repair would make.
+            report.restored.retain(|restored| restored.image != *known);
+            *known
+        } else {
+            let created_ms = surroundings.now().unix_ms();
+            let layer = LayerRecord {
+                previous: has_history.then_some(image.layer),
+                root: root.id,
+                created_ms,
+                created_by: "repair".to_owned(),
+                comment: comment(image.id),
+                added: 0,
+                modified: 0,
+                removed: lost_paths,
+                changed_bytes: 0,
+                diff_id: None,
+            };
+            let left = ImageRecord {
+                id: image_id(rows.next_image(created_ms), surroundings.random_half()),
+                owner: scope,
+                root: root.id,
+                layer: layer.write(&mut objects)?,
+                parent: Some(image.id),
+                created_ms,
+                origin: OriginRecord::Commit,
+                entries: root.entries(),
+                logical_bytes: root.bytes(),
+                comment: comment(image.id),
+            };
+            if let Ok(bytes) = record::encode_object(&left) {
+                objects.put(ObjectKind::Image, &bytes)?;
+            }
+            let id = left.id;
+            rows.images.insert((scope, id), left);
+            id
         };
-        let left = ImageRecord {
-            id: image_id(rows.next_image(created_ms), Surroundings::default().random_half()),
-            owner: scope,
-            root: root.id,
-            layer: layer.write(&mut objects)?,
-            parent: Some(image.id),
-            created_ms,
-            origin: OriginRecord::Commit,
-            entries: root.entries(),
-            logical_bytes: root.bytes(),
-            comment,
-        };
-        if let Ok(bytes) = record::encode_object(&left) {
-            objects.put(ObjectKind::Image, &bytes)?;
-        }
         let project = scope_name(scope, rows.project_name(scope));
-        report.salvaged.push(SalvagedImage { project, image: left.id, of: image.id, entries: left.entries });
-        rows.lineage.insert((scope, left.id), LineageRecord { parent: image.id });
-        rows.images.insert((scope, left.id), left);
+        report.salvaged.push(SalvagedImage { project, image: id, of: image.id, entries: root.entries() });
+        rows.lineage.insert((scope, id), LineageRecord { parent: image.id });
     }
     objects.finish()
+}
+
+/// What the image says that was made of what is left of another.
+fn comment(of: ImageId) -> String {
+    format!("what was sound of image {of}")
+}
+
+/// The images of what was left of others, by those and by their trees: a repair that was killed may have written some, which
+/// only packs tell of, and a catalog that is lost again has more damaged images to find than those of now.
+fn salvaged_before(rows: &Rows) -> BTreeMap<(ProjectId, ImageId, ObjectId), ImageId> {
+    let salvaged = rows.images.iter().filter_map(|((scope, id), image)| {
+        let of = image.parent.filter(|parent| image.comment == comment(*parent))?;
+        Some(((*scope, of, image.root), *id))
+    });
+    salvaged.collect()
 }
 
 impl Rows {
@@ -105,17 +124,19 @@ impl Rows {
 }
 
 /// Objects that are written to packs of their own, as far as they are not there.
-pub(super) struct NewObjects<'d> {
-    pub(super) disk: &'d dyn Disk,
-    pub(super) reader: &'d ObjectReader,
-    pub(super) scanned: &'d mut Scanned,
-    pub(super) numbers: Numbers,
-    pub(super) copy: PackCopy<'d>,
-    pub(super) frame: FrameBuilder,
-    pub(super) written: HashSet<ObjectId>,
+pub(super) struct NewObjects<'o, 'd> {
+    reader: &'o ObjectReader,
+    output: &'o mut Output<'d>,
+    frame: FrameBuilder,
+    written: HashSet<ObjectId>,
 }
 
-impl NewObjects<'_> {
+impl<'o, 'd> NewObjects<'o, 'd> {
+    /// Writes to `output` what `reader` does not find.
+    pub(super) fn new(reader: &'o ObjectReader, output: &'o mut Output<'d>) -> Self {
+        Self { reader, output, frame: FrameBuilder::default(), written: HashSet::new() }
+    }
+
     /// Stores the tree of what is left of an image; none if nothing is.
     fn store_remains(&mut self, image: &ImageRecord, walk: &mut ImageWalk<'_>) -> Result<Option<Root>> {
         let sound: BTreeMap<_, _> = walk.sound_entries(image.root)?.into_iter().collect();
@@ -142,29 +163,14 @@ impl NewObjects<'_> {
         tree::build(self, left).map(Some)
     }
 
-    fn append(&mut self) -> Result<()> {
-        if !self.frame.is_empty() {
-            self.copy.append(&mut self.numbers, &mut self.frame)?;
-        }
-        Ok(())
-    }
-
-    /// Makes all of it durable and part of the index, and gives the numbers that are used now.
-    fn finish(mut self) -> Result<Numbers> {
-        self.append()?;
-        if let Some((pack, sound, frames)) = self.copy.finish()? {
-            let rows: Vec<_> = frames.iter().flat_map(|frame| frame.rows(pack)).collect();
-            let segment = self.numbers.next_segment();
-            let record = SegmentRecord { objects: rows.len() as u64, domain: SHARED_DOMAIN };
-            segment::write(self.disk, segment, rows)?;
-            self.scanned.copies.insert(pack, sound);
-            self.scanned.segments.insert(segment, record);
-        }
-        Ok(self.numbers)
+    /// Makes all of it durable and part of the index.
+    fn finish(mut self) -> Result<()> {
+        self.output.append(&mut self.frame)?;
+        self.output.finish()
     }
 }
 
-impl ObjectSink for NewObjects<'_> {
+impl ObjectSink for NewObjects<'_, '_> {
     fn put(&mut self, kind: ObjectKind, bytes: &[u8]) -> Result<ObjectId> {
         let id = kind.id_of(bytes);
         if self.reader.pack_of(&id)?.is_some() || !self.written.insert(id) {
@@ -172,7 +178,7 @@ impl ObjectSink for NewObjects<'_> {
         }
         self.frame.push(id, kind, bytes)?;
         if self.frame.is_full(FRAME_BYTES) {
-            self.append()?;
+            self.output.append(&mut self.frame)?;
         }
         Ok(id)
     }

@@ -1,30 +1,26 @@
-//! Reading all packs: what of them is sound, and a new index of it.
+//! Reading all packs: what of them is sound.
 //!
-//! Each pack is read once, by its frames' own heads. One that is damaged before its last sound frame is read again, and what
-//! is sound in it is copied to a new pack, so that it can be set aside whole. A new segment is begun whenever the rows are
-//! many, so memory does not grow with the store.
+//! Each pack is read once, by its frames' own heads. A sound one stays as it is, and its objects go into the new index. Of one
+//! in which anything is damaged, the sound objects that no sound pack has are copied to new packs once all are read, so that
+//! it can be set aside whole.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use crate::catalog::record::{ImageRecord, SegmentRecord};
+use crate::catalog::record::ImageRecord;
 use crate::disk::Disk;
 use crate::error::{Error, Result, Subject};
 use crate::format::record;
-use crate::id::{ImageId, ObjectId, PackId, SegmentId};
+use crate::id::{ImageId, ObjectId, PackId};
 use crate::object::ObjectKind;
-use crate::pack::frame::{self, FrameTable};
+use crate::pack::frame::{self, FrameBuilder, FrameTable};
+use crate::pack::reader::ObjectReader;
 use crate::pack::session::WrittenFrame;
 use crate::pack::walk::{PackPart, PackWalk};
-use crate::pack::{Locator, segment};
-use crate::store::packs::SHARED_DOMAIN;
 
-use super::copy::PackCopy;
+use super::output::{Output, SoundPack};
 use super::report::RepairReport;
-
-/// Rows that are held before a segment is written: some 60 MB.
-const SEGMENT_ROWS: usize = 1 << 20;
 
 /// What there is to read of a pack.
 #[derive(Clone, Copy, Debug)]
@@ -33,74 +29,47 @@ pub(super) struct Extent {
     /// Bytes that count; none for all there are.
     pub(super) bytes: Option<u64>,
     pub(super) domain: u32,
-}
-
-/// What of a pack is sound.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SoundPack {
-    /// Where its last sound frame ends.
-    pub(super) bytes: u64,
-    pub(super) objects: u64,
+    /// Whether nothing in it was needed any more.
+    pub(super) is_condemned: bool,
 }
 
 /// What all packs have.
 #[derive(Default)]
 pub(super) struct Scanned {
-    /// Packs that stay as they are, but for what lies behind their last sound frame.
+    /// Packs that stay as they are.
     pub(super) kept: BTreeMap<PackId, SoundPack>,
-    /// New packs with what is sound of damaged ones.
-    pub(super) copies: BTreeMap<PackId, SoundPack>,
     /// Packs that are to be set aside.
-    pub(super) damaged: Vec<PackId>,
-    pub(super) segments: BTreeMap<SegmentId, SegmentRecord>,
+    pub(super) damaged: Vec<Extent>,
     /// Records of images, also of those that were removed.
-    pub(super) images: BTreeMap<ImageId, ImageRecord>,
+    pub(super) images: BTreeMap<ImageId, FoundRecord>,
 }
 
-/// Numbers for new files, above all that were ever used.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Numbers {
-    pub(super) last_pack: u32,
-    pub(super) last_segment: u32,
-}
-
-impl Numbers {
-    pub(super) fn next_pack(&mut self) -> PackId {
-        self.last_pack += 1;
-        PackId::new(self.last_pack)
-    }
-
-    pub(super) fn next_segment(&mut self) -> SegmentId {
-        self.last_segment += 1;
-        SegmentId::new(self.last_segment)
-    }
+/// An image's own record.
+pub(super) struct FoundRecord {
+    pub(super) image: ImageRecord,
+    /// Whether it is only in packs of which nothing was needed any more: then the image was removed.
+    pub(super) is_condemned: bool,
 }
 
 /// What the threads share.
-struct Collector<'d> {
-    disk: &'d dyn Disk,
+struct Collector<'o, 'd> {
     packs: std::vec::IntoIter<Extent>,
-    numbers: Numbers,
-    copy: PackCopy<'d>,
-    rows: Vec<(ObjectId, Locator)>,
+    output: &'o mut Output<'d>,
     scanned: Scanned,
     report: RepairReport,
 }
 
-/// Reads packs, writes an index of what is sound in them, and gives that and the numbers that are used now.
+/// Reads packs, and puts what the sound ones have into the new index.
 pub(super) fn scan(
-    disk: &dyn Disk,
     packs: Vec<Extent>,
-    numbers: Numbers,
-    (threads, pack_bytes): (usize, u64),
+    threads: usize,
+    output: &mut Output<'_>,
     report: &mut RepairReport,
-) -> Result<(Scanned, Numbers)> {
+) -> Result<Scanned> {
+    let disk = output.disk;
     let collector = Mutex::new(Collector {
-        disk,
         packs: packs.into_iter(),
-        numbers,
-        copy: PackCopy::new(disk, pack_bytes)?,
-        rows: Vec::new(),
+        output,
         scanned: Scanned::default(),
         report: RepairReport::default(),
     });
@@ -111,15 +80,86 @@ pub(super) fn scan(
         while !stop.load(Ordering::Relaxed) {
             let Some(extent) = lock().packs.next() else { break };
             let found = FoundPack::read(disk, extent, &mut reader)?;
-            lock().take(extent, found, &mut reader)?;
+            lock().take(extent, found)?;
         }
         Ok(())
     })?;
-    let mut collector = collector.into_inner().unwrap_or_else(PoisonError::into_inner);
-    collector.finish_copy()?;
-    collector.write_segment()?;
-    report.add_faults(collector.report);
-    Ok((collector.scanned, collector.numbers))
+    let Collector { output, mut scanned, report: faults, .. } =
+        collector.into_inner().unwrap_or_else(PoisonError::into_inner);
+    output.finish()?;
+    report.add_faults(faults);
+    // Threads come to them in any order.
+    scanned.damaged.sort_unstable_by_key(|extent| extent.pack);
+    Ok(scanned)
+}
+
+impl Collector<'_, '_> {
+    fn take(&mut self, extent: Extent, found: FoundPack) -> Result<()> {
+        for image in found.images {
+            let is_condemned = extent.is_condemned;
+            let known = self.scanned.images.entry(image.id).or_insert(FoundRecord { image, is_condemned });
+            known.is_condemned &= is_condemned;
+        }
+        if !found.faults.is_empty() {
+            self.scanned.damaged.push(extent);
+            return found.faults.into_iter().try_for_each(|fault| self.report.note(fault));
+        }
+        // In one without frames nothing was ever published: it is a stray.
+        if !found.frames.is_empty() {
+            let objects = found.frames.iter().map(|frame| frame.objects.len() as u64).sum();
+            self.scanned.kept.insert(extent.pack, SoundPack { bytes: found.end, objects });
+        }
+        self.output.index(extent.pack, &found.frames)
+    }
+}
+
+/// Copies the sound objects of damaged packs that `reader` does not find. What an object is its bytes decide, so a damaged one is
+/// one that nothing refers to; only a damaged record of an image could be taken for another.
+pub(super) fn copy_sound(damaged: &[Extent], reader: &ObjectReader, output: &mut Output<'_>) -> Result<()> {
+    let mut frames = FrameReader::new()?;
+    for extent in damaged {
+        let mut walk = match PackWalk::open(output.disk, extent.pack) {
+            // That it is missing was said, and that it has fewer bytes.
+            Err(error) if error.is_corrupt() => continue,
+            other => other?,
+        };
+        let _ = extent.bytes.map(|bytes| walk.limit(bytes));
+        while let Some(part) = walk.next_part()? {
+            let PackPart::Frames(run) = part else { continue };
+            let mut packed = std::mem::take(&mut frames.packed);
+            for (offset, bytes) in run.read(&mut packed)? {
+                let Ok((table, ids, is_sound)) = frames.unpack(run.pack, offset, bytes) else { continue };
+                copy_frame(bytes, (&table, &frames.raw), ids, is_sound, reader, output)?;
+            }
+            frames.packed = packed;
+        }
+    }
+    output.finish()
+}
+
+/// Copies a frame as it is, or where an object of it is damaged, the objects.
+fn copy_frame(
+    bytes: &[u8],
+    (table, raw): (&FrameTable, &[u8]),
+    ids: Vec<ObjectId>,
+    is_sound: bool,
+    reader: &ObjectReader,
+    output: &mut Output<'_>,
+) -> Result<()> {
+    if is_sound {
+        if ids.iter().all(|id| reader.find(id).is_some()) {
+            return Ok(());
+        }
+        let mut moved = bytes.to_vec();
+        return frame::again(&mut moved, ids).map_or(Ok(()), |frame| output.append_sealed(frame));
+    }
+    let mut builder = FrameBuilder::default();
+    let objects = ids.into_iter().zip(table.objects(raw));
+    let missing = objects.filter(|(id, (kind, _))| *kind != ObjectKind::Image && reader.find(id).is_none());
+    for (id, (kind, bytes)) in missing {
+        builder.push(id, kind, bytes)?;
+    }
+    output.append(&mut builder)
 }
 
 /// Unpacks frames in the same memory.
@@ -154,18 +194,16 @@ impl FrameReader {
 struct FoundPack {
     frames: Vec<WrittenFrame>,
     images: Vec<ImageRecord>,
-    /// Where the last sound frame ends.
+    /// Where the last frame ends.
     end: u64,
-    /// Whether something is damaged before that.
-    is_damaged: bool,
+    /// What is damaged.
     faults: Vec<Error>,
 }
 
 impl FoundPack {
     fn read(disk: &dyn Disk, extent: Extent, reader: &mut FrameReader) -> Result<Self> {
         let pack = extent.pack;
-        let mut found =
-            Self { frames: Vec::new(), images: Vec::new(), end: 0, is_damaged: false, faults: Vec::new() };
+        let mut found = Self { frames: Vec::new(), images: Vec::new(), end: 0, faults: Vec::new() };
         let mut walk = match PackWalk::open(disk, pack) {
             Ok(walk) => walk,
             Err(error) => return found.note(error).map(|()| found),
@@ -173,29 +211,19 @@ impl FoundPack {
         if let Some(bytes) = extent.bytes {
             walk.limit(bytes).or_else(|error| found.note(error))?;
         }
-        if let Err(error) = walk.check_head(extent.domain) {
-            found.note(error)?;
-            found.is_damaged = true;
-        }
-        let mut has_damage = false;
+        walk.check_head(extent.domain).or_else(|error| found.note(error))?;
         while let Some(part) = walk.next_part()? {
             match part {
                 PackPart::Damage(bytes) => {
                     let message =
                         format!("bytes {} to {} are no frame that can be read", bytes.start, bytes.end);
                     found.faults.push(Error::corrupt(Subject::Pack(pack), message));
-                    has_damage = true;
                 }
                 PackPart::Frames(run) => {
                     let mut packed = std::mem::take(&mut reader.packed);
                     for (offset, bytes) in run.read(&mut packed)? {
-                        if let Err(error) = found.add(pack, offset, bytes, reader) {
-                            found.note(error)?;
-                            has_damage = true;
-                        } else {
-                            found.is_damaged |= has_damage;
-                            found.end = offset + bytes.len() as u64;
-                        }
+                        found.add(pack, offset, bytes, reader).or_else(|error| found.note(error))?;
+                        found.end = offset + bytes.len() as u64;
                     }
                     reader.packed = packed;
                 }
@@ -208,8 +236,6 @@ impl FoundPack {
     fn add(&mut self, pack: PackId, offset: u64, bytes: &[u8], reader: &mut FrameReader) -> Result<()> {
         let (table, ids, is_sound) = reader.unpack(pack, offset, bytes)?;
         if !is_sound {
-            // What is sound of it is copied.
-            self.is_damaged = true;
             let message = format!("an object in the frame at byte {offset} is not what was written");
             return Err(Error::corrupt(Subject::Pack(pack), message));
         }
@@ -225,68 +251,6 @@ impl FoundPack {
             return Err(error);
         }
         self.faults.push(error);
-        Ok(())
-    }
-}
-
-impl Collector<'_> {
-    fn take(&mut self, extent: Extent, found: FoundPack, reader: &mut FrameReader) -> Result<()> {
-        let pack = extent.pack;
-        found.faults.into_iter().try_for_each(|fault| self.report.note(fault))?;
-        self.scanned.images.extend(found.images.into_iter().map(|image| (image.id, image)));
-        if found.is_damaged {
-            self.scanned.damaged.push(pack);
-            return self.copy_sound(extent, reader);
-        }
-        if found.frames.is_empty() {
-            self.scanned.damaged.push(pack);
-            return Ok(());
-        }
-        let objects = found.frames.iter().map(|frame| frame.objects.len() as u64).sum();
-        self.scanned.kept.insert(pack, SoundPack { bytes: found.end, objects });
-        self.add_rows(found.frames.iter().flat_map(|frame| frame.rows(pack)))
-    }
-
-    /// Copies what is sound of a damaged pack.
-    fn copy_sound(&mut self, extent: Extent, reader: &mut FrameReader) -> Result<()> {
-        let mut walk = PackWalk::open(self.disk, extent.pack)?;
-        // That there may be fewer bytes was said.
-        let _ = extent.bytes.map(|bytes| walk.limit(bytes));
-        while let Some(part) = walk.next_part()? {
-            let PackPart::Frames(run) = part else { continue };
-            let mut packed = std::mem::take(&mut reader.packed);
-            for (offset, bytes) in run.read(&mut packed)? {
-                let Ok((table, ids, is_sound)) = reader.unpack(run.pack, offset, bytes) else { continue };
-                self.copy.add(&mut self.numbers, bytes, (&table, &reader.raw), ids, is_sound)?;
-                if self.copy.is_full() {
-                    self.finish_copy()?;
-                }
-            }
-            reader.packed = packed;
-        }
-        Ok(())
-    }
-
-    fn finish_copy(&mut self) -> Result<()> {
-        let Some((pack, sound, frames)) = self.copy.finish()? else { return Ok(()) };
-        self.scanned.copies.insert(pack, sound);
-        self.add_rows(frames.iter().flat_map(|frame| frame.rows(pack)))
-    }
-
-    fn add_rows(&mut self, rows: impl Iterator<Item = (ObjectId, Locator)>) -> Result<()> {
-        self.rows.extend(rows);
-        if self.rows.len() >= SEGMENT_ROWS { self.write_segment() } else { Ok(()) }
-    }
-
-    fn write_segment(&mut self) -> Result<()> {
-        if self.rows.is_empty() {
-            return Ok(());
-        }
-        let number = self.numbers.next_segment();
-        let rows = std::mem::take(&mut self.rows);
-        let record = SegmentRecord { objects: rows.len() as u64, domain: SHARED_DOMAIN };
-        segment::write(self.disk, number, rows)?;
-        self.scanned.segments.insert(number, record);
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! A machine whose clock, chance and processes come from a seed.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::record::HolderRecord;
 use crate::disk::simulated::Chance;
@@ -11,10 +13,13 @@ const FIRST_MS: u64 = 1_767_225_600_000;
 /// Clocks are wrong by at most so much.
 const WRONG_BY_MS: u64 = 60 * 60 * 1000;
 
-/// One boot of a simulated machine, and the one process on it: to another boot, its leases are dead.
+/// A process on one boot of a simulated machine: to another boot, its leases are dead.
 #[derive(Debug)]
 pub struct SimulatedMachine {
     boot: u64,
+    process: u32,
+    /// The processes of this boot that ended.
+    ended: Arc<Mutex<BTreeSet<u32>>>,
     /// Readings of the clock and random numbers so far.
     drawn: AtomicU64,
 }
@@ -22,8 +27,20 @@ pub struct SimulatedMachine {
 impl SimulatedMachine {
     /// The machine since this boot, of which so much was drawn before.
     #[must_use]
-    pub const fn new(boot: u64, drawn: u64) -> Self {
-        Self { boot, drawn: AtomicU64::new(drawn) }
+    pub fn new(boot: u64, drawn: u64) -> Self {
+        Self { boot, process: 1, ended: Arc::default(), drawn: AtomicU64::new(drawn) }
+    }
+
+    /// Another process on the same boot: the one of this number, which is not 1.
+    #[must_use]
+    pub fn beside(&self, process: u32) -> Self {
+        let drawn = AtomicU64::new(u64::from(process) << 32);
+        Self { boot: self.boot, process, ended: Arc::clone(&self.ended), drawn }
+    }
+
+    /// The process is killed: its leases are dead to the others.
+    pub fn kill(&self) {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(self.process);
     }
 
     fn chance(&self) -> (u64, Chance) {
@@ -45,6 +62,12 @@ impl SimulatedMachine {
 
     pub(crate) fn process(&self) -> HolderRecord {
         let boot = format!("simulated {}", self.boot);
-        HolderRecord { boot, process: 1, namespace: 1, started_ticks: 1 }
+        HolderRecord { boot, process: self.process, namespace: 1, started_ticks: 1 }
+    }
+
+    pub(crate) fn is_dead(&self, holder: &HolderRecord) -> bool {
+        let is_of_boot = HolderRecord { process: holder.process, ..self.process() } == *holder;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        !is_of_boot || ended.contains(&holder.process)
     }
 }

@@ -13,7 +13,7 @@ use super::has_ended;
 
 impl Inner {
     /// Ends the workspaces of processes that are gone, and removes what others left.
-    pub(super) fn clean_workspaces(&self, folder: &Folder) -> Result<()> {
+    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<()> {
         let ended = self.read(|tx| {
             let rows = tx.collect::<Workspaces>(&[])?;
             Ok(rows.into_iter().filter(|(_, record)| has_ended(record)).collect::<Vec<_>>())

@@ -132,7 +132,12 @@ impl Folder {
     pub(super) fn list(&self) -> Result<(Vec<WorkspaceId>, Vec<PathBuf>)> {
         let io = |error| Error::host(&self.path, "list it", error);
         let (mut ids, mut probes) = (Vec::new(), Vec::new());
-        for entry in std::fs::read_dir(&self.path).map_err(io)? {
+        let entries = match std::fs::read_dir(&self.path) {
+            // It is made with the first workspace.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((ids, probes)),
+            other => other.map_err(io)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(io)?;
             let name = entry.file_name();
             let name = name.to_string_lossy();

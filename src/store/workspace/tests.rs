@@ -156,8 +156,9 @@ fn a_temporary_one_ends_with_its_process() {
     assert!(given.project.workspace(workspace.name()).unwrap_err().is_not_found());
     // It does not keep the image from being removed.
     given.project.remove(&given.image.id().into(), false).unwrap();
-    let store = &given.store.0;
-    store.clean_workspaces(store.workspaces().unwrap()).unwrap();
+    // Nor a collection from taking its packs, which only wait for the handle of it.
+    let report = given.store.collect_garbage(&crate::GcOptions::default()).unwrap();
+    assert!(report.waiting_packs > 0, "{report:?}");
     assert!(!path.exists());
     assert_eq!(given.directories(), 1);
 }

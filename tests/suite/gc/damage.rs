@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use layerstone::id::ImageId;
-use layerstone::{GcOptions, RepairOptions, Store};
+use layerstone::{GcOptions, ImportOptions, RepairOptions, Store};
 
 use super::{check, collect, collect_fully, import, pack_bytes, small_packs};
 use crate::given::{Place, project};
@@ -64,12 +64,13 @@ fn a_damaged_index_stops_it() {
 }
 
 #[test]
-fn an_older_catalog_that_was_put_back_stops_it() {
+fn an_older_catalog_that_was_put_back_is_only_read() {
     let place = Place::new();
     let root = place.path("store");
     let store = small_packs().open(&root).unwrap();
     let project = project(&store, "p");
-    import(&place, &project, 1);
+    let known = import(&place, &project, 1);
+    fs::create_dir(place.path("other")).unwrap();
     store.wait_for_upkeep();
     fs::copy(root.join("catalog.redb"), place.path("older")).unwrap();
     let newer = import(&place, &project, 2);
@@ -78,8 +79,19 @@ fn an_older_catalog_that_was_put_back_stops_it() {
     drop((project, store));
     fs::copy(place.path("older"), root.join("catalog.redb")).unwrap();
     let before = pack_bytes(&root);
-    let error = Store::open(&root).unwrap().collect_garbage(&GcOptions::default()).unwrap_err();
-    assert!(error.is_corrupt() && error.to_string().contains("an older copy was put back"), "{error}");
+    let older = Store::open(&root).unwrap();
+    let project = older.project(&"p".parse().unwrap()).unwrap();
+    check(&project, known, 1);
+    let refused = [
+        older.collect_garbage(&GcOptions::default()).map(drop),
+        project.tag(&known.into(), &["t".parse().unwrap()]).map(drop),
+        // What it would write over is all that there is of the newer image.
+        project.import_directory(place.path("other"), &ImportOptions::default()).map(drop),
+    ];
+    for error in refused.map(Result::unwrap_err) {
+        assert!(error.is_corrupt() && error.to_string().contains("an older copy was put back"), "{error}");
+    }
+    drop((project, older));
     assert_eq!(pack_bytes(&root), before);
     Store::repair(&root, RepairOptions::default()).unwrap();
     let store = Store::open(&root).unwrap();

@@ -185,6 +185,23 @@ fn what_someone_reads_stays_until_they_are_done() {
 }
 
 #[test]
+fn what_someone_reads_of_a_store_in_memory_stays_too() {
+    let (place, store) = (Place::new(), Store::in_memory().unwrap());
+    let project = project(&store, "p");
+    let id = import(&place, &project, 1);
+    let image = find(&project, id);
+    project.remove(&id.into(), true).unwrap();
+    let report = collect(&store);
+    assert!(report.waiting_packs > 0 && report.freed_packs == 0, "{report:?}");
+    for file in 0..8 {
+        assert!(read(&image, &format!("d/{file}")).unwrap() == content(1, file));
+    }
+    drop(image);
+    let report = collect(&store);
+    assert!(report.waiting_packs == 0 && report.freed_packs > 0, "{report:?}");
+}
+
+#[test]
 fn a_checkout_keeps_nothing_and_says_so() {
     let place = Place::new();
     let store = small_packs().open(place.path("store")).unwrap();

@@ -85,6 +85,9 @@ pub(crate) fn repaired(report: &RepairReport, store: &Path) -> io::Result<()> {
         Output::line("Lost, and no longer in the store:")?;
         some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
     }
+    if let Some(moment) = report.dump_written.filter(|_| !report.damaged_images.is_empty()) {
+        Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
+    }
     for checkout in &report.lost_checkouts {
         Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
     }

@@ -1,5 +1,8 @@
 //! Repair: what is sound stays, what is lost is said, and the store is sound afterwards.
 
+mod collected;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -308,39 +311,6 @@ fn what_is_left_of_an_image_is_an_image() {
 }
 
 #[test]
-fn what_was_collected_stays_gone_and_is_no_loss() {
-    let place = Place::new();
-    let root = place.path("store");
-    let store = options().open(&root).unwrap();
-    let own = project(&store, "p");
-    let shared = noise(40_000, 1);
-    let first = place.directory("first", &[("shared", &shared), ("own", &noise(200_000, 2))]);
-    let first = own.import_directory(&first, &layerstone::ImportOptions::default()).unwrap().image;
-    let second = place.directory("second", &[("shared", &shared), ("other", &noise(50_000, 3))]);
-    let second = own.import_directory(&second, &layerstone::ImportOptions::default()).unwrap().image;
-    own.remove(&first.into(), false).unwrap();
-    store.wait_for_upkeep();
-    let freed = store.collect_garbage(&layerstone::GcOptions::default()).unwrap();
-    assert!(freed.freed_packs > 0, "{freed:?}");
-    drop((own, store));
-    let given = Given { place, root, images: Vec::new() };
-    for options in [PRESENT, ALL] {
-        let report = given.repair(options);
-        assert_eq!((report.images, report.has_losses(), report.fault_count), (1, false, 0), "{report:?}");
-    }
-    fs::remove_file(given.root.join("catalog.redb")).unwrap();
-    fs::remove_file(given.root.join("catalog.dump")).unwrap();
-    let report = given.repair(PRESENT);
-    assert!(report.restored.iter().any(|restored| restored.image == second), "{report:?}");
-    let store = Store::open(&given.root).unwrap();
-    // It goes on as a store that is collected.
-    store.collect_garbage(&layerstone::GcOptions::default()).unwrap();
-    assert!(store.verify().unwrap().is_sound());
-    let own = store.project(&parse("recovered-1")).unwrap();
-    assert_eq!(read(&own.find(&second.into()).unwrap(), "shared").unwrap(), shared);
-}
-
-#[test]
 fn a_damaged_checkout_and_a_workspace_without_its_image_are_let_go() {
     let given = Given::new();
     let own = Store::open(&given.root).unwrap().project(&parse("p")).unwrap();
@@ -356,7 +326,12 @@ fn a_damaged_checkout_and_a_workspace_without_its_image_are_let_go() {
     }
     let (pack, at) = find(&given.files("packs"), &noise(30_000, 77)[..1_000]);
     flip(&pack, at);
+    // A repair was killed behind the move of the workspace.
+    let moved = "quarantine/workspaces-0000000001-1";
+    fs::create_dir(given.root.join("quarantine")).unwrap();
+    fs::rename(work.path().unwrap().parent().unwrap(), given.root.join(moved)).unwrap();
     let report = given.repair(PRESENT);
+    assert!(report.quarantined.iter().any(|name| name == moved), "{report:?}");
     assert!(report.lost_checkouts.contains(&copy.to_str().unwrap().to_owned()), "{report:?}");
     assert_eq!((report.damaged_images.len(), report.damaged_images[0].image), (1, noisy));
     assert!(report.has_losses(), "{report:?}");
@@ -418,6 +393,12 @@ fn copy_tree(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
+fn collect(given: &Given) {
+    let store = options().open(&given.root).unwrap();
+    store.collect_garbage(&layerstone::GcOptions { full: true, ..Default::default() }).unwrap();
+    assert!(store.verify().unwrap().is_sound());
+}
+
 #[test]
 fn a_repair_that_is_killed_can_be_run_again() {
     let given = Given::new();
@@ -433,10 +414,14 @@ fn a_repair_that_is_killed_can_be_run_again() {
         command.env("LAYERSTONE_STORE", &given.root).args(["repair", "--json"]);
         command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap()
     };
+    let quarantined = || {
+        let bytes = given.files("quarantine").into_iter().map(|file| fs::read(file).unwrap());
+        bytes.collect::<BTreeSet<_>>()
+    };
     let begun = std::time::Instant::now();
     run().wait().unwrap();
     let whole = begun.elapsed();
-    let sound = given.sound();
+    let (sound, aside) = (given.sound(), quarantined());
     assert!(!sound.is_empty() && sound.len() < EVERY.len(), "{sound:?}");
     let turns = 40;
     for turn in 0..turns {
@@ -446,6 +431,12 @@ fn a_repair_that_is_killed_can_be_run_again() {
         child.kill().unwrap();
         child.wait().unwrap();
         given.repair(PRESENT);
+        // A collection takes what nothing names, and not what was set aside.
+        collect(&given);
         assert_eq!(given.sound(), sound, "killed after {:?}", whole * turn / turns);
+        assert!(quarantined() == aside, "killed after {:?}", whole * turn / turns);
+        let unfinished =
+            walk(&given.root).into_iter().find(|file| file.extension().is_some_and(|ending| ending == "new"));
+        assert_eq!(unfinished, None);
     }
 }
