@@ -23,8 +23,11 @@ fn main() -> Outcome {
     let work = env::temp_dir().join(format!("layerstone-seeds-{}", std::process::id()));
     fs::create_dir_all(work.join("source"))?;
     let outcome = frames().and_then(|()| trees()).and_then(|()| records()).and_then(|()| headers());
-    let outcome =
-        outcome.and_then(|()| references()).and_then(|()| store_files(&work)).and_then(|()| archives(&work));
+    let outcome = outcome
+        .and_then(|()| references())
+        .and_then(|()| operations())
+        .and_then(|()| store_files(&work))
+        .and_then(|()| archives(&work));
     fs::remove_dir_all(&work)?;
     outcome
 }
@@ -197,6 +200,51 @@ fn references() -> Outcome {
         seed("reference", name, text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Calls that all succeed, as `fuzz/src/operations/call.rs` reads them.
+fn operations() -> Outcome {
+    const IMAGES: &[&[u8]] = &[
+        &[8, 1],                           // makes a project,
+        &[14, 1, 1, 7, 0x25, 0x37, 0x0e],  // imports into it,
+        &[14, 0, 1, 3, 0x47, 0x52],        // and into the public scope,
+        &[10, 1, 0, 2],                    // adopts that,
+        &[13, 1, 1, 4, 1, 10, 0x2d, 0x33], // and commits a change of the first.
+    ];
+    const KEEP: &[&[u8]] = &[&[3, 1, 0]];
+    const READ: &[&[u8]] = &[&[4]];
+    const LOOK: &[&[u8]] = &[&[5], &[6], &[0x46]];
+    const WAIT: &[&[u8]] = &[&[2]];
+    const UNTAG: &[&[u8]] = &[&[11, 1, 1]];
+    const REMOVE: &[&[u8]] = &[&[0x4c, 1, 0]];
+    const COLLECT: &[&[u8]] = &[&[7]];
+    const COLLECT_FULLY: &[&[u8]] = &[&[0x47]];
+    const HOLD: &[&[u8]] = &[&[0x40, 1]];
+    const CLOSE: &[&[u8]] = &[&[1]];
+
+    let through_other = |calls: &[&[u8]]| -> Vec<u8> {
+        calls.iter().flat_map(|call| [&[call[0] | 0x80], &call[1..]].concat()).collect()
+    };
+    let shared = [IMAGES, WAIT, LOOK, UNTAG, REMOVE, COLLECT].concat().concat();
+    let held = [HOLD, IMAGES, KEEP, REMOVE, COLLECT_FULLY, READ, CLOSE, LOOK].concat().concat();
+    // What the other handle keeps, the first removes and collects.
+    let kept = through_other(KEEP);
+    let collected = [REMOVE, COLLECT_FULLY].concat().concat();
+    let two = [IMAGES.concat(), kept, collected, through_other(READ)].concat();
+    seed("operations", "shared", &shared)?;
+    seed("operations", "held", &held)?;
+    seed("operations", "two", &two)?;
+    // Imports, changes that, removes the change, tags the import, collects now and then, and reads: six times.
+    let round = |number: u8| -> Vec<u8> {
+        let [small, large] = [number << 3 | 4, number << 3 | 7];
+        let import = [14, 1, 1, 15, small, large, small + 1, large - 1];
+        let (commit, remove) = ([13, 1, 0, 2, 4, 3, large, small], [0x4c, 1, 0]);
+        let tag = [10, 1, 1, 1 << (number % 5)];
+        let collect = if number.is_multiple_of(2) { vec![7] } else { vec![0x47, 4] };
+        [&import[..], &commit, &remove, &tag, &[0x83, 1, 1], &collect].concat()
+    };
+    let rounds: Vec<u8> = (0..6).flat_map(round).collect();
+    seed("operations", "rounds", &[&[8, 1], rounds.as_slice(), &[0x84, 5, 6]].concat())
 }
 
 /// A segment as a store writes it.

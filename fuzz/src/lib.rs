@@ -8,6 +8,7 @@ pub mod dump;
 pub mod frame;
 pub mod node;
 mod objects;
+pub mod operations;
 pub mod pax;
 pub mod record;
 pub mod reference;
@@ -19,10 +20,11 @@ pub mod tar;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its file and its corpus.
-pub const TARGETS: [(&str, Check); 9] = [
+pub const TARGETS: [(&str, Check); 10] = [
     ("dump", dump::check),
     ("frame", frame::check),
     ("node", node::check),
+    ("operations", operations::check),
     ("pax", pax::check),
     ("record", record::check),
     ("reference", reference::check),

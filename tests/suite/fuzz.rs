@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use proptest::prelude::*;
+
 #[allow(unreachable_pub, reason = "the file is also the library of the fuzz targets")]
 #[path = "../../fuzz/src/lib.rs"]
-mod targets;
+pub(crate) mod targets;
 
 /// Bytes of the largest file and of all corpora together that are worth keeping.
 const FILE_BYTES_MAX: u64 = 32 << 10;
@@ -55,7 +57,16 @@ macro_rules! replays {
     };
 }
 
-replays! { dump frame node pax record reference segment state tar }
+replays! { dump frame node operations pax record reference segment state tar }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_calls_come_to_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        targets::operations::check(&bytes);
+    }
+}
 
 #[test]
 fn corpora_stay_small() {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use layerstone::testing::{Chance, Damage, DiskImage, Media, Pick, SimulatedDisk, SimulatedMachine};
 use layerstone::{ErrorKind, Store};
 
-use super::effect::read_all;
-use super::model::Model;
-use super::run::{Plan, Run, options};
+use super::operations::check::options;
+use super::operations::effect::read_all;
+use super::operations::model::Model;
+use super::run::{Plan, Run};
 use crate::given::parse;
 
-fn any_damage(chance: &mut Chance, bytes: u64, older: &DiskImage) -> Damage {
+pub(super) fn any_damage(chance: &mut Chance, bytes: u64, older: &DiskImage) -> Damage {
     let sectors = bytes / 512;
     match chance.below(6) {
         0 | 1 => Damage::FlipBit(chance.below(bytes * 8)),

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use layerstone::id::ImageId;
+use layerstone::Store;
 use layerstone::testing::{
     Chance, DiskImage, Media, Pick, SimulatedDisk, SimulatedMachine, SimulatedOperation,
 };
-use layerstone::{ListOptions, Store};
 
-use super::effect::{Effect, read_all};
-use super::model::{Content, Model, PUBLIC, View};
-use super::run::options;
-use crate::given::parse;
+use super::operations::check::{
+    Verdict, check_collection, check_content, check_sound, observe, options, told,
+};
+use super::operations::effect::Effect;
+use super::operations::model::{Content, Model, PUBLIC, View};
 
 /// What a store may be: what the model was when the last call was acknowledged, or with the call under way.
 #[derive(Clone, Copy)]
@@ -33,29 +33,6 @@ pub(super) enum Depth {
     CrashAgain,
 }
 
-/// What is wrong, in words.
-pub(super) type Verdict<T> = Result<T, String>;
-
-fn told<T>(what: &str, result: layerstone::Result<T>) -> Verdict<T> {
-    result.map_err(|error| format!("{what}: {error} ({:?})", error.kind()))
-}
-
-/// Everything that a user sees by listing.
-pub(super) fn observe(store: &Store) -> layerstone::Result<View> {
-    let names = store.projects()?.into_iter().map(|project| project.name.to_string());
-    let names = names.chain([PUBLIC.to_owned()]);
-    let all = ListOptions { limit: None, ..ListOptions::default() };
-    let list = |name: String| {
-        let page = store.project(&parse(&name))?.images(&all)?;
-        let images = page
-            .images
-            .into_iter()
-            .map(|image| (image.id, image.tags.iter().map(ToString::to_string).collect()));
-        Ok((name, images.collect()))
-    };
-    names.map(list).collect()
-}
-
 /// The model that a view shows, if it is an allowed one.
 fn find_model(allowed: Allowed<'_>, view: &View) -> Verdict<Model> {
     if allowed.before.view() == *view {
@@ -74,13 +51,6 @@ fn find_model(allowed: Allowed<'_>, view: &View) -> Verdict<Model> {
         "the store is neither before nor after {:?}:\n{view:?}\nbefore it was\n{before:?}",
         allowed.under_way
     ))
-}
-
-fn check_content(store: &Store, model: &Model, scope: &str, image: ImageId) -> Verdict<()> {
-    let found = told("a project", store.project(&parse(scope)))?;
-    let found = told("an image that is listed", found.find(&image.into()))?;
-    let content = told("an image's content", read_all(&found))?;
-    if content == *model.contents[&image] { Ok(()) } else { Err(format!("image {image} has other content")) }
 }
 
 /// Reads back the newest image, and one more.
@@ -120,10 +90,7 @@ fn check_unguarded(image: &DiskImage, allowed: Allowed<'_>, depth: Depth, seed: 
     let store = open(&disk, boot, is_exclusive)?;
     let view = told("it can't be listed", observe(&store))?;
     let model = find_model(allowed, &view)?;
-    let report = told("it can't be verified", store.verify())?;
-    if !report.is_sound() {
-        return Err(format!("it is damaged: {:?}", report.faults));
-    }
+    check_sound(&store, "as it was left")?;
     check_contents(&store, &model, &view, &mut chance)?;
     drop(store);
     let mut log = disk.take_log();
@@ -175,43 +142,10 @@ pub(super) fn use_it(
     if view != after.view() {
         return Err(format!("a further import gave another store: {view:?}"));
     }
-    let report = told("it can't be verified after an import", store.verify())?;
-    if !report.is_sound() {
-        return Err(format!("a further import damaged it: {:?}", report.faults));
-    }
+    check_sound(&store, "after an import")?;
     check_content(&store, &after, PUBLIC, made.unwrap())?;
-    check_collection(disk, &store, &after, &view)?;
+    check_collection(disk, &store, &after)?;
     Ok(after)
-}
-
-/// One collection leaves nothing that is not needed, and all that is.
-fn check_collection(disk: &SimulatedDisk, store: &Store, model: &Model, view: &View) -> Verdict<()> {
-    told("nothing can be collected", Effect::Collect { full: true }.apply(store))?;
-    store.wait_for_upkeep();
-    let report = told("it can't be verified after a collection", store.verify())?;
-    if !report.is_sound() {
-        return Err(format!("a collection damaged it: {:?}", report.faults));
-    }
-    if told("it can't be listed after a collection", observe(store))? != *view {
-        return Err("a collection changed what is seen".to_owned());
-    }
-    for (scope, image) in
-        view.iter().flat_map(|(scope, images)| images.iter().map(move |(image, _)| (scope, *image)))
-    {
-        check_content(store, model, scope, image)?;
-    }
-    let image = disk.image();
-    let packs: Vec<_> = image.files().filter(|name| name.starts_with("packs/")).collect();
-    let bytes: u64 = packs.iter().map(|name| image.len_of(name)).sum();
-    if packs.len() as u64 != report.packs || bytes != report.stored_bytes + 24 * report.packs {
-        return Err(format!("{bytes} bytes of packs are left, and {report:?}"));
-    }
-    let is_other = |name: &&str| name.rsplit('.').next() == Some("new") || name.starts_with("generations/");
-    let others: Vec<_> = image.files().filter(is_other).collect();
-    if others.len() > 1 {
-        return Err(format!("files are left: {others:?}"));
-    }
-    Ok(())
 }
 
 /// The power goes while it recovers, or in the further import.

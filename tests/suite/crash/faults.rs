@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layerstone::testing::{Chance, DiskCall, Fault, FaultKind, Media, Pick, SimulatedDisk};
 
-use super::check::{Allowed, Depth, Verdict, check, use_it};
-use super::effect::Effect;
-use super::model::{Content, PUBLIC};
+use super::check::{Allowed, Depth, check, use_it};
+use super::operations::check::Verdict;
+use super::operations::effect::Effect;
+use super::operations::model::{Content, PUBLIC};
 use super::run::{Plan, Run};
 
 fn seed() -> u64 {
@@ -64,10 +65,9 @@ fn fail(stage: &Stage, fault: Fault) -> Verdict<()> {
     disk.set_fault(None);
     let allowed = Allowed { before: &before, under_way: under_way.as_ref(), after: None };
     let seed = Chance::of(&[fault.call as u64]).next();
-    let depth = if changes_something(disk.calls()[fault.call]) { Depth::Use } else { Depth::Usual };
-    let opened = check(&disk.image(), allowed, depth, seed);
+    let opened = check(&disk.image(), allowed, Depth::Usual, seed);
     let model = opened.map_err(|fault| format!("opened anew: {fault}"))?;
-    if depth == Depth::Usual {
+    if !changes_something(disk.calls()[fault.call]) {
         // The disk is as after a crash between two operations.
         return Ok(());
     }
@@ -77,7 +77,8 @@ fn fail(stage: &Stage, fault: Fault) -> Verdict<()> {
     // The machine goes on, with a page cache that has what the failed sync lost, and only later loses power.
     let content = Content::new([("later".to_owned(), vec![7; 5_000])].into());
     let effect = Effect::Import { scope: PUBLIC.to_owned(), content, tags: vec!["later".to_owned()] };
-    let used = use_it(&disk, &model, &effect, seed | 1 << 63, false)
+    let is_exclusive = !seed.is_multiple_of(4);
+    let used = use_it(&disk, &model, &effect, seed | 1 << 63, is_exclusive)
         .map_err(|fault| format!("used without a restart: {fault}"))?;
     let allowed = Allowed { before: &used, under_way: None, after: None };
     check(&durable(), allowed, Depth::Usual, seed)

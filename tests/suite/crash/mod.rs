@@ -2,7 +2,7 @@
 //!
 //! A workload from a seed runs once on a simulated disk, which logs each operation with its bytes. From the log come the
 //! images that a crash may leave, at each boundary between two operations, and each is opened and checked (`check.rs`)
-//! against a model that knows only what the calls mean (`model.rs`).
+//! against a model that knows only what the calls mean. The model and its calls are those of the fuzz target `operations`.
 //!
 //! `LAYERSTONE_CRASH_STATES=3000000` checks so many distinct states instead of the usual number (`just soak`), and
 //! `LAYERSTONE_CRASH_SEED=1000` begins with another seed. A failure names its state as `SEED:BOUNDARY:PICK`;
@@ -11,14 +11,13 @@
 mod at_rest;
 mod check;
 mod controls;
-mod effect;
 mod faults;
-mod model;
 mod run;
 mod states;
 
 use std::time::Instant;
 
+use crate::fuzz::targets::operations;
 use states::{Found, History, explore};
 
 /// Checked with the tests.

@@ -1,15 +1,15 @@
 //! A workload from a seed, on a simulated disk: what is called, and what the model says after each call.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::Arc;
 
+use layerstone::Store;
 use layerstone::id::ImageId;
 use layerstone::testing::{Chance, Sabotage, SimulatedDisk, SimulatedMachine};
-use layerstone::{Store, StoreOptions};
 
-use super::effect::Effect;
-use super::model::{Content, Model, PUBLIC};
+use super::operations::check::options;
+use super::operations::effect::Effect;
+use super::operations::model::{Content, Model, PUBLIC};
 
 const PROJECTS: [&str; 3] = ["a", "b", "c"];
 const TAGS: [&str; 4] = ["x", "y", "z", "x:1"];
@@ -30,20 +30,6 @@ impl Plan {
     pub(super) fn new(seed: u64) -> Self {
         Self { seed, steps: 16, is_exclusive: seed % 2 == 1, with_groups: true, sabotage: None }
     }
-}
-
-/// Small sizes, so that a few steps fill packs, make segments and merge them.
-pub(super) fn options() -> StoreOptions {
-    // Asking the machine how many threads it has takes as long as a good part of what is tested.
-    static DEFAULT: LazyLock<StoreOptions> = LazyLock::new(StoreOptions::default);
-    StoreOptions::clone(&DEFAULT)
-        .threads(1)
-        .level(1)
-        .pack_bytes(25_000)
-        .row_objects(8)
-        .cache_bytes(1 << 20)
-        .lock_timeout(Duration::ZERO)
-        .upkeep_when_waited_for()
 }
 
 /// A workload under way.
@@ -67,7 +53,7 @@ impl Run {
             disk: disk.clone(),
             chance: Chance::of(&[plan.seed, 1]),
             held: None,
-            models: vec![Model::new()],
+            models: vec![Model::default()],
             under_way: None,
             step: 0,
         }
@@ -141,6 +127,8 @@ impl Run {
         let made = call()?;
         self.disk.mark(2 * number + 1);
         self.under_way = None;
+        let expected = effect.expected(self.model());
+        assert!(expected.is_ok_and(|expected| expected.is(made, self.model())), "{expected:?}, not {made:?}");
         self.models.push(effect.learn(self.model(), made));
         Ok(())
     }
@@ -164,7 +152,7 @@ impl Run {
             while store.waiting_publications() < 2 && !second.is_finished() {
                 std::thread::yield_now();
             }
-            self.take(store, &Effect::RemoveProject(doomed.clone()))?;
+            self.take(store, &Effect::RemoveProject { scope: doomed.clone(), force: true })?;
             self.acknowledge(&kept_import, || {
                 drop(turn);
                 let refused = first.join().unwrap();
@@ -197,9 +185,9 @@ impl Run {
                 Effect::Untag { tag: self.chance.pick(&own_tags).unwrap().clone(), scope }
             }
             13..15 if !owned.is_empty() => {
-                Effect::Remove { image: *self.chance.pick(&owned).unwrap(), scope }
+                Effect::Remove { image: *self.chance.pick(&owned).unwrap(), scope, force: true }
             }
-            15 if scope != PUBLIC => Effect::RemoveProject(scope),
+            15 if scope != PUBLIC => Effect::RemoveProject { scope, force: true },
             16..18 => Effect::Collect { full: self.chance.flip() },
             _ => Effect::Import { content: self.content(), tags: self.tags(), scope },
         }

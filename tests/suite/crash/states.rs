@@ -8,8 +8,9 @@ use layerstone::testing::{
     Chance, Choice, DiskImage, Media, Omissions, Pick, SimulatedDisk, SimulatedOperation,
 };
 
-use super::check::{Allowed, Depth, Verdict, changes, check};
-use super::model::Model;
+use super::check::{Allowed, Depth, changes, check};
+use super::operations::check::Verdict;
+use super::operations::model::Model;
 use super::run::{Plan, Run};
 
 /// Outcomes that are looked at for each boundary; most boundaries have fewer that differ.
@@ -57,14 +58,6 @@ impl History {
         }
     }
 
-    fn pick(&self, boundary: u64, pick: u64) -> Pick {
-        match pick {
-            0 => Pick::Durable,
-            1 => Pick::Everything,
-            _ => Pick::Seeded(Chance::of(&[self.plan.seed, boundary, pick]).next()),
-        }
-    }
-
     fn check(&self, image: &DiskImage, mark: Option<u64>, boundary: u64, pick: u64) -> Verdict<()> {
         let seed = Chance::of(&[self.plan.seed, boundary, pick, 1]).next();
         let depth = match seed % 512 {
@@ -86,7 +79,7 @@ impl History {
                 mark = Some(*number);
             }
             for pick in 0..PICKS {
-                let (image, choice) = media.crash(self.pick(boundary, pick));
+                let (image, choice) = media.crash(numbered_pick(self.plan.seed, boundary, pick));
                 if !known.insert((image.fingerprint(), mark)) {
                     continue;
                 }
@@ -124,9 +117,18 @@ impl History {
                 mark = Some(*number);
             }
         }
-        let (image, choice) = media.crash(self.pick(boundary, pick));
+        let (image, choice) = media.crash(numbered_pick(self.plan.seed, boundary, pick));
         let checked = self.check(&image, mark, boundary, pick);
         checked.map_err(|fault| self.tell(boundary, pick, &choice, &fault))
+    }
+}
+
+/// What a crash at a boundary leaves, by the number of the pick.
+pub(super) fn numbered_pick(seed: u64, boundary: u64, pick: u64) -> Pick {
+    match pick {
+        0 => Pick::Durable,
+        1 => Pick::Everything,
+        _ => Pick::Seeded(Chance::of(&[seed, boundary, pick]).next()),
     }
 }
 

@@ -5,50 +5,54 @@ use std::sync::Arc;
 
 use layerstone::id::ImageId;
 
-pub(super) const PUBLIC: &str = "public";
+pub const PUBLIC: &str = "public";
 
 /// An image's files.
-pub(super) type Content = Arc<BTreeMap<String, Vec<u8>>>;
+pub type Content = Arc<BTreeMap<String, Vec<u8>>>;
 
 /// What each scope lists: its images, newest first, with the tags that are seen there.
-pub(super) type View = BTreeMap<String, Vec<(ImageId, Vec<String>)>>;
+pub type View = BTreeMap<String, Vec<(ImageId, Vec<String>)>>;
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Scope {
-    pub(super) owned: BTreeSet<ImageId>,
-    pub(super) tags: BTreeMap<String, ImageId>,
+pub struct Scope {
+    pub owned: BTreeSet<ImageId>,
+    /// Those of them that were imported: the same content again is the same image.
+    pub imported: BTreeMap<Content, ImageId>,
+    pub tags: BTreeMap<String, ImageId>,
 }
 
 impl Scope {
     /// Images it owns, and those of others that it has tagged.
-    fn images(&self) -> impl Iterator<Item = ImageId> {
+    pub fn images(&self) -> impl Iterator<Item = ImageId> {
         self.owned.iter().chain(self.tags.values()).copied()
     }
 
-    fn tags_of(&self, image: ImageId) -> impl Iterator<Item = &String> {
+    pub fn tags_of(&self, image: ImageId) -> impl Iterator<Item = &String> {
         self.tags.iter().filter(move |(_, tagged)| **tagged == image).map(|(name, _)| name)
     }
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Model {
-    pub(super) scopes: BTreeMap<String, Scope>,
+pub struct Model {
+    pub scopes: BTreeMap<String, Scope>,
     /// Of every image that was ever made.
-    pub(super) contents: BTreeMap<ImageId, Content>,
+    pub contents: BTreeMap<ImageId, Content>,
 }
 
-impl Model {
-    pub(super) fn new() -> Self {
+impl Default for Model {
+    fn default() -> Self {
         let scopes = BTreeMap::from([(PUBLIC.to_owned(), Scope::default())]);
         Self { scopes, contents: BTreeMap::new() }
     }
+}
 
+impl Model {
     /// The images that a scope sees, oldest first.
-    pub(super) fn seen(&self, scope: &str) -> BTreeSet<ImageId> {
+    pub fn seen(&self, scope: &str) -> BTreeSet<ImageId> {
         self.scopes[scope].images().chain(self.scopes[PUBLIC].images()).collect()
     }
 
-    pub(super) fn view(&self) -> View {
+    pub fn view(&self) -> View {
         let view = |(name, scope): (&String, &Scope)| {
             let images = self.seen(name).into_iter().rev().map(|image| {
                 let mut tags: Vec<_> = scope.tags_of(image).cloned().collect();
