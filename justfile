@@ -19,7 +19,8 @@ test:
 
 # Crash states beyond those of the tests: `just soak 3000000 1000` begins with workload 1000
 soak states="3000000" seed="1000":
-    LAYERSTONE_CRASH_STATES={{states}} LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture --test-threads 1 crash::what crash::faults
+    LAYERSTONE_CRASH_STATES={{states}} LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture --test-threads 1 crash::what crash::faults crash::repair
+    LAYERSTONE_CRASH_PLAYS=$(({{states}} / 100)) LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture crash::beside
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features

@@ -9,9 +9,11 @@
 //! `LAYERSTONE_CRASH_REPLAY=SEED:BOUNDARY:PICK` checks just that one, and says what the crash kept.
 
 mod at_rest;
+mod beside;
 mod check;
 mod controls;
 mod faults;
+mod repair;
 mod run;
 mod states;
 
