@@ -53,9 +53,7 @@ pub(crate) struct Catalog {
     database: Option<Database>,
     file: CatalogFile,
     poison: Poison,
-    /// False where the file may only be read.
-    is_writable: bool,
-    /// Why nothing may be written all the same.
+    /// Why it may only be read, if so.
     refusal: Option<Error>,
     /// Held by the one who writes the dump.
     dump_turn: Mutex<()>,
@@ -80,45 +78,40 @@ impl Catalog {
                 _ => Error::io(Subject::Catalog, action, error),
             }
         };
-        let (file, is_writable) = match disk.open(CATALOG_FILE, OpenMode::Write) {
+        let (file, refusal) = match disk.open(CATALOG_FILE, OpenMode::Write) {
             Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {
-                (disk.open(CATALOG_FILE, OpenMode::Read), false)
+                let refusal = Error::io(Subject::Catalog, "open it for writing", error);
+                (disk.open(CATALOG_FILE, OpenMode::Read), Some(refusal))
             }
-            other => (other, true),
+            other => (other, None),
         };
-        Self::over_existing(file.map_err(io("open it"))?, poison, is_writable)
+        Self::over_existing(file.map_err(io("open it"))?, poison, refusal)
     }
 
     /// Opens the catalog to read what is there, after a sync failed.
     pub(crate) fn open_for_reading(disk: &dyn Disk, poison: Poison) -> Result<Self> {
         let file = disk.open(CATALOG_FILE, OpenMode::Read);
         let file = file.map_err(|error| Error::io(Subject::Catalog, "open it", error))?;
-        Self::over_existing(file, poison, false)
+        let refusal = poison.check().err();
+        Self::over_existing(file, poison, refusal)
     }
 
-    fn over_existing(file: Arc<dyn DiskFile>, poison: Poison, is_writable: bool) -> Result<Self> {
+    fn over_existing(file: Arc<dyn DiskFile>, poison: Poison, refusal: Option<Error>) -> Result<Self> {
         let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         if file.len().map_err(io("measure it"))? == 0 {
             // redb would take it for a new one.
             return Err(Error::corrupt(Subject::Catalog, "it is empty"));
         }
-        Self::over(file, poison, is_writable)
+        Self::over(file, poison, refusal)
     }
 
-    fn over(file: Arc<dyn DiskFile>, poison: Poison, is_writable: bool) -> Result<Self> {
+    fn over(file: Arc<dyn DiskFile>, poison: Poison, refusal: Option<Error>) -> Result<Self> {
         let file =
             CatalogFile::new(file).map_err(|error| Error::io(Subject::Catalog, "measure it", error))?;
         let backend = file.clone();
         let database =
             contain(|| Self::builder().create_with_backend(backend).map_err(transaction::failure))?;
-        Ok(Self {
-            database: Some(database),
-            file,
-            poison,
-            is_writable,
-            refusal: None,
-            dump_turn: Mutex::default(),
-        })
+        Ok(Self { database: Some(database), file, poison, refusal, dump_turn: Mutex::default() })
     }
 
     /// Makes the catalog of a new store, unless a creation that was killed got as far.
@@ -137,7 +130,7 @@ impl Catalog {
         let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
         let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
-        let new = Self::over(Arc::clone(&file), Poison::default(), true)?;
+        let new = Self::over(Arc::clone(&file), Poison::default(), None)?;
         new.write(|tx| {
             tx.create_tables()?;
             fill(tx)
@@ -182,14 +175,14 @@ impl Catalog {
         self.refusal = Some(why);
     }
 
-    /// Whether the file may be written.
+    /// Whether it may be written.
     pub(crate) fn is_writable(&self) -> bool {
-        self.is_writable
+        self.refusal.is_none()
     }
 
     /// Whether it must be opened anew before it is used again.
     pub(crate) fn is_spent(&self) -> bool {
-        self.file.has_failed() || (self.is_writable && self.poison.check().is_err())
+        self.file.has_failed() || (self.is_writable() && self.poison.check().is_err())
     }
 
     /// Fails where it is spent: what it says may be old.
@@ -204,14 +197,7 @@ impl Catalog {
     /// Fails where [`Catalog::write`] can't succeed at all.
     pub(crate) fn check_is_writable(&self) -> Result<()> {
         self.poison.check()?;
-        if let Some(refusal) = &self.refusal {
-            return Err(refusal.clone());
-        }
-        if !self.is_writable {
-            let denied = std::io::Error::from(PermissionDenied);
-            return Err(Error::io(Subject::Catalog, "open it for writing", denied));
-        }
-        Ok(())
+        self.refusal.clone().map_or(Ok(()), Err)
     }
 
     /// Fails with *corrupt* unless every page of the last commit is what was written: the rows' own checks find what a row
@@ -235,20 +221,35 @@ impl Catalog {
         contain(|| closure(&ReadTx(self.database()?.begin_read().map_err(transaction::failure)?)))
     }
 
+    /// Makes what it says durable: what a process wrote that was killed need not be. Fails where it may not be written.
+    pub(crate) fn make_durable(&self) -> Result<()> {
+        self.check_is_writable()?;
+        self.noting_losses(|| self.begin_writing())
+    }
+
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns. After a failed write
     /// (a full disk) the catalog is spent, and opened anew it is as after a kill; after a failed sync the store is poisoned.
     pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         self.check_is_writable()?;
-        let written = self.write_unwatched(closure);
+        self.noting_losses(|| {
+            self.begin_writing()?;
+            self.write_begun(closure)
+        })
+    }
+
+    fn begin_writing(&self) -> Result<()> {
+        self.file.begin_writing().map_err(|error| Error::io(Subject::Catalog, "open it for writing", error))
+    }
+
+    fn noting_losses<T>(&self, change: impl FnOnce() -> Result<T>) -> Result<T> {
+        let changed = change();
         if self.file.has_lost() {
             self.poison.set();
         }
-        written
+        changed
     }
 
-    fn write_unwatched<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
-        let io = |error| Error::io(Subject::Catalog, "open it for writing", error);
-        self.file.begin_writing().map_err(io)?;
+    fn write_begun<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
         contain(|| {
             let mut transaction = self.database()?.begin_write().map_err(transaction::failure)?;
             // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor

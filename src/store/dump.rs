@@ -9,8 +9,8 @@
 //! looked at before they are written. `newest-image` is the time and counter of the newest image id: a catalog that has not
 //! given it out is older than its dump.
 //!
-//! It is written when the store is made, then in the background after a change, if the last one is [old](Head::is_old), and
-//! by each collection that frees anything: under another name, synced, renamed, the folder synced. Whoever writes it has the
+//! It is written when the store is made, then in the background after a change, if the last one is [old](Head::is_old) or
+//! [outgrown](Head::is_outgrown), and by each collection that frees anything: under another name, synced, renamed, the folder synced. Whoever writes it has the
 //! catalog open, and of the threads that share that one writes at a time.
 //! Only repair and verification read it; what it says may be out of date, and decides nothing while the catalog lives.
 
@@ -43,8 +43,8 @@ const NEW_MS: u64 = 60_000;
 
 impl Store {
     /// Writes the catalog's dump now: what [`Store::repair`] goes by if the catalog is lost. The store does so by itself
-    /// about every minute in which it is changed, so this is for before something risky, and after removing what must not
-    /// come back.
+    /// about every minute in which it is changed, and whenever its rows have doubled, so this is for before something
+    /// risky, and after removing what must not come back.
     ///
     /// Errors: [`Corrupt`](crate::ErrorKind::Corrupt) where the catalog is damaged, or older than its dump; the dump that is
     /// there stays then.
@@ -97,6 +97,12 @@ impl Head {
         age_ms >= NEW_MS.saturating_add(self.rows)
     }
 
+    /// Whether so many rows are more than twice its own: a new store is not to have an empty dump for its first
+    /// minute, and all of these take no more time than the last.
+    fn is_outgrown(self, rows: u64) -> bool {
+        rows > self.rows.saturating_mul(2)
+    }
+
     /// Fails with *corrupt* if the catalog, whose newest image is this, is older than the dump.
     pub(super) fn check_is_not_newer(self, newest_image: u64) -> Result<()> {
         if self.newest_image <= newest_image {
@@ -115,32 +121,42 @@ impl Head {
     }
 }
 
-/// Fails with *corrupt* if the dump has images that the catalog never gave out: an older copy of the catalog was put back, and
-/// what it does not know is no garbage.
-pub(super) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> Result<()> {
+fn read_head(disk: &dyn Disk) -> std::io::Result<Result<Head, DecodeError>> {
     let mut head = [0; HEAD_BYTES];
-    let read = disk.open(DUMP_FILE, OpenMode::Read).and_then(|file| file.read_at(&mut head, 0));
-    match read.map(|()| Head::decode(&mut Decoder(&head))) {
-        Ok(Ok(head)) => head.check_is_not_newer(tx.last(Sequence::Image)?),
-        _ => Ok(()),
-    }
+    disk.open(DUMP_FILE, OpenMode::Read)?.read_at(&mut head, 0)?;
+    Ok(Head::decode(&mut Decoder(&head)))
+}
+
+/// Fails with *corrupt* if the dump has images that the catalog never gave out: an older copy of the catalog was put back, and
+/// what it does not know is no garbage. A dump that is damaged tells nothing, whatever its head says.
+pub(super) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> Result<()> {
+    let Ok(Ok(head)) = read_head(disk) else { return Ok(()) };
+    let told = head.check_is_not_newer(tx.last(Sequence::Image)?);
+    let is_damaged = || Dump::read(disk).is_err_and(|error| error.is_corrupt());
+    if told.is_err() && is_damaged() { Ok(()) } else { told }
 }
 
 /// Whether the dump is to be written again.
-pub(super) fn is_due(disk: &dyn Disk, tx: &impl ReadTables, now: Moment) -> Result<bool> {
-    let mut head = [0; HEAD_BYTES];
-    let read = disk.open(DUMP_FILE, OpenMode::Read).and_then(|file| file.read_at(&mut head, 0));
-    match read.map(|()| Head::decode(&mut Decoder(&head))) {
+pub(super) fn is_due(disk: &dyn Disk, tx: &ReadTx, now: Moment) -> Result<bool> {
+    match read_head(disk) {
         // One that is newer than the catalog is kept for a repair.
-        Ok(Ok(head)) => Ok(head.is_old(now) && head.newest_image <= tx.last(Sequence::Image)?),
+        Ok(Ok(head)) => Ok((head.is_old(now) || head.is_outgrown(count_rows(tx)?))
+            && check_is_not_newer_than(disk, tx).is_ok()),
         Ok(Err(_)) => Ok(true),
         Err(error) => Ok(error.kind() == std::io::ErrorKind::NotFound),
     }
 }
 
+/// Rows that are in a dump written now.
+fn count_rows(tx: &ReadTx) -> Result<u64> {
+    DUMPED.iter().try_fold(0, |sum, table| Ok(sum + tx.count(table)?))
+}
+
 /// Writes the dump, unless what is to be in it is damaged.
 pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     let _turn = catalog.take_dump_turn();
+    // A dump that outlived what it is of would say that an older copy of the catalog was put back.
+    catalog.make_durable()?;
     if let Ok(Some(dump)) = Dump::read(disk) {
         dump.head.check_is_not_newer(catalog.read(|tx| tx.last(Sequence::Image))?)?;
     }
@@ -152,9 +168,8 @@ fn write_new(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))?;
     let file = disk.open(NEW_DUMP_FILE, OpenMode::CreateNew).map_err(failed("create its dump"))?;
     catalog.read(|tx| {
-        let count = || DUMPED.iter().try_fold(0, |sum, table| Ok::<_, Error>(sum + tx.count(table)?));
-        let head =
-            Head { written_ms: now.unix_ms(), newest_image: tx.last(Sequence::Image)?, rows: count()? };
+        let newest_image = tx.last(Sequence::Image)?;
+        let head = Head { written_ms: now.unix_ms(), newest_image, rows: count_rows(tx)? };
         let mut writer = Writer::new(&*file, head);
         writer.push_table::<Sequences>(tx)?;
         writer.push_table::<Projects>(tx)?;
@@ -286,7 +301,14 @@ mod tests {
         assert!(matches!(&dump.rows[..], [("sequences", key, _)] if key == b"image"), "{dump:?}");
         assert!(check(&disk, 7).is_ok());
         assert!(check(&disk, 6).unwrap_err().to_string().contains("an older copy was put back"));
-        assert!(!catalog.read(|tx| is_due(&disk, tx, Moment::now())).unwrap(), "it is new");
+        let is_due = || catalog.read(|tx| is_due(&disk, tx, Moment::now())).unwrap();
+        assert!(!is_due(), "it is new");
+        catalog.write(|tx| tx.put::<Sequences>(&Sequence::Pack, &1)).unwrap();
+        assert!(!is_due(), "it has half of the rows");
+        catalog.write(|tx| tx.put::<Sequences>(&Sequence::Lease, &1)).unwrap();
+        assert!(is_due(), "it has less than half of the rows");
+        write(&disk, &catalog, Moment::now()).unwrap();
+        let dump = Dump::read(&disk).unwrap().unwrap();
 
         let file = disk.open(DUMP_FILE, OpenMode::Write).unwrap();
         let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
@@ -297,6 +319,11 @@ mod tests {
             file.write_at(&bytes, 0).unwrap();
         }
         catalog.write(|tx| tx.put::<Sequences>(&Sequence::Image, &6)).unwrap();
+        let is_newer = || catalog.read(|tx| check_is_not_newer_than(&disk, tx)).is_err();
+        assert!(is_newer());
+        file.write_at(&[!bytes[HEAD_BYTES]], HEAD_BYTES as u64).unwrap();
+        assert!(!is_newer(), "a damaged dump tells nothing");
+        file.write_at(&bytes, 0).unwrap();
         assert!(write(&disk, &catalog, Moment::now()).unwrap_err().is_corrupt(), "the newer dump is kept");
         assert_eq!(Dump::read(&disk).unwrap().unwrap().head, dump.head);
     }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 
 use crate::catalog::record::{OpenPackRecord, SegmentRecord};
 use crate::catalog::table::{OpenPacks, RemovedPacks, Segments, Sequence};
-use crate::catalog::{Catalog, ReadTables, WriteTx};
+use crate::catalog::{Catalog, ReadTables, ReadTx, WriteTx};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::id::{PackId, SegmentId};
@@ -144,7 +144,7 @@ impl Work {
         }
     }
 
-    fn is_due(&self, tx: &impl ReadTables) -> Result<bool> {
+    fn is_due(&self, tx: &ReadTx) -> Result<bool> {
         let is_stuck = self.is_stuck.load(Ordering::Relaxed);
         Ok(!is_stuck
             && (self.pack_to_index(tx)?.is_some()

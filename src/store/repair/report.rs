@@ -42,7 +42,7 @@ pub struct RepairReport {
     pub faults: Vec<Error>,
     /// Images that are sound and in the store, each in each project that has it.
     pub images: u64,
-    /// Those of them that only their records in packs told of.
+    /// Those of them that only their records in packs told of: tags on them are lost, unless they had been removed.
     pub restored: Vec<FoundImage>,
     /// Images that were found in packs and had been removed: they are in the store only if that was asked for.
     pub removed: Vec<FoundImage>,
@@ -85,11 +85,17 @@ pub struct SalvagedImage {
 }
 
 impl RepairReport {
-    /// Whether something that was there is lost.
+    /// Whether something that was there is lost, or may be.
     #[must_use]
     pub fn has_losses(&self) -> bool {
         let lost = [&self.lost_checkouts, &self.lost_workspaces];
-        !self.damaged_images.is_empty() || lost.iter().any(|lost| !lost.is_empty())
+        !self.damaged_images.is_empty() || lost.iter().any(|lost| !lost.is_empty()) || self.may_lack_tags()
+    }
+
+    /// Whether there are images whose rows are lost, and with them the tags that were on them.
+    #[must_use]
+    pub fn may_lack_tags(&self) -> bool {
+        self.restored.iter().any(|image| !self.removed.contains(image))
     }
 
     pub(super) fn add_fault(&mut self, fault: Error) {

@@ -81,7 +81,8 @@ pub(crate) fn repaired(report: &RepairReport, store: &Path) -> io::Result<()> {
         Output::line("Damaged:")?;
         some_lines(&report.faults, report.fault_count, |fault| Output::line(&format!("  {fault}")))?;
     }
-    if report.has_losses() {
+    let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
+    if lost > 0 {
         Output::line("Lost, and no longer in the store:")?;
         some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
     }
@@ -101,7 +102,8 @@ pub(crate) fn repaired(report: &RepairReport, store: &Path) -> io::Result<()> {
             Output::line(&format!("  image {} of {}: {paths} of image {}", left.image, left.project, left.of))
         })?;
     }
-    found("Restored, from packs alone:", &report.restored)?;
+    let without_tags = if report.may_lack_tags() { ", without the tags that were on them" } else { "" };
+    found(&format!("Restored, from packs alone{without_tags}:"), &report.restored)?;
     if report.restored.is_empty() {
         found("Removed before, and still in packs ('--include-removed' brings them back):", &report.removed)?;
     }
