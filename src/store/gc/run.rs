@@ -120,8 +120,11 @@ impl<'c> Collection<'c> {
             let turn = take_turn(store)?;
             // A held store is not opened again once there is room.
             store.gate.recover(&catalog)?;
-            // What a killed process was making a workspace of needs its image no more.
-            store.workspaces.as_ref().map_or(Ok(()), |folder| store.clean_workspaces(folder))?;
+            if let Some(folder) = &store.workspaces {
+                // What a killed process was making a workspace of needs its image no more.
+                store.clean_workspaces(folder)?;
+                store.evict_unneeded_lowers(folder)?;
+            }
             let mut told = None;
             let lease = catalog.write(|tx| {
                 // One that ended without a word, and whose turn it no longer is.

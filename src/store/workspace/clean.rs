@@ -35,8 +35,13 @@ impl Inner {
             let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
             Ok(workspaces.chain(lowers).collect::<HashSet<_>>())
         })?;
+        let strays: Vec<_> = ids.into_iter().filter(|id| !known.contains(id)).collect();
+        if !strays.is_empty() {
+            // A power cut must not bring back the row of a workspace that a process ended which was killed in it.
+            self.catalog()?.make_durable()?;
+        }
         // What can't be removed now is left to the next.
-        for stray in ids.into_iter().filter(|id| !known.contains(id)) {
+        for stray in strays {
             let _ = folder.remove_unused(stray);
         }
         for probe in probes {

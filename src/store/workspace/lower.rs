@@ -6,10 +6,11 @@
 //! checkout. They are only a cache, and not durable: after a boot they count for nothing and are made again.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
 use crate::catalog::record::{Equal, LowerRecord, LowerState, WorkspaceForm};
-use crate::catalog::table::{Lowers, Sequence, Workspaces};
-use crate::catalog::{ReadTables, WriteTx};
+use crate::catalog::table::{Images, Lowers, Sequence, Workspaces};
+use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::Checkout;
 use crate::id::{ObjectId, WorkspaceId};
@@ -173,9 +174,29 @@ impl Inner {
 
     /// Removes the directories that nothing lies over: those of an earlier boot, and of the others the least recently used.
     pub(super) fn evict_lowers(&self, folder: &Folder) -> Result<()> {
-        while !self.read(evictable)?.is_empty() {
+        self.evict(folder, &HashSet::new())
+    }
+
+    /// Removes those of roots that no image has, too. One that is published meanwhile has its directory made again.
+    pub(in crate::store) fn evict_unneeded_lowers(&self, folder: &Folder) -> Result<()> {
+        let unneeded = self.read(|tx| {
+            let lowers = tx.collect::<Lowers>(&[])?.into_iter();
+            let mut roots: HashSet<_> = lowers.map(|(root, _)| root).collect();
+            if !roots.is_empty() {
+                tx.scan::<Images>(&[], None, Direction::Ascending, |_, image| {
+                    roots.remove(&image.root);
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            }
+            Ok(roots)
+        })?;
+        self.evict(folder, &unneeded)
+    }
+
+    fn evict(&self, folder: &Folder, unneeded: &HashSet<ObjectId>) -> Result<()> {
+        while !self.read(|tx| evictable(tx, unneeded))?.is_empty() {
             let evicted = self.catalog()?.write(|tx| {
-                let evicted = evictable(tx)?;
+                let evicted = evictable(tx, unneeded)?;
                 evicted.iter().try_for_each(|(root, _)| tx.remove::<Lowers>(root).map(drop))?;
                 Ok(evicted)
             })?;
@@ -205,9 +226,9 @@ pub(super) fn touch_lower(tx: &mut WriteTx, root: ObjectId) -> Result<()> {
     tx.put::<Lowers>(&root, &LowerRecord { used_ms: Moment::now().unix_ms(), ..record })
 }
 
-/// Roots whose directories may go: nothing lies over them, and they are of an earlier boot, unfinished, or more than
-/// are kept.
-fn evictable(tx: &impl ReadTables) -> Result<Vec<(ObjectId, WorkspaceId)>> {
+/// Roots whose directories may go: nothing lies over them, and they are unneeded, of an earlier boot, unfinished, or more
+/// than are kept.
+fn evictable(tx: &impl ReadTables, unneeded: &HashSet<ObjectId>) -> Result<Vec<(ObjectId, WorkspaceId)>> {
     let boot = holder::boot();
     let lowers: HashMap<_, _> = tx.collect::<Lowers>(&[])?.into_iter().collect();
     let workspaces = tx.collect::<Workspaces>(&[])?;
@@ -217,12 +238,15 @@ fn evictable(tx: &impl ReadTables) -> Result<Vec<(ObjectId, WorkspaceId)>> {
         .chain(lowers.values().filter_map(|record| record.below))
         .collect();
     // That a root is impossible takes no room. Of what is unfinished, whoever makes it has a workspace.
-    let is_kept = |record: &LowerRecord| record.boot == boot && record.state == LowerState::Impossible;
-    let is_useful = |record: &LowerRecord| record.boot == boot && record.state == LowerState::Ready;
-    let idle = lowers.iter().filter(|(root, record)| !used.contains(root) && !is_kept(record));
+    let is_there = |(root, record): &(&ObjectId, &LowerRecord), state| {
+        record.boot == boot && record.state == state && !unneeded.contains(root)
+    };
+    let is_kept = |lower: &_| is_there(lower, LowerState::Impossible);
+    let is_useful = |lower: &_| is_there(lower, LowerState::Ready);
+    let idle = lowers.iter().filter(|lower| !used.contains(lower.0) && !is_kept(lower));
     let mut idle: Vec<_> = idle.collect();
-    idle.sort_unstable_by_key(|(_, record)| (is_useful(record), record.used_ms));
-    let useful = idle.iter().filter(|(_, record)| is_useful(record)).count();
+    idle.sort_unstable_by_key(|lower| (is_useful(lower), lower.1.used_ms));
+    let useful = idle.iter().filter(|lower| is_useful(lower)).count();
     idle.truncate(idle.len() - useful.min(KEPT_IDLE));
     Ok(idle.into_iter().map(|(root, record)| (*root, record.id)).collect())
 }

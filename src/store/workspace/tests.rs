@@ -134,6 +134,26 @@ fn a_lower_directory_that_was_not_finished_is_made_again() {
 }
 
 #[test]
+fn a_collection_removes_lower_directories_of_images_that_are_gone() {
+    let Some(given) = given() else { return };
+    let workspace = given.create(false);
+    fs::write(workspace.path().unwrap().join("new"), "new").unwrap();
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    let collect = || given.store.collect_garbage(&crate::GcOptions::default()).unwrap();
+    collect();
+    assert_eq!(given.directories(), 2, "both have their images");
+    let next =
+        given.project.find(&made.into()).unwrap().create_workspace(&WorkspaceOptions::default()).unwrap();
+    given.project.remove(&given.image.id().into(), false).unwrap();
+    collect();
+    assert_eq!(given.directories(), 3, "one lies over the other, and the workspace over both");
+    next.discard().unwrap();
+    given.project.remove(&made.into(), false).unwrap();
+    collect();
+    assert_eq!((given.directories(), given.lowers()), (0, Vec::new()));
+}
+
+#[test]
 fn one_whose_files_somebody_removed_is_made_again() {
     let Some(given) = given() else { return };
     given.create(false).discard().unwrap();
@@ -160,7 +180,7 @@ fn a_temporary_one_ends_with_its_process() {
     let report = given.store.collect_garbage(&crate::GcOptions::default()).unwrap();
     assert!(report.waiting_packs > 0, "{report:?}");
     assert!(!path.exists());
-    assert_eq!(given.directories(), 1);
+    assert_eq!(given.directories(), 0, "nor is what it lay over kept");
 }
 
 #[test]
