@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     // Whoever runs a command wants to know whether a failure is the command's.
     let runs = matches!(arguments.command, arguments::Command::Run(_));
     let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });
+    let advice = advice(&arguments.command);
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         // `layerstone ls … | head` is no failure.
@@ -59,9 +60,27 @@ fn main() -> ExitCode {
         }
         Err(Failure::Store(error)) => {
             Output::explain(&error, json);
+            if let Some(advice) = advice(error.kind()).filter(|_| !json) {
+                Output::note(advice);
+            }
             own_code(error.kind())
         }
         Err(Failure::Ended(code)) => ExitCode::from(code),
+    }
+}
+
+/// What to do about a failure of this command where the library can't say it in the program's words.
+fn advice(command: &arguments::Command) -> impl Fn(ErrorKind) -> Option<&'static str> + use<> {
+    use arguments::Command::{Import, Repair, Verify};
+    let (imports, mends) = (matches!(command, Import(_)), matches!(command, Verify { .. } | Repair { .. }));
+    move |kind| match kind {
+        ErrorKind::Corrupt if !mends => {
+            Some("'layerstone verify' says what is damaged, and 'layerstone repair' keeps what is sound.")
+        }
+        ErrorKind::QuotaExceeded | ErrorKind::TimedOut if imports => {
+            Some("Limits are set by --max-bytes, --max-entries, --max-metadata-bytes and --timeout.")
+        }
+        _ => None,
     }
 }
 
