@@ -336,3 +336,28 @@ impl Gate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{GcOptions, Store};
+
+    #[test]
+    fn what_another_thread_is_writing_is_not_taken_for_what_the_dead_left() {
+        let store = Store::in_memory().unwrap();
+        let gate = &store.0.gate;
+        let catalog = gate.open().unwrap();
+        let mut dead = None;
+        catalog.write(|tx| gate.new_lease(tx, &mut dead)).unwrap();
+        gate.abandon(dead);
+        // Its row comes with the transaction that another thread is in.
+        let pack = pack_file(crate::id::PackId::new(7));
+        store.0.disk.open(&pack, OpenMode::CreateNew).unwrap();
+        assert!(gate.recover(&catalog).unwrap());
+        assert!(!gate.recover(&catalog).unwrap(), "nobody is dead any more");
+        assert!(store.0.disk.exists(&pack).unwrap());
+        drop(catalog);
+        store.collect_garbage(&GcOptions::default()).unwrap();
+        assert!(!store.0.disk.exists(&pack).unwrap(), "nobody was writing it");
+    }
+}
