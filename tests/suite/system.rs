@@ -27,13 +27,13 @@ macro_rules! run {
 
 /// A Debian root file system, made once for this build folder.
 pub(crate) fn debian() -> PathBuf {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let corpora = project.join("target/corpora");
+    let corpora = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpora");
     // Tests run at once, in processes of their own; one of them makes it.
-    let lock = std::fs::File::create(project.join("target/corpora.lock")).unwrap();
+    let lock = std::fs::File::create(corpora.with_extension("lock")).unwrap();
     lock.lock().unwrap();
     if !corpora.join("debian").is_dir() {
-        run!("bash", project.join("benches/corpora/corpora"), corpora, "debian");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/corpora/corpora");
+        run!("bash", script, corpora, "debian");
     }
     corpora.join("debian")
 }
