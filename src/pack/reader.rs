@@ -225,9 +225,9 @@ impl ObjectReader {
 
 impl ObjectSource for ObjectReader {
     fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
-        let place = self
-            .find(id)
-            .ok_or_else(|| Error::corrupt(Subject::Object(*id), "it is referred to but in no pack"))?;
+        let place = self.find(id).ok_or_else(|| {
+            Error::corrupt(Subject::Object(*id), "it is needed, but the index has not got it")
+        })?;
         self.packs.read(id, place)
     }
 }

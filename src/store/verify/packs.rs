@@ -1,6 +1,6 @@
 //! Reading packs back, on all cores: each frame is unpacked, each object hashed, and the index finds it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,8 +27,12 @@ struct Runs<'s> {
     packs: std::vec::IntoIter<Extent>,
     walk: Option<PackWalk>,
     damage: Damage,
+    unindexed: Unindexed,
     report: VerifyReport,
 }
+
+/// By pack, how many of its objects the index has not got, and one of them.
+type Unindexed = BTreeMap<PackId, (u64, ObjectId)>;
 
 impl Runs<'_> {
     fn next(&mut self) -> Result<Option<FrameRun>> {
@@ -96,6 +100,7 @@ impl Inner {
             packs: packs.into_iter(),
             walk: None,
             damage: Damage::default(),
+            unindexed: Unindexed::new(),
             report: VerifyReport::default(),
         };
         let runs = Mutex::new(runs);
@@ -110,10 +115,19 @@ impl Inner {
             let mut runs = lock(&runs);
             runs.report.add(worker.report);
             runs.damage.extend(worker.damage);
+            for (pack, (count, one)) in worker.unindexed {
+                runs.unindexed.entry(pack).or_insert((0, one)).0 += count;
+            }
             Ok(())
         };
         crate::threads::run_all(self.options.threads, &stop, work)?;
-        let Runs { damage, mut report, .. } = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let runs = runs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Runs { damage, unindexed, mut report, .. } = runs;
+        // A lost segment may have had millions.
+        for (pack, (count, one)) in unindexed {
+            let message = format!("the index has not got {count} of its objects, object {one} among them");
+            report.add_fault(Error::corrupt(Subject::Pack(pack), message));
+        }
         name_damaged(reader, &damage, &mut report)?;
         Ok((damage, report))
     }
@@ -132,6 +146,7 @@ struct Worker<'r> {
     /// Objects that the index finds in another place, where another session wrote them too.
     elsewhere: BTreeSet<ObjectId>,
     damage: Damage,
+    unindexed: Unindexed,
     report: VerifyReport,
 }
 
@@ -146,6 +161,7 @@ impl<'r> Worker<'r> {
             raw: Vec::new(),
             elsewhere: BTreeSet::new(),
             damage: Damage::default(),
+            unindexed: Unindexed::new(),
             report: VerifyReport::default(),
         })
     }
@@ -175,10 +191,7 @@ impl<'r> Worker<'r> {
             match self.reader.find(&id) {
                 Some(place) if (place.pack, place.offset, place.slot) == (pack, offset, slot) => {}
                 Some(_) => drop(self.elsewhere.insert(id)),
-                None if is_sound => {
-                    let message = format!("it is in pack {pack}, but the index has not got it");
-                    self.report.add_fault(Error::corrupt(Subject::Object(id), message));
-                }
+                None if is_sound => self.unindexed.entry(pack).or_insert((0, id)).0 += 1,
                 None => {
                     unknown += 1;
                     self.damage.objects.insert((pack, offset, slot));
