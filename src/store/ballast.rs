@@ -1,10 +1,13 @@
 //! Room that is kept for making room: a catalog that copies on write needs some to delete, and a collection to begin.
 //!
 //! A file of [`BALLAST_BYTES`] is allocated when the store is made. Only removals and collections give it up, when the disk is
-//! full, and then try again; it is allocated anew after a collection.
+//! full, and then try again; it is allocated anew after a collection. While it is not there and there is no room for it,
+//! nothing is imported or committed: that would take the room which the next collection needs.
+
+use std::io;
 
 use crate::disk::OpenMode;
-use crate::error::Result;
+use crate::error::{Error, Result, Subject};
 
 use super::Inner;
 
@@ -14,16 +17,28 @@ pub(super) const BALLAST_FILE: &str = "ballast";
 const BALLAST_BYTES: u64 = 1 << 20;
 
 impl Inner {
-    /// Allocates the ballast where there is none and there is room: without it the store works all the same.
+    /// Allocates the ballast where there is none and there is room.
     pub(super) fn allocate_ballast(&self) {
+        let _ = self.try_allocate_ballast();
+    }
+
+    /// Fails with *disk full* if the ballast was given up and there is no room for it. A file system that can't allocate has
+    /// none.
+    pub(super) fn require_ballast(&self) -> Result<()> {
+        let io = |error| {
+            let subject = Subject::Store(self.location.clone());
+            Error::io(subject, "keep room for a collection; remove images, and collect", error)
+        };
+        let allocated = self.try_allocate_ballast().map_err(io);
+        allocated.or_else(|error| if error.is_disk_full() { Err(error) } else { Ok(()) })
+    }
+
+    fn try_allocate_ballast(&self) -> io::Result<()> {
         if self.disk.exists(BALLAST_FILE).unwrap_or(true) {
-            return;
+            return Ok(());
         }
-        let allocated =
-            self.disk.open(BALLAST_FILE, OpenMode::CreateNew).and_then(|file| file.allocate(BALLAST_BYTES));
-        if allocated.is_err() {
-            let _ = self.disk.remove(BALLAST_FILE);
-        }
+        let file = self.disk.open(BALLAST_FILE, OpenMode::CreateNew)?;
+        file.allocate(BALLAST_BYTES).inspect_err(|_| drop(self.disk.remove(BALLAST_FILE)))
     }
 
     /// Runs what frees room; if the disk is full, once more with the ballast's.

@@ -79,6 +79,18 @@ impl Inner {
         Ok(oldest)
     }
 
+    /// Whether anybody holds a generation, even that of now. It stays true that nobody does while the holds are
+    /// [locked](Holds::lock).
+    pub(super) fn is_any_held(&self) -> Result<bool> {
+        let names =
+            self.disk.list(GENERATIONS).map_err(|error| self.hold_error("list generations", error))?;
+        let mut generations = names.iter().filter_map(|name| name.parse().ok());
+        generations.try_fold(false, |is_held, generation| {
+            let here = self.disk.is_held(&generation_file(generation));
+            Ok(is_held || here.map_err(|error| self.hold_error("look who holds a generation", error))?)
+        })
+    }
+
     fn hold_error(&self, action: &str, error: std::io::Error) -> Error {
         Error::io(Subject::Store(self.location.clone()), action, error)
     }

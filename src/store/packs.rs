@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use crate::catalog::record::{FrameRecord, OpenPackRecord, SealedPackRecord, SegmentRecord};
-use crate::catalog::table::{Frames, Leases, OpenPacks, SealedPacks, Segments, Sequence, key_bytes};
+use crate::catalog::table::{
+    Frames, Leases, OpenPacks, RemovedPacks, SealedPacks, Segments, Sequence, key_bytes,
+};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
@@ -147,6 +149,18 @@ pub(super) fn seal(tx: &mut WriteTx, pack: PackId, filled_by: Option<LeaseId>) -
     };
     tx.remove::<OpenPacks>(&pack)?;
     tx.put::<SealedPacks>(&pack, &SealedPackRecord { bytes, objects, domain, filled_by })?;
+    tx.next(Sequence::Index).map(drop)
+}
+
+/// Forgets an open pack and all that is in it.
+pub(super) fn drop_open(tx: &mut WriteTx, pack: PackId) -> Result<()> {
+    for frame in tx.collect::<Frames>(&key_bytes(&pack))? {
+        tx.remove::<Frames>(&frame.0)?;
+    }
+    tx.remove::<OpenPacks>(&pack)?;
+    // What went to segments is there still.
+    tx.put::<RemovedPacks>(&pack, &())?;
+    tx.next(Sequence::Generation)?;
     tx.next(Sequence::Index).map(drop)
 }
 

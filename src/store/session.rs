@@ -41,6 +41,15 @@ impl Inner {
     /// Begins a session, and gives the view of existing objects that it deduplicates against. What it is to be based on was
     /// found under `hold`, and stays.
     pub(super) fn begin_session(self: &Arc<Self>, hold: &Arc<Hold>) -> Result<(WriteSession, ObjectReader)> {
+        self.require_ballast()?;
+        self.begin_session_to_free(hold)
+    }
+
+    /// The same for who makes room.
+    pub(super) fn begin_session_to_free(
+        self: &Arc<Self>,
+        hold: &Arc<Hold>,
+    ) -> Result<(WriteSession, ObjectReader)> {
         let catalog = self.catalog()?;
         catalog.check_is_writable()?;
         let reader = self.reader(&catalog, hold)?;

@@ -30,6 +30,20 @@ fn check(project: &Project, image: ImageId, number: u64, bytes: usize) {
     assert!(read(&image, "7").unwrap() == noise(1_350, number * 100 + 7));
 }
 
+/// Leaves not a byte of the file system.
+fn fill(mounted: &Mounted) -> std::path::PathBuf {
+    let path = mounted.path("filler");
+    let filler = std::fs::File::create(&path).unwrap();
+    let (mut chunk, mut filled) = (MIB as u64, 0);
+    while chunk > 0 {
+        match rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), filled, chunk) {
+            Ok(()) => filled += chunk,
+            Err(_) => chunk /= 2,
+        }
+    }
+    path
+}
+
 /// Opened for each call, as by commands, or once, as by a server; with packs of the usual size, and with small ones.
 #[test]
 fn a_full_file_system_can_be_read_cleared_and_filled_again() {
@@ -63,16 +77,7 @@ fn a_full_file_system_can_be_read_cleared_and_filled_again() {
                     }
                 }
             }
-            // Not a byte is left.
-            let filler = std::fs::File::create(mounted.path("filler")).unwrap();
-            let mut chunk = MIB as u64;
-            let mut filled = 0;
-            while chunk > 0 {
-                match rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), filled, chunk) {
-                    Ok(()) => filled += chunk,
-                    Err(_) => chunk /= 2,
-                }
-            }
+            let filler = fill(&mounted);
             if !exclusive {
                 drop((project, store));
                 store = options.clone().open(&root).unwrap();
@@ -94,8 +99,7 @@ fn a_full_file_system_can_be_read_cleared_and_filled_again() {
             for (image, number, bytes) in &kept {
                 check(&project, *image, *number, *bytes);
             }
-            drop(filler);
-            std::fs::remove_file(mounted.path("filler")).unwrap();
+            std::fs::remove_file(filler).unwrap();
             let new = import(&project, &place, 5_000 + round, 20 * MIB).unwrap();
             check(&project, new, 5_000 + round, 20 * MIB);
             let report = store.verify().unwrap();
@@ -107,4 +111,50 @@ fn a_full_file_system_can_be_read_cleared_and_filled_again() {
         }
         drop((project, store));
     }
+}
+
+/// Somebody else takes the room that a removal made of the ballast: all is in one pack, which can't be condemned without a
+/// segment.
+#[test]
+fn a_full_file_system_without_ballast_can_be_cleared() {
+    if !system::is_on() {
+        return;
+    }
+    let place = Place::new();
+    let Some(mounted) = Mounted::sized(&place, 64 * MIB as u64, &["mkfs.ext4", "-q", "-m", "0"]) else {
+        return;
+    };
+    let root = mounted.path("store");
+    let store = StoreOptions::default().open(&root).unwrap();
+    let project = project(&store, "p");
+    let there: Vec<_> = (0..6).map(|number| import(&project, &place, number, 4 * MIB).unwrap()).collect();
+    store.wait_for_upkeep();
+    for image in &there[1..] {
+        project.remove(&(*image).into(), true).unwrap();
+    }
+    // As a removal on a full disk leaves it, before somebody else comes.
+    std::fs::remove_file(root.join("ballast")).unwrap();
+    let filler = fill(&mounted);
+    let refused = import(&project, &place, 999, 1_000).unwrap_err();
+    assert!(
+        refused.is_disk_full() && refused.to_string().contains("keep room for a collection"),
+        "{refused}"
+    );
+    let report = store.collect_garbage(&GcOptions::default()).unwrap();
+    assert!(report.is_short_of_room && report.freed_packs == 0, "one image needs the pack: {report:?}");
+    // Whoever reads may need it.
+    let reader = project.find(&there[0].into()).unwrap();
+    project.remove(&there[0].into(), true).unwrap();
+    let report = store.collect_garbage(&GcOptions::default()).unwrap();
+    assert!(report.is_short_of_room && report.freed_packs == 0, "{report:?}");
+    assert!(read(&reader, "large").unwrap() == noise(4 * MIB, 0));
+    drop(reader);
+    let report = store.collect_garbage(&GcOptions::default()).unwrap();
+    assert!(!report.is_short_of_room && report.freed_bytes > 24 * MIB as u64, "{report:?}");
+    assert!(store.verify().unwrap().is_sound());
+    let new = import(&project, &place, 7, 20 * MIB).unwrap();
+    check(&project, new, 7, 20 * MIB);
+    assert!(filler.exists() && root.join("ballast").exists());
+    assert!(store.verify().unwrap().is_sound());
+    drop((project, store));
 }

@@ -88,7 +88,8 @@ pub struct GcReport {
     pub waiting_bytes: u64,
     /// About how many bytes of the packs that stay are unneeded: too few for a pack to be copied.
     pub unneeded_bytes: u64,
-    /// Packs that are worth collecting stay: there was no room to copy what is needed of them.
+    /// There was no room to copy what is needed of packs that are worth collecting, or to write where it is: more may be
+    /// freed by the next collection.
     pub is_short_of_room: bool,
     /// Packs that stay because they are damaged: `verify` says how.
     pub damaged_packs: u64,

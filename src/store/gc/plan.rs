@@ -69,6 +69,11 @@ impl Packs {
         open.map(|(pack, _)| *pack).collect()
     }
 
+    /// Open packs of which nothing is needed.
+    pub(super) fn unneeded_open(&self, uses: &HashMap<PackId, PackUse>) -> Vec<(PackId, OpenPackRecord)> {
+        self.open.iter().filter(|(pack, _)| !uses.contains_key(pack)).copied().collect()
+    }
+
     /// What to do with the packs. Open ones were not worth sealing, unless they are to be taken for sealed.
     pub(super) fn plan(
         &self,

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::catalog::record::SealedPackRecord;
-use crate::catalog::table::{Collections, Leases, Needed, Sequence, Sequences};
+use crate::catalog::record::{OpenPackRecord, SealedPackRecord};
+use crate::catalog::table::{Collections, Leases, Needed, OpenPacks, Sequence, Sequences};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::disk::LockGuard;
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -157,9 +157,17 @@ impl<'c> Collection<'c> {
         if self.lease.is_some() {
             // From here on it is known in which packs anything is needed by notes that come later.
             marked.marks.forget_touched();
-            let to_seal = found.to_seal(&marked.marks.uses()?, threshold);
-            for pack in &to_seal {
-                self.store.upkeep.seal(*pack)?;
+            let uses = marked.marks.uses()?;
+            let mut unsealed = Vec::new();
+            for pack in found.to_seal(&uses, threshold) {
+                match self.store.freeing(|| self.store.upkeep.seal(pack)) {
+                    Err(error) if error.is_disk_full() => unsealed.push(pack),
+                    other => other?,
+                }
+            }
+            if !unsealed.is_empty() {
+                let dropped = self.drop_open_packs(&mut marked, found.unneeded_open(&uses))?;
+                self.report.is_short_of_room = unsealed.iter().any(|pack| !dropped.contains(pack));
             }
             found = self.store.read(Packs::list)?;
         }
@@ -192,7 +200,10 @@ impl<'c> Collection<'c> {
         // What is waiting now is told once.
         let removed = self.store.remove_condemned()?;
         add_removed(&mut self.report, removed);
-        self.store.upkeep.clean_index()?;
+        match self.store.upkeep.clean_index() {
+            Err(error) if error.is_disk_full() => {}
+            other => other?,
+        }
         // Frames and segments that were written and never published, by whom nobody knows any more.
         let (store, lease) = (self.store, self.lease);
         let catalog = store.catalog()?;
@@ -287,6 +298,43 @@ impl<'c> Collection<'c> {
         }
     }
 
+    /// Drops open packs of which nothing is needed, where there is no room for the segments with which they could be
+    /// condemned: only while nobody else reads or writes, who might count on them.
+    fn drop_open_packs(
+        &mut self,
+        marked: &mut Marked,
+        packs: Vec<(PackId, OpenPackRecord)>,
+    ) -> Result<Vec<PackId>> {
+        self.mark_notes(marked)?;
+        let catalog = self.store.catalog()?;
+        let nobody_begins = self.store.holds.lock();
+        if packs.is_empty() || self.store.is_any_held()? {
+            return Ok(Vec::new());
+        }
+        let dropped = catalog.write(|tx| {
+            let lease = tx.collect::<Leases>(&[])?.into_iter().map(|(lease, _)| lease);
+            let is_alone = lease.eq(self.lease) && needed_since(tx, marked.seen)?.is_empty();
+            let mut dropped = Vec::new();
+            for (pack, record) in packs.into_iter().filter(|_| is_alone) {
+                let is_as_it_was =
+                    tx.get::<OpenPacks>(&pack)?.is_some_and(|now| now.objects == record.objects);
+                if is_as_it_was && !marked.marks.is_touched(pack) {
+                    packs::drop_open(tx, pack)?;
+                    dropped.push((pack, record.committed_bytes));
+                }
+            }
+            Ok(dropped)
+        })?;
+        drop(nobody_begins);
+        drop(catalog);
+        let ids: Vec<_> = dropped.iter().map(|(pack, _)| *pack).collect();
+        self.store.packs.close(ids.iter().copied());
+        self.store.remove_packs(&ids);
+        self.report.freed_packs += dropped.len() as u64;
+        self.report.freed_bytes += dropped.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        Ok(ids)
+    }
+
     /// Frees packs, after what is needed of them was copied.
     fn collect(
         &mut self,
@@ -299,7 +347,7 @@ impl<'c> Collection<'c> {
         self.mark_notes(&mut marked)?;
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
-        let (session, _) = self.store.begin_session(&hold)?;
+        let (session, _) = self.store.begin_session_to_free(&hold)?;
         drop(catalog);
         let mut ready = Vec::new();
         if is_copied {
