@@ -8,11 +8,12 @@
 //!    their own ([`salvage`]); the index and what follows from other rows is made anew ([`publish`]).
 //! 3. What is damaged gets a further name in the folder `quarantine`, and so does the old catalog where it is not whole
 //!    ([`quarantine`]). The directories of lost workspaces are moved there. A damaged file `format` is made anew.
-//! 4. The new catalog is renamed into place.
-//! 5. What it does not name any more goes, and a new dump is written.
+//! 4. What is lost is kept in a file until 6, so that a repair that is killed in 5 does not hide it ([`untold`]).
+//! 5. The new catalog is renamed into place. What it does not name any more goes, and a new dump is written.
+//! 6. The file of 4 goes.
 //!
-//! Until 4 the store is as it was, but for files that nothing names, and in the end for the directories of lost workspaces
-//! and the file `format`: a crash leaves the damaged store, and a repair of that comes to the same result. From 4 on it is
+//! Until 5 the store is as it was, but for files that nothing names, and in the end for the directories of lost workspaces
+//! and the file `format`: a crash leaves the damaged store, and a repair of that comes to the same result. From 5 on it is
 //! the repaired one, with all that was damaged set aside.
 
 mod files;
@@ -24,6 +25,7 @@ mod report;
 mod rows;
 mod salvage;
 mod scan;
+mod untold;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -52,6 +54,7 @@ pub use report::{CatalogState, FoundImage, RepairReport, SalvagedImage};
 use rows::Rows;
 use salvage::{NewObjects, salvage};
 use scan::{copy_sound, scan};
+use untold::Untold;
 
 /// What a repair brings back.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,10 +140,16 @@ impl Repair<'_> {
         self.check_is_unused()?;
         let mut rows = Rows::read(disk, &self.surroundings, &mut report)?;
         self.remove_unfinished()?;
+        let untold = Untold::read(disk, &mut report)?;
         let numbers = self.numbers(&mut rows)?;
         let built = self.build(&mut rows, numbers, options, &mut report);
         let unnamed = built
-            .and_then(|unnamed| self.set_aside(&rows, &unnamed, has_format, &mut report).map(|()| unnamed))
+            .and_then(|unnamed| {
+                self.set_aside(&rows, &unnamed, has_format, &mut report)?;
+                untold.add_to(&mut report, |image| rows.images.keys().any(|(_, there)| *there == image));
+                untold::keep(disk, &report)?;
+                Ok(unnamed)
+            })
             // On a full disk it would take the room that others could use.
             .inspect_err(|_| self.remove_output(numbers))?;
         Catalog::publish_built(disk)?;
@@ -152,6 +161,7 @@ impl Repair<'_> {
         let dumped = catalog.and_then(|catalog| dump::write(disk, &catalog, self.surroundings.now()));
         // The store is repaired, and what was lost must be told; the dump is written again after a change.
         dumped.unwrap_or_else(|error| report.add_fault(error));
+        untold::forget(disk);
         Ok(report)
     }
 

@@ -57,6 +57,18 @@ pub struct DamagedImage {
     pub lost_history: Option<Error>,
 }
 
+impl DamagedImage {
+    /// One of which it is not known any more what was lost.
+    pub(in crate::store) fn untold(
+        project: String,
+        image: ImageId,
+        tags: Vec<TagName>,
+        lost_paths: u64,
+    ) -> Self {
+        Self { project, image, tags, lost_paths, lost: Vec::new(), lost_history: None }
+    }
+}
+
 /// What of an image can't be read.
 #[derive(Clone, Debug, Serialize)]
 pub struct LostPath {

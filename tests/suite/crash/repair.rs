@@ -132,6 +132,14 @@ struct Case {
     /// How many calls the repair makes.
     calls: Vec<DiskCall>,
     expected: Outcome,
+    /// Images that are lost, or their tags.
+    lost: BTreeSet<ImageId>,
+}
+
+fn lost(report: &RepairReport) -> BTreeSet<ImageId> {
+    let untagged = report.restored.iter().filter(|image| !report.removed.contains(image));
+    let damaged = report.damaged_images.iter().map(|image| image.image);
+    damaged.chain(untagged.map(|image| image.image)).collect()
 }
 
 fn damage(seed: u64, chance: &mut Chance) -> DamagedStore {
@@ -184,7 +192,9 @@ impl Case {
         let (log, calls) = (disk.log(), disk.calls());
         let expected = Outcome::of(&disk, &model, &mut chance);
         let expected = expected.unwrap_or_else(|fault| panic!("{seed}, {told}: {fault}; {report:?}"));
-        let case = Self { seed, told, damaged, damaged_files, has_sound_dump, model, log, calls, expected };
+        let lost = lost(&report);
+        let case =
+            Self { seed, told, damaged, damaged_files, has_sound_dump, model, log, calls, expected, lost };
         case.check_expected(&disk, &report, &mut chance);
         Some(case)
     }
@@ -268,11 +278,22 @@ impl Case {
         Err(format!("it came to {}\nand not to {}", names(&outcome), names(&self.expected)))
     }
 
-    /// What is left is opened, repaired if it has to be, and then as expected.
-    fn recover(&self, disk: &SimulatedDisk, is_used: bool, chance: &mut Chance) -> Verdict<()> {
+    /// What is left is opened, and as expected, once it was repaired if it has to be. If the first repair did not end, the
+    /// second tells all that is lost, whether the store is sound or not.
+    fn recover(
+        &self,
+        disk: &SimulatedDisk,
+        has_ended: bool,
+        is_used: bool,
+        chance: &mut Chance,
+    ) -> Verdict<()> {
         let checked = AssertUnwindSafe(|| {
-            if !is_sound(disk, chance) {
-                told("it can't be repaired", repair(disk, chance))?;
+            if is_sound(disk, chance) {
+                self.compare(disk, chance)?;
+            }
+            let report = told("it can't be repaired", repair(disk, chance))?;
+            if !has_ended && lost(&report) != self.lost {
+                return Err(format!("{:?} are lost, and {:?} were told", self.lost, lost(&report)));
             }
             self.compare(disk, chance)?;
             if is_used { self.check_use(disk, chance) } else { Ok(()) }
@@ -281,10 +302,16 @@ impl Case {
     }
 
     /// Recovers what a power cut left; a failure begins with what the state is called.
-    fn check(&self, image: &DiskImage, choice: &Choice, boundary: u64, pick: u64) -> Verdict<()> {
+    fn check(
+        &self,
+        (image, choice): (&DiskImage, &Choice),
+        has_ended: bool,
+        boundary: u64,
+        pick: u64,
+    ) -> Verdict<()> {
         let seed = Chance::of(&[self.seed, boundary, pick]).next();
-        let recovered =
-            self.recover(&SimulatedDisk::new(image), seed.is_multiple_of(8), &mut Chance::new(seed));
+        let (disk, is_used) = (SimulatedDisk::new(image), seed.is_multiple_of(8));
+        let recovered = self.recover(&disk, has_ended, is_used, &mut Chance::new(seed));
         recovered.map_err(|fault| {
             let Self { seed, told, .. } = self;
             format!("{seed}:{boundary}:{pick}\n{told}\nkept {choice:?}\n{fault}")
@@ -296,7 +323,7 @@ impl Case {
         let log = self.log.get(..usize::try_from(boundary).unwrap()).unwrap();
         let (image, choice) =
             Media::new(&self.damaged).after(log).crash(numbered_pick(self.seed, boundary, pick));
-        self.check(&image, &choice, boundary, pick)
+        self.check((&image, &choice), boundary == self.log.len() as u64, boundary, pick)
     }
 
     /// Cuts the power at each operation; gives the number of states and what failed.
@@ -314,7 +341,8 @@ impl Case {
                 if states_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_err() {
                     return (known.len() as u64 - 1, failures);
                 }
-                failures.extend(self.check(&image, &choice, boundary, pick).err());
+                let has_ended = boundary == log.len() as u64;
+                failures.extend(self.check((&image, &choice), has_ended, boundary, pick).err());
             }
         }
         (known.len() as u64, failures)
@@ -365,6 +393,7 @@ fn fail(case: &Case, fault: Fault, chance: &mut Chance) -> Verdict<()> {
     disk.set_fault(Some(fault));
     let failed = catch_unwind(AssertUnwindSafe(|| repair(&disk, chance)));
     disk.set_fault(None);
+    let has_ended = matches!(failed, Ok(Ok(_)));
     match failed {
         Ok(Err(error)) if !matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned) => {
             return Err(format!("it failed with {error:?}"));
@@ -373,9 +402,9 @@ fn fail(case: &Case, fault: Fault, chance: &mut Chance) -> Verdict<()> {
         failed => drop(failed.map_err(|_| "it panicked".to_owned())?),
     }
     let lost = Media::new(&case.damaged).after(&disk.log()).crash(Pick::Durable).0;
-    let recovered = case.recover(&SimulatedDisk::new(&lost), false, chance);
+    let recovered = case.recover(&SimulatedDisk::new(&lost), has_ended, false, chance);
     recovered.map_err(|fault| format!("after a power cut: {fault}"))?;
-    case.recover(&disk, false, chance).map_err(|fault| format!("when it is over: {fault}"))
+    case.recover(&disk, has_ended, false, chance).map_err(|fault| format!("when it is over: {fault}"))
 }
 
 #[test]
