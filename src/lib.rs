@@ -68,6 +68,7 @@ mod time;
 pub mod tree;
 
 pub use archive::Limits as ImportLimits;
+pub use catalog::is_panic_contained;
 pub use error::{Error, ErrorKind, Result, Subject};
 pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;

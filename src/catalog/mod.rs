@@ -7,6 +7,7 @@
 //! reads.
 
 mod backend;
+mod contain;
 pub(crate) mod record;
 pub(crate) mod table;
 mod transaction;
@@ -21,6 +22,8 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 
 use backend::CatalogFile;
+use contain::contain;
+pub use contain::is_panic_contained;
 pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx, decode_row};
 
 /// The catalog's file.
@@ -282,16 +285,6 @@ fn close(mut database: Database, file: &CatalogFile) {
         drop(database);
         Ok(())
     });
-}
-
-/// Runs what calls redb, which panics on some damaged pages: here that is an error like any other damage. What the
-/// panic leaves half done is a transaction that was not committed.
-fn contain<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
-        Err(Error::corrupt(Subject::Catalog, format!("its pages are damaged: {text}")))
-    })
 }
 
 #[cfg(test)]

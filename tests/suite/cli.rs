@@ -253,6 +253,38 @@ fn a_store_is_verified_and_damage_said() {
 }
 
 #[test]
+fn damage_that_makes_the_database_panic_is_said_once_and_as_any_other() {
+    const PAGE_BYTES: usize = 4096;
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let catalog = cli.path("store/catalog.redb");
+    let sound = std::fs::read(&catalog).unwrap();
+    let mut panics = 0;
+    for (number, page) in sound.chunks(PAGE_BYTES).enumerate() {
+        if page.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let mut damaged = sound.clone();
+        damaged[number * PAGE_BYTES..][..page.len()].fill(0xff);
+        for words in [&["--json", "images"][..], &["images"]] {
+            std::fs::write(&catalog, &damaged).unwrap();
+            let output = cli.run(words);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(!said.contains("panicked") && said.lines().count() <= 2, "page {number}: {said}");
+            // Not every page is needed by this command.
+            assert_eq!(said.is_empty(), output.status.success(), "page {number}: {said}");
+            if !said.is_empty() && words.contains(&"--json") {
+                let value: serde_json::Value = serde_json::from_str(&said).unwrap();
+                assert_eq!((output.status.code(), value["error"].as_str()), (Some(6), Some("corrupt")));
+                panics += usize::from(value["message"].as_str().unwrap().contains("its pages are damaged: "));
+            }
+        }
+    }
+    assert!(panics > 0, "no page made the database panic");
+}
+
+#[test]
 fn what_was_removed_is_freed() {
     let cli = Cli::new();
     cli.tree();

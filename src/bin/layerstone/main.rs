@@ -42,6 +42,7 @@ impl From<std::io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
+    leave_out_contained_panics();
     let Some(arguments) = refusal::parse() else {
         return ExitCode::from(exit_code(ErrorKind::Invalid));
     };
@@ -67,6 +68,16 @@ fn main() -> ExitCode {
         }
         Err(Failure::Ended(code)) => ExitCode::from(code),
     }
+}
+
+/// Keeps a panic that the library makes an error of from being printed, too.
+fn leave_out_contained_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !layerstone::is_panic_contained() {
+            default(panic);
+        }
+    }));
 }
 
 /// What to do about a failure of this command where the library can't say it in the program's words.
