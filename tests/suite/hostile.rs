@@ -361,9 +361,14 @@ fn budgets_on_the_command_line() {
         ("--max-entries", "1", "entries_max"),
         ("--max-bytes", "1", "logical_bytes_max"),
         ("--timeout", "0", "time_max"),
+        ("--timeout", "0.000001", "time_max"),
     ] {
         let (code, message) = cli.fails(&["import", "tree", option, value]);
         assert!(code == 8 && message.contains(limit), "{code}: {message}");
     }
-    cli.ok(&["import", "tree", "--max-entries", "100", "--max-bytes", "1000000", "--timeout", "100"]);
+    cli.ok(&["import", "tree", "--max-entries", "100", "--max-bytes", "1000000", "--timeout", "100.5"]);
+    for time in ["--timeout=-1", "--timeout=nan", "--timeout=1e12", "--timeout=soon"] {
+        let (code, message) = cli.fails(&["import", "tree", time]);
+        assert!(code == 2 && message.contains("a number of seconds is expected"), "{code}: {message}");
+    }
 }

@@ -241,9 +241,9 @@ pub(crate) struct LimitArguments {
     /// Most bytes of a tar's names and attributes, which are held in memory [default: 128 MiB]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_metadata_bytes: Option<u64>,
-    /// Longest time that it may take [default: no limit]
-    #[arg(long, value_name = "SECONDS")]
-    pub(crate) timeout: Option<u64>,
+    /// Longest time that it may take; a source that gives nothing (a stalled pipe) is waited for until it does [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
 }
 
 impl LimitArguments {
@@ -257,7 +257,7 @@ impl LimitArguments {
             }),
             entries_max: self.max_entries.unwrap_or(default.entries_max),
             metadata_bytes_max: self.max_metadata_bytes.unwrap_or(default.metadata_bytes_max),
-            time_max: self.timeout.map(Duration::from_secs),
+            time_max: self.timeout.map(Duration::from_secs_f64),
             ..default
         }
     }
