@@ -24,7 +24,7 @@ use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
 
 use super::known::state_file;
 use super::surroundings::Surroundings;
-use super::{DIRECTORIES, NEW_FORMAT_FILE, dump};
+use super::{DIRECTORIES, NEW_FORMAT_FILE, dump, folder_error};
 
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -320,13 +320,7 @@ impl Gate {
     }
 
     fn keep_only(&self, folder: &str, known: &HashSet<String>) -> Result<()> {
-        let subject = || Subject::Store(self.location.clone());
-        let io = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::corrupt(subject(), format!("its folder '{folder}' is missing"))
-            }
-            _ => Error::io(subject(), "clean up after a killed process", error),
-        };
+        let io = |error| folder_error(&self.location, folder, "clean up after a killed process", error);
         for name in self.disk.list(folder).map_err(io)? {
             let name = format!("{folder}/{name}");
             if !known.contains(&name) {

@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::catalog::table::Sequence;
 use crate::catalog::{Catalog, ReadTables};
 use crate::disk::Disk;
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Result};
 use crate::pack::hold::Hold;
 
-use super::Inner;
+use super::{Inner, folder_error};
 
 /// The folder of the files that are held.
 pub(crate) const GENERATIONS: &str = "generations";
@@ -91,7 +91,8 @@ impl Inner {
         })
     }
 
-    fn hold_error(&self, action: &str, error: std::io::Error) -> Error {
-        Error::io(Subject::Store(self.location.clone()), action, error)
+    /// Whoever takes a hold makes its file if need be, so what is not found is the folder.
+    pub(super) fn hold_error(&self, action: &str, error: std::io::Error) -> Error {
+        folder_error(&self.location, GENERATIONS, action, error)
     }
 }

@@ -274,6 +274,17 @@ fn unusable(path: &Path, error: std::io::Error) -> Error {
     Error::io(Subject::Store(path.to_owned()), "use this directory", error)
 }
 
+/// A failure in a folder that every store has: one that is not found was lost.
+fn folder_error(store: &Path, folder: &str, action: &str, error: std::io::Error) -> Error {
+    let subject = Subject::Store(store.to_owned());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::corrupt(subject, format!("its folder '{folder}' is missing; repair the store"))
+        }
+        _ => Error::io(subject, action, error),
+    }
+}
+
 impl StoreOptions {
     /// Opens the store in this directory with these options, making it on first use.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {

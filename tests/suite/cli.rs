@@ -285,6 +285,30 @@ fn damage_that_makes_the_database_panic_is_said_once_and_as_any_other() {
 }
 
 #[test]
+fn a_store_without_a_folder_of_its_own_says_which_and_is_repaired() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    std::fs::remove_dir_all(cli.path("store/generations")).unwrap();
+    for words in [
+        &["cat", "a", "/issue"][..],
+        &["import", "tree"],
+        &["checkout", "a", "work"],
+        &["gc"],
+        &["gc", "--dry-run"],
+        &["verify"],
+    ] {
+        let (code, said) = cli.fails(words);
+        assert_eq!(code, 6, "{words:?}: {said}");
+        assert!(said.contains("its folder 'generations' is missing; repair the store"), "{words:?}: {said}");
+    }
+    cli.ok(&["repair"]);
+    assert_eq!(cli.ok(&["cat", "a", "/issue"]), "one\n");
+    cli.ok(&["gc"]);
+    assert!(cli.ok(&["verify"]).ends_with(": all sound\n"));
+}
+
+#[test]
 fn what_was_removed_is_freed() {
     let cli = Cli::new();
     cli.tree();

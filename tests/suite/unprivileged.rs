@@ -181,18 +181,27 @@ fn whoever_may_only_read_a_store_can_read_it() {
             fs::write(place.join(format!("source/{mode}/file")), "x").unwrap();
             fs::set_permissions(place.join(format!("source/{mode}")), Permissions::from_mode(mode)).unwrap();
         }
-        let project = project(&Store::open(place.join("store")).unwrap(), "p");
-        let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
-        project.import_directory(place.join("source"), &options).unwrap();
-        for entry in walk(&place.join("store")) {
+        for name in ["store", "lacking"] {
+            let project = project(&Store::open(place.join(name)).unwrap(), "p");
+            let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
+            project.import_directory(place.join("source"), &options).unwrap();
+        }
+        // There is no use in telling those about it who can hold nothing anyway.
+        fs::remove_dir_all(place.join("lacking/generations")).unwrap();
+        for entry in [walk(&place.join("store")), walk(&place.join("lacking"))].concat() {
             let mode = if entry.is_dir() { 0o555 } else { 0o444 };
             fs::set_permissions(entry, Permissions::from_mode(mode)).unwrap();
         }
     };
     unprivileged("whoever_may_only_read_a_store_can_read_it", prepare, |place| {
-        let project = Store::open(place.join("store")).unwrap().project(&crate::given::parse("p")).unwrap();
-        let image = project.find(&crate::given::reference("os")).unwrap();
-        assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
+        let find = |store: &str| {
+            let project = Store::open(place.join(store)).unwrap().project(&crate::given::parse("p")).unwrap();
+            let image = project.find(&crate::given::reference("os")).unwrap();
+            assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
+            (project, image)
+        };
+        find("lacking");
+        let (project, image) = find("store");
         let error = project.import_directory(place.join("source/d"), &ImportOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains("catalog"), "{error}");
@@ -202,7 +211,7 @@ fn whoever_may_only_read_a_store_can_read_it() {
         assert!(error.to_string().contains("catalog"), "{error}");
         let left: Vec<_> = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().contains("layerstone-")), "{left:?}");
-        for entry in walk(&place.join("store")) {
+        for entry in [walk(&place.join("store")), walk(&place.join("lacking"))].concat() {
             let _ = fs::set_permissions(entry, Permissions::from_mode(0o755));
         }
     });

@@ -94,7 +94,7 @@ impl Drop for Collection<'_> {
 /// Takes the turn to collect, which one has at a time in all processes.
 fn take_turn(store: &Inner) -> Result<Box<dyn LockGuard>> {
     let subject = || Subject::Store(store.location.clone());
-    let io = |action| move |error| Error::io(Subject::Store(store.location.clone()), action, error);
+    let io = |action| move |error| store.hold_error(action, error);
     let _nobody_else = store.holds.lock();
     if store.disk.is_held(COLLECTING).map_err(io("look who collects"))? {
         let message = "a collection is under way already; wait for it";
