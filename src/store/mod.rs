@@ -326,15 +326,24 @@ impl Inner {
         let names = self.disk.list("").map_err(io)?;
         if let Some(foreign) = names.iter().find(|name| !CREATED.contains(&name.as_str())) {
             let foreign = escape_bytes(foreign.as_bytes());
-            let message =
-                format!("is no store, and not empty: it has '{foreign}'; name a store or a new directory");
+            // Names that nobody else gives.
+            let was_store = names.iter().any(|name| name == CATALOG_FILE || name == DUMP_FILE);
+            let advice = if was_store {
+                "a store that lost its file 'format' is made whole again by a repair"
+            } else {
+                "name a store or a new directory"
+            };
+            let message = format!("is no store, and not empty: it has '{foreign}'; {advice}");
             return Err(Error::invalid(subject(), message));
         }
         let has_packs =
             names.iter().any(|name| name == PACKS) && !self.disk.list(PACKS).map_err(io)?.is_empty();
         // Another process may just have finished.
         if has_packs && !self.disk.exists(FORMAT_FILE).map_err(io)? {
-            return Err(Error::corrupt(subject(), "its file 'format' is missing, but it has packs"));
+            return Err(Error::corrupt(
+                subject(),
+                "its file 'format' is missing, but it has packs; repair the store",
+            ));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use layerstone::{CheckoutOptions, ErrorKind, ImportOptions, Store};
+use layerstone::{CheckoutOptions, ErrorKind, ImportOptions, RepairOptions, Store, WorkspaceOptions};
 
 use crate::given::{Place, parse, project, read, reference, tags};
 
@@ -168,12 +168,34 @@ fn a_lost_catalog_is_an_error_and_costs_nothing_else() {
                 })
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-            assert!(error.to_string().contains(lost), "{error}");
+            let text = error.to_string();
+            assert!(text.contains(lost) && text.contains("repair the store"), "{text}");
         }
         fs::rename(&kept, root.join(lost)).unwrap();
         assert_eq!(files(&root), before);
         assert_eq!(read_all(&root, &place.path("source")).0, 2);
     }
+}
+
+#[test]
+fn a_store_with_workspaces_that_lost_its_format_is_made_whole_by_a_repair() {
+    let place = Place::new();
+    let (root, _) = small_store(&place);
+    let project = Store::open(&root).unwrap().project(&parse("p")).unwrap();
+    let image = project.find(&reference("t")).unwrap();
+    let workspace =
+        image.create_workspace(&WorkspaceOptions { full_copy: true, ..Default::default() }).unwrap();
+    let name = workspace.name().clone();
+    drop((workspace, image, project));
+    fs::remove_file(root.join("format")).unwrap();
+    let error = Store::open(&root).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let text = error.to_string();
+    assert!(text.contains("'workspaces'") && text.contains("made whole again by a repair"), "{text}");
+    Store::repair(&root, RepairOptions::default()).unwrap();
+    let store = Store::open(&root).unwrap();
+    assert!(store.project(&parse("p")).unwrap().workspace(&name).unwrap().path().unwrap().exists());
+    assert!(store.verify().unwrap().is_sound());
 }
 
 #[test]
@@ -204,7 +226,8 @@ fn somebodys_files_do_not_become_a_store() {
     let home = place.directory("home", &[("letter\u{1b}.txt", b"dear")]);
     let error = Store::open(&home).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(error.to_string().contains(r"letter\u{1b}.txt"), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(r"letter\u{1b}.txt") && !text.contains("repair"), "{text}");
     assert_eq!(files(&home).len(), 1);
     // What a creation leaves that was killed, and an empty file system of its own, do.
     let begun =
