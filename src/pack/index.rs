@@ -126,7 +126,7 @@ impl ObjectIndex {
     /// A row of the object, of a pack that is there.
     pub(crate) fn find_row(&self, id: &ObjectId, is_there: impl Fn(PackId) -> bool) -> Option<IndexRow> {
         let open = self.open.iter().find_map(|(objects, committed_bytes)| {
-            objects.find(id).filter(|place| place.offset < *committed_bytes)
+            objects.find(id).filter(|place| place.offset < *committed_bytes && is_there(place.pack))
         });
         if let Some(place) = open {
             return Some(IndexRow { place, in_segment: None });
@@ -135,5 +135,27 @@ impl ObjectIndex {
             let (row, place) = segment.find(id, &is_there)?;
             Some(IndexRow { place, in_segment: Some((number, row)) })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_found_in_a_pack_that_is_there_whether_another_is_open_or_not() {
+        let id = ObjectId::from_bytes([7; 32]);
+        let open = |pack| {
+            let objects = OpenPackObjects::new(PackId::new(pack), 0);
+            objects.extend([WrittenFrame { offset: 24, frame_bytes: 100, objects: vec![id] }], 124);
+            (Arc::new(objects), 124)
+        };
+        let index = ObjectIndex::new(vec![open(1), open(2)], Vec::new(), HashMap::new());
+        let found =
+            |gone: u32| index.find_row(&id, |pack| pack != PackId::new(gone)).map(|row| row.place.pack);
+        assert_eq!((found(1), found(2)), (Some(PackId::new(2)), Some(PackId::new(1))));
+        let index = ObjectIndex::new(vec![open(1)], Vec::new(), HashMap::from([(PackId::new(1), 5)]));
+        assert!(index.find(&id, 4).is_some(), "whoever began before still finds it");
+        assert!(index.find(&id, 5).is_none());
     }
 }

@@ -305,10 +305,14 @@ impl<'c> Collection<'c> {
         marked: &mut Marked,
         packs: Vec<(PackId, OpenPackRecord)>,
     ) -> Result<Vec<PackId>> {
+        if packs.is_empty() {
+            return Ok(Vec::new());
+        }
         self.mark_notes(marked)?;
+        self.write_dump()?;
         let catalog = self.store.catalog()?;
         let nobody_begins = self.store.holds.lock();
-        if packs.is_empty() || self.store.is_any_held()? {
+        if self.store.is_any_held()? {
             return Ok(Vec::new());
         }
         let dropped = catalog.write(|tx| {
@@ -328,8 +332,13 @@ impl<'c> Collection<'c> {
         drop(nobody_begins);
         drop(catalog);
         let ids: Vec<_> = dropped.iter().map(|(pack, _)| *pack).collect();
+        marked.marks.withdraw(ids.iter().copied());
         self.store.packs.close(ids.iter().copied());
         self.store.remove_packs(&ids);
+        if !ids.is_empty() {
+            // Before there may have been no room for it.
+            self.write_dump()?;
+        }
         self.report.freed_packs += dropped.len() as u64;
         self.report.freed_bytes += dropped.iter().map(|(_, bytes)| bytes).sum::<u64>();
         Ok(ids)
