@@ -85,7 +85,8 @@ pub struct SalvagedImage {
 }
 
 impl RepairReport {
-    /// Whether something that was there is lost, or may be.
+    /// Whether something that was there is lost, as far as that can be known: without a catalog nothing tells of tags that
+    /// were set on older images since the dump was written.
     #[must_use]
     pub fn has_losses(&self) -> bool {
         let lost = [&self.lost_checkouts, &self.lost_workspaces];

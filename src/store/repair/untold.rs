@@ -6,6 +6,7 @@
 //!      | 1 image(16) project(bytes)
 //!      | 2 checkout(bytes)
 //!      | 3 workspace(bytes)
+//!      | 4 image(16) of(16) entries(8) project(bytes)
 //! ```
 //! Numbers are little-endian, bytes have their length before them as a varint, and the check is BLAKE3 over all before it.
 //!
@@ -19,7 +20,7 @@ use crate::id::ImageId;
 use crate::store::identity::created;
 use crate::store::verify::DamagedImage;
 
-use super::report::{FoundImage, RepairReport};
+use super::report::{FoundImage, RepairReport, SalvagedImage};
 
 const UNTOLD_FILE: &str = "repair.untold";
 const NEW_UNTOLD_FILE: &str = "repair.untold.new";
@@ -39,6 +40,7 @@ enum Loss {
     Restored { image: ImageId, project: String },
     Checkout(String),
     Workspace(String),
+    Salvaged(SalvagedImage),
 }
 
 fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -69,15 +71,26 @@ impl Untold {
             match loss {
                 Loss::Image { image, paths, project, tags } => {
                     // What could not be read then may be sound now.
-                    if !is_there(image) && report.damaged_images.iter().all(|known| known.image != image) {
+                    if !is_there(image) {
                         let tags = tags.lines().filter_map(|tag| tag.parse().ok()).collect();
-                        report.damaged_images.push(DamagedImage::untold(project, image, tags, paths));
+                        let lost = DamagedImage::untold(project.clone(), image, tags, paths);
+                        let is_it = |known: &DamagedImage| known.image == image && known.project == project;
+                        add(&mut report.damaged_images, lost, is_it);
                     }
                 }
-                Loss::Restored { image, .. } if !is_there(image) => {}
                 Loss::Restored { image, project } => {
-                    let found = FoundImage { project, image, created: created(image) };
-                    add(&mut report.restored, found, |known| known.image == image);
+                    if is_there(image) {
+                        let found = FoundImage { project, image, created: created(image) };
+                        let known = found.clone();
+                        add(&mut report.restored, found, |other| *other == known);
+                    }
+                }
+                Loss::Salvaged(left) => {
+                    // One that was never published is made again.
+                    if is_there(left.image) {
+                        let known = left.clone();
+                        add(&mut report.salvaged, left, |other| *other == known);
+                    }
                 }
                 Loss::Checkout(checkout) => {
                     let known = checkout.clone();
@@ -103,7 +116,8 @@ impl Untold {
             restored.map(|found| Loss::Restored { image: found.image, project: found.project.clone() });
         let checkouts = report.lost_checkouts.iter().cloned().map(Loss::Checkout);
         let workspaces = report.lost_workspaces.iter().cloned().map(Loss::Workspace);
-        Self { losses: images.chain(restored).chain(checkouts).chain(workspaces).collect() }
+        let salvaged = report.salvaged.iter().cloned().map(Loss::Salvaged);
+        Self { losses: images.chain(restored).chain(checkouts).chain(workspaces).chain(salvaged).collect() }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -122,6 +136,12 @@ impl Untold {
                 }
                 Loss::Checkout(checkout) => out.u8(2).bytes(checkout.as_bytes()),
                 Loss::Workspace(workspace) => out.u8(3).bytes(workspace.as_bytes()),
+                Loss::Salvaged(left) => out
+                    .u8(4)
+                    .raw(left.image.as_uuid().as_bytes())
+                    .raw(left.of.as_uuid().as_bytes())
+                    .raw(&left.entries.to_le_bytes())
+                    .bytes(left.project.as_bytes()),
             };
         }
         let check = blake3::hash(&out.0);
@@ -151,6 +171,12 @@ impl Untold {
                 1 => Loss::Restored { image: image(&mut decoder)?, project: text(&mut decoder)? },
                 2 => Loss::Checkout(text(&mut decoder)?),
                 3 => Loss::Workspace(text(&mut decoder)?),
+                4 => Loss::Salvaged(SalvagedImage {
+                    image: image(&mut decoder)?,
+                    of: image(&mut decoder)?,
+                    entries: decoder.array().map(u64::from_le_bytes)?,
+                    project: text(&mut decoder)?,
+                }),
                 _ => return Err(DecodeError::UnknownTag),
             });
         }
@@ -190,7 +216,7 @@ pub(super) fn keep(disk: &dyn Disk, report: &RepairReport) -> Result<()> {
 /// Forgets it: it is told.
 pub(super) fn forget(disk: &dyn Disk) {
     // One that stays is told once more.
-    let _ = disk.remove(UNTOLD_FILE);
+    let _ = disk.remove(UNTOLD_FILE).and_then(|()| disk.sync_dir(""));
 }
 
 #[cfg(test)]
@@ -215,6 +241,7 @@ mod tests {
             removed: vec![found(4)],
             lost_checkouts: vec!["/there".into()],
             lost_workspaces: vec!["w of p".into()],
+            salvaged: vec![SalvagedImage { project: "p".into(), image: image(5), of: image(1), entries: 7 }],
             ..RepairReport::default()
         };
         keep(&disk, &RepairReport::default()).unwrap();
@@ -223,12 +250,12 @@ mod tests {
         // One of them is found again.
         let mut next = RepairReport { damaged_images: vec![lost(1, "a")], ..RepairReport::default() };
         for _ in 0..2 {
-            Untold::read(&disk, &mut next).unwrap().add_to(&mut next, |id| id == image(3));
+            Untold::read(&disk, &mut next).unwrap().add_to(&mut next, |id| id == image(3) || id == image(5));
             let images: Vec<_> = next.damaged_images.iter().map(|lost| (lost.image, &lost.tags)).collect();
             let expected: Vec<_> =
                 report.damaged_images.iter().map(|lost| (lost.image, &lost.tags)).collect();
             assert_eq!(images, expected);
-            assert_eq!(next.restored, [found(3)]);
+            assert_eq!((&next.restored, &next.salvaged), (&vec![found(3)], &report.salvaged));
             assert_eq!(
                 (&next.lost_checkouts, &next.lost_workspaces),
                 (&report.lost_checkouts, &report.lost_workspaces)

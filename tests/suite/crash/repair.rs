@@ -136,6 +136,11 @@ struct Case {
     lost: BTreeSet<ImageId>,
 }
 
+/// Whether all is told: the last operations forget what was to be told, and make that durable.
+fn has_ended(boundary: u64, log: &[SimulatedOperation]) -> bool {
+    boundary + 1 >= log.len() as u64
+}
+
 fn lost(report: &RepairReport) -> BTreeSet<ImageId> {
     let untagged = report.restored.iter().filter(|image| !report.removed.contains(image));
     let damaged = report.damaged_images.iter().map(|image| image.image);
@@ -323,7 +328,7 @@ impl Case {
         let log = self.log.get(..usize::try_from(boundary).unwrap()).unwrap();
         let (image, choice) =
             Media::new(&self.damaged).after(log).crash(numbered_pick(self.seed, boundary, pick));
-        self.check((&image, &choice), boundary == self.log.len() as u64, boundary, pick)
+        self.check((&image, &choice), has_ended(boundary, &self.log), boundary, pick)
     }
 
     /// Cuts the power at each operation; gives the number of states and what failed.
@@ -341,7 +346,7 @@ impl Case {
                 if states_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_err() {
                     return (known.len() as u64 - 1, failures);
                 }
-                let has_ended = boundary == log.len() as u64;
+                let has_ended = has_ended(boundary, log);
                 failures.extend(self.check((&image, &choice), has_ended, boundary, pick).err());
             }
         }
