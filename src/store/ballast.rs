@@ -15,6 +15,8 @@ pub(super) const BALLAST_FILE: &str = "ballast";
 
 /// Some transactions of a catalog, and the segments that a collection writes before it frees anything.
 const BALLAST_BYTES: u64 = 1 << 20;
+/// How often it is given up for one thing.
+const RELEASES: usize = 3;
 
 impl Inner {
     /// Allocates the ballast where there is none and there is room.
@@ -34,19 +36,27 @@ impl Inner {
     }
 
     fn try_allocate_ballast(&self) -> io::Result<()> {
-        if self.disk.exists(BALLAST_FILE).unwrap_or(true) {
-            return Ok(());
+        match self.disk.open(BALLAST_FILE, OpenMode::Read).and_then(|file| file.len()) {
+            // Whoever was to allocate it was killed.
+            Ok(0) => self.disk.remove(BALLAST_FILE)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            there => return there.map(drop),
         }
         let file = self.disk.open(BALLAST_FILE, OpenMode::CreateNew)?;
         file.allocate(BALLAST_BYTES).inspect_err(|_| drop(self.disk.remove(BALLAST_FILE)))
     }
 
-    /// Runs what frees room; if the disk is full, once more with the ballast's.
+    /// Runs what frees room; if the disk is full, once more with the ballast's, and again if somebody who began to import
+    /// allocated it anew meanwhile.
     pub(super) fn freeing<T>(&self, run: impl Fn() -> Result<T>) -> Result<T> {
-        match run() {
-            Err(error) if error.is_disk_full() && self.release_ballast() => run(),
-            other => other,
+        let mut tried = run();
+        for _ in 0..RELEASES {
+            match &tried {
+                Err(error) if error.is_disk_full() && self.release_ballast() => tried = run(),
+                _ => break,
+            }
         }
+        tried
     }
 
     fn release_ballast(&self) -> bool {
