@@ -200,7 +200,10 @@ impl Inner {
                 evicted.iter().try_for_each(|(root, _)| tx.remove::<Lowers>(root).map(drop))?;
                 Ok(evicted)
             })?;
-            evicted.iter().try_for_each(|(_, id)| folder.remove(*id))?;
+            // What can't be removed now is left to the next that cleans up.
+            for (_, id) in evicted {
+                let _ = folder.remove(id);
+            }
         }
         Ok(())
     }
