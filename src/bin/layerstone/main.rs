@@ -14,7 +14,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use layerstone::{Error, ErrorKind};
+use layerstone::{Error, ErrorKind, Subject};
 
 use output::Output;
 
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         }
         Err(Failure::Store(error)) => {
             Output::explain(&error, json);
-            if let Some(advice) = advice(error.kind()).filter(|_| !json) {
+            if let Some(advice) = advice(&error).filter(|_| !json) {
                 Output::note(advice);
             }
             own_code(error.kind())
@@ -81,11 +81,12 @@ fn leave_out_contained_panics() {
 }
 
 /// What to do about a failure of this command where the library can't say it in the program's words.
-fn advice(command: &arguments::Command) -> impl Fn(ErrorKind) -> Option<&'static str> + use<> {
+fn advice(command: &arguments::Command) -> impl Fn(&Error) -> Option<&'static str> + use<> {
     use arguments::Command::{Import, Repair, Verify};
     let (imports, mends) = (matches!(command, Import(_)), matches!(command, Verify { .. } | Repair { .. }));
-    move |kind| match kind {
-        ErrorKind::Corrupt if !mends => {
+    move |error| match error.kind() {
+        // What is damaged outside of the store, a repair does not mend.
+        ErrorKind::Corrupt if !mends && !matches!(error.subject(), Subject::Host(_)) => {
             Some("'layerstone verify' says what is damaged, and 'layerstone repair' keeps what is sound.")
         }
         ErrorKind::QuotaExceeded | ErrorKind::TimedOut if imports => {
