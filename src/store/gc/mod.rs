@@ -16,9 +16,13 @@
 //! condemned packs. One that began before may have, and it knows in which packs, and from which trees it took over parts: in
 //! the transaction that makes its image, it brings them back (`condemn::Reliance`). (3) What is read is in a pack that was
 //! there when the reader began, and stays until it is done. (4) A large session's packs are protected by its lease until its
-//! image makes them needed. (5) Of an object that several packs have, one place is marked; the index keeps the rows of all.
+//! image makes them needed. (5) Of an object that several packs have, one place is marked, and of those that are there; the
+//! index keeps the rows of all. (6) Where the disk is too full for the segments with which open packs would be condemned,
+//! they are dropped at once, but only while nobody holds a generation and no lease is there but the collection's: nobody who
+//! began before is left.
 //!
-//! At the end go files that no row names. A kill leaves marks that nobody sees, copies that the next collection finds unneeded, or condemned packs that it removes.
+//! At the end go files that no row names. A kill leaves marks that nobody sees, copies that the next collection finds
+//! unneeded, or condemned packs that it removes.
 
 mod condemn;
 mod copy;

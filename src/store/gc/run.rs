@@ -299,7 +299,7 @@ impl<'c> Collection<'c> {
     }
 
     /// Drops open packs of which nothing is needed, where there is no room for the segments with which they could be
-    /// condemned: only while nobody else reads or writes, who might count on them.
+    /// condemned: only while nobody else reads or writes, who might count on them. Gives those that are gone.
     fn drop_open_packs(
         &mut self,
         marked: &mut Marked,
