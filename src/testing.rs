@@ -120,6 +120,11 @@ pub fn decode_dump(bytes: &[u8]) -> Result<Vec<DumpRow>, DecodeError> {
     crate::store::dump::decode(bytes)
 }
 
+/// The losses that a repair keeps with these bytes, encoded again.
+pub fn reencode_losses(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    crate::store::repair::untold::reencode(bytes)
+}
+
 /// The tree node with these bytes, encoded again.
 pub fn reencode_node(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
     tree::reencode_node(bytes)

@@ -26,6 +26,7 @@ fn main() -> Outcome {
     let outcome = outcome
         .and_then(|()| references())
         .and_then(|()| operations())
+        .and_then(|()| losses())
         .and_then(|()| store_files(&work))
         .and_then(|()| archives(&work));
     fs::remove_dir_all(&work)?;
@@ -292,6 +293,21 @@ fn only_file(folder: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
         fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.sort();
     Ok(fs::read(files.first().ok_or_else(|| format!("{} is empty", folder.display()))?)?)
+}
+
+fn losses() -> Outcome {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let (image, of, count) = ([7; 16], [8; 16], 3_u64.to_le_bytes());
+    let damaged = [&[0][..], &image, &count, &text("p"), &text("a\nb:c")].concat();
+    let restored = [&[1][..], &image, &text("public")].concat();
+    let places = [&[2][..], &text("/there"), &[3], &text("w of p")].concat();
+    let salvaged = [&[4][..], &image, &of, &count, &text("p")].concat();
+    let all = [&damaged[..], &restored, &places, &salvaged].concat();
+    for (name, losses) in [("none", &[][..]), ("damaged", &damaged), ("every-kind", &all)] {
+        let body = [b"LSLOST\x01\x00", losses].concat();
+        seed("losses", name, &[&body[..], blake3::hash(&body).as_bytes()].concat())?;
+    }
+    Ok(())
 }
 
 fn archives(work: &Path) -> Outcome {

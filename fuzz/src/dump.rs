@@ -9,7 +9,7 @@ pub fn check(bytes: &[u8]) -> bool {
 }
 
 /// Puts in the check that the bytes before it should have.
-fn correct(bytes: &mut [u8]) {
+pub(super) fn correct(bytes: &mut [u8]) {
     if let Some(body) = bytes.len().checked_sub(CHECK_BYTES) {
         let (body, check) = bytes.split_at_mut(body);
         check.copy_from_slice(blake3::hash(body).as_bytes());

@@ -6,6 +6,7 @@
 
 pub mod dump;
 pub mod frame;
+pub mod losses;
 pub mod node;
 mod objects;
 pub mod operations;
@@ -20,9 +21,10 @@ pub mod tar;
 type Check = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its file and its corpus.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("dump", dump::check),
     ("frame", frame::check),
+    ("losses", losses::check),
     ("node", node::check),
     ("operations", operations::check),
     ("pax", pax::check),

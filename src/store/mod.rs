@@ -33,7 +33,7 @@ mod options;
 mod packs;
 mod project;
 mod publish;
-mod repair;
+pub(crate) mod repair;
 mod resolve;
 mod session;
 #[cfg(feature = "testing")]

@@ -57,7 +57,7 @@ macro_rules! replays {
     };
 }
 
-replays! { dump frame node operations pax record reference segment state tar }
+replays! { dump frame losses node operations pax record reference segment state tar }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]

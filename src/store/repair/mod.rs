@@ -25,7 +25,7 @@ mod report;
 mod rows;
 mod salvage;
 mod scan;
-mod untold;
+pub(crate) mod untold;
 
 use std::collections::HashMap;
 use std::path::Path;

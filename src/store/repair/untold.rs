@@ -184,6 +184,12 @@ impl Untold {
     }
 }
 
+/// The losses with these bytes, encoded again.
+#[cfg(feature = "testing")]
+pub(crate) fn reencode(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    Untold::decode(bytes).map(|untold| untold.encode())
+}
+
 fn add<T>(all: &mut Vec<T>, new: T, is_it: impl Fn(&T) -> bool) {
     if !all.iter().any(is_it) {
         all.push(new);
