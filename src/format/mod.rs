@@ -83,6 +83,12 @@ fn low_byte(value: u64) -> u8 {
     byte
 }
 
+/// What comes before the BLAKE3 hash with which these bytes end, if it is the hash of that.
+pub(crate) fn checked(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    let (body, check) = bytes.split_last_chunk::<32>().ok_or(DecodeError::Truncated)?;
+    if blake3::hash(body).as_bytes() == check { Ok(body) } else { Err(DecodeError::Checksum) }
+}
+
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

@@ -19,7 +19,7 @@ use crate::catalog::table::{Images, Lineage, Projects, Sequence, Sequences, Tabl
 use crate::catalog::{Catalog, ReadTables, ReadTx};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
-use crate::format::{DecodeError, Decoder, Encoder};
+use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::time::Moment;
 
 use super::Store;
@@ -31,7 +31,6 @@ pub(super) const NEW_DUMP_FILE: &str = "catalog.dump.new";
 const MAGIC: &[u8; 6] = b"LSDUMP";
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 40;
-const CHECK_BYTES: usize = 32;
 /// Bytes that are collected for one write.
 const WRITE_BYTES: usize = 256 << 10;
 
@@ -251,12 +250,7 @@ impl Dump {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let body = bytes.len().checked_sub(CHECK_BYTES).ok_or(DecodeError::Truncated)?;
-        let (body, check) = bytes.split_at_checked(body).ok_or(DecodeError::Truncated)?;
-        if blake3::hash(body).as_bytes() != check {
-            return Err(DecodeError::Checksum);
-        }
-        let mut decoder = Decoder(body);
+        let mut decoder = Decoder(checked(bytes)?);
         let head = Head::decode(&mut decoder)?;
         let mut rows = Vec::new();
         while !decoder.is_empty() {

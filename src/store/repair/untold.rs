@@ -15,7 +15,7 @@
 
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
-use crate::format::{DecodeError, Decoder, Encoder};
+use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::id::ImageId;
 use crate::store::identity::created;
 use crate::store::verify::DamagedImage;
@@ -26,7 +26,6 @@ const UNTOLD_FILE: &str = "repair.untold";
 const NEW_UNTOLD_FILE: &str = "repair.untold.new";
 const MAGIC: &[u8; 6] = b"LSLOST";
 const VERSION: u8 = 1;
-const CHECK_BYTES: usize = 32;
 
 /// What a repair before this one lost and may not have told.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -150,12 +149,7 @@ impl Untold {
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let body = bytes.len().checked_sub(CHECK_BYTES).ok_or(DecodeError::Truncated)?;
-        let (body, check) = bytes.split_at_checked(body).ok_or(DecodeError::Truncated)?;
-        if blake3::hash(body).as_bytes() != check {
-            return Err(DecodeError::Checksum);
-        }
-        let mut decoder = Decoder(body);
+        let mut decoder = Decoder(checked(bytes)?);
         if decoder.raw(6)? != MAGIC || decoder.u8()? != VERSION || decoder.u8()? != 0 {
             return Err(DecodeError::UnknownTag);
         }
