@@ -161,9 +161,7 @@ impl Repair<'_> {
         let dumped = catalog.and_then(|catalog| dump::write(disk, &catalog, self.surroundings.now()));
         // The store is repaired, and what was lost must be told; the dump is written again after a change.
         dumped.unwrap_or_else(|error| report.add_fault(error));
-        if report.has_losses() {
-            untold::forget(disk);
-        }
+        untold::forget(disk);
         Ok(report)
     }
 

@@ -213,10 +213,12 @@ pub(super) fn keep(disk: &dyn Disk, report: &RepairReport) -> Result<()> {
     write().map_err(failed("write the list of its losses"))
 }
 
-/// Forgets it: it is told.
+/// Forgets it, if there was anything: it is told.
 pub(super) fn forget(disk: &dyn Disk) {
-    // One that stays is told once more.
-    let _ = disk.remove(UNTOLD_FILE).and_then(|()| disk.sync_dir(""));
+    if disk.exists(UNTOLD_FILE).unwrap_or(true) {
+        // One that stays is told once more.
+        let _ = disk.remove(UNTOLD_FILE).and_then(|()| disk.sync_dir(""));
+    }
 }
 
 #[cfg(test)]

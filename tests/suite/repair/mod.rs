@@ -109,6 +109,18 @@ fn a_sound_store_stays_what_it_is() {
 }
 
 #[test]
+fn a_damaged_list_of_losses_is_told_once() {
+    let given = Given::new();
+    let list = given.root.join("repair.untold");
+    fs::write(&list, b"LSLOST").unwrap();
+    let report = given.repair(PRESENT);
+    assert_eq!((report.fault_count, report.has_losses()), (1, false), "{report:?}");
+    assert!(!list.exists());
+    assert_eq!(given.repair(PRESENT).fault_count, 0);
+    assert_eq!(given.sound(), EVERY);
+}
+
+#[test]
 fn a_lost_index_is_made_anew() {
     let given = Given::new();
     let segments = given.files("segments");
