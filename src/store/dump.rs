@@ -10,8 +10,8 @@
 //! given it out is older than its dump.
 //!
 //! It is written when the store is made, then in the background after a change, if the last one is [old](Head::is_old) or
-//! [outgrown](Head::is_outgrown), and by each collection that frees anything: under another name, synced, renamed, the folder synced. Whoever writes it has the
-//! catalog open, and of the threads that share that one writes at a time.
+//! [outgrown](Head::is_outgrown), and by each collection that frees anything: under another name, synced, renamed, the folder
+//! synced. Whoever writes it has the catalog open, and of the threads that share that one writes at a time.
 //! What it says may be out of date, and only repair goes by its rows. Its head tells verification, and whoever opens the
 //! catalog, that an older copy of that was put back.
 

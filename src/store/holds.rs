@@ -84,11 +84,13 @@ impl Inner {
     pub(super) fn is_any_held(&self) -> Result<bool> {
         let names =
             self.disk.list(GENERATIONS).map_err(|error| self.hold_error("list generations", error))?;
-        let mut generations = names.iter().filter_map(|name| name.parse().ok());
-        generations.try_fold(false, |is_held, generation| {
-            let here = self.disk.is_held(&generation_file(generation));
-            Ok(is_held || here.map_err(|error| self.hold_error("look who holds a generation", error))?)
-        })
+        for generation in names.iter().filter_map(|name| name.parse().ok()) {
+            let is_held = self.disk.is_held(&generation_file(generation));
+            if is_held.map_err(|error| self.hold_error("look who holds a generation", error))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whoever takes a hold makes its file if need be, so what is not found is the folder.

@@ -160,6 +160,7 @@ pub(super) fn drop_open(tx: &mut WriteTx, pack: PackId) -> Result<()> {
     tx.remove::<OpenPacks>(&pack)?;
     // What went to segments is there still.
     tx.put::<RemovedPacks>(&pack, &())?;
+    // By this other processes see that they may have files open that are gone.
     tx.next(Sequence::Generation)?;
     tx.next(Sequence::Index).map(drop)
 }

@@ -153,10 +153,15 @@ impl Inner {
         drop(nobody_begins);
         drop(catalog);
         let packs: Vec<_> = gone.iter().map(|(pack, _)| *pack).collect();
-        self.packs.close(packs.iter().copied());
-        self.remove_packs(&packs);
+        self.remove_forgotten(&packs);
         removed.packs = gone.len() as u64;
         removed.bytes = gone.iter().map(|(_, bytes)| bytes).sum();
         Ok(removed)
+    }
+
+    /// Removes the files of packs that the catalog has forgotten and that may have been read.
+    pub(super) fn remove_forgotten(&self, packs: &[PackId]) {
+        self.packs.close(packs.iter().copied());
+        self.remove_packs(packs);
     }
 }

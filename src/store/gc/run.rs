@@ -333,14 +333,13 @@ impl<'c> Collection<'c> {
         drop(catalog);
         let ids: Vec<_> = dropped.iter().map(|(pack, _)| *pack).collect();
         marked.marks.withdraw(ids.iter().copied());
-        self.store.packs.close(ids.iter().copied());
-        self.store.remove_packs(&ids);
+        self.store.remove_forgotten(&ids);
+        self.report.freed_packs += dropped.len() as u64;
+        self.report.freed_bytes += dropped.iter().map(|(_, bytes)| bytes).sum::<u64>();
         if !ids.is_empty() {
             // Before there may have been no room for it.
             self.write_dump()?;
         }
-        self.report.freed_packs += dropped.len() as u64;
-        self.report.freed_bytes += dropped.iter().map(|(_, bytes)| bytes).sum::<u64>();
         Ok(ids)
     }
 
