@@ -27,6 +27,7 @@ mod crash;
 mod damage;
 mod damage_matrix;
 mod edits;
+mod fixtures;
 mod full_disk;
 mod fuzz;
 mod gc;
