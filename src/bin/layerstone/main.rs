@@ -10,7 +10,7 @@ mod output;
 mod refusal;
 mod replacement;
 mod run;
-mod show;
+mod values;
 
 use std::process::ExitCode;
 
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     let Some(arguments) = refusal::parse() else {
         return ExitCode::from(exit_code(ErrorKind::Invalid));
     };
-    let json = arguments.json;
+    let json = arguments.global.json;
     // Whoever runs a command wants to know whether a failure is the command's.
     let runs = matches!(arguments.command, arguments::Command::Run(_));
     let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });

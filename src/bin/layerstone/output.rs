@@ -10,8 +10,14 @@ use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
-use layerstone::{Error, ErrorKind};
+use layerstone::{Error, ErrorKind, Moment};
 use serde::Serialize;
+
+/// A command's result: JSON as it serialises, and for people as text.
+pub(crate) trait Report: Serialize {
+    /// Prints the text.
+    fn text(&self) -> io::Result<()>;
+}
 
 /// Where a command's result goes.
 pub(crate) struct Output {
@@ -19,6 +25,11 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// Prints a result as it was asked for.
+    pub(crate) fn show(&self, report: &impl Report) -> io::Result<()> {
+        if self.json { Self::json(report) } else { report.text() }
+    }
+
     /// One line of the result.
     pub(crate) fn line(text: &str) -> io::Result<()> {
         writeln!(io::stdout().lock(), "{}", visible(text))
@@ -126,6 +137,21 @@ pub(crate) fn size(bytes: u64) -> String {
         value /= 1000.0;
     }
     format!("{value:.1} PB")
+}
+
+/// How long ago a moment was, in its largest unit.
+pub(crate) fn age(moment: Moment) -> String {
+    let seconds = Moment::now().unix_ms().saturating_sub(moment.unix_ms()) / 1000;
+    let units = [
+        (604_800 * 2, 604_800, "weeks"),
+        (86_400 * 2, 86_400, "days"),
+        (7200, 3600, "hours"),
+        (120, 60, "minutes"),
+    ];
+    match units.iter().find(|(from, _, _)| seconds >= *from) {
+        Some((_, unit, name)) => format!("{} {name} ago", seconds / unit),
+        None => format!("{} ago", count(seconds, "second", "seconds")),
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,33 @@
-//! `gc`: with a bar on a terminal, and stopped by Ctrl-C.
+//! `gc`: frees what no image needs, with a bar on a terminal, and stopped by Ctrl-C.
 
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use layerstone::{Error, GcOptions, GcPhase, GcProgress, GcReport, GcWatch, Store};
+use layerstone::{Error, GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::Outcome;
-use crate::arguments::GcArguments;
-use crate::output::{Output, count, size};
+use super::{Context, Outcome};
+use crate::output::{Output, Report, count, size};
 
-pub(super) fn run(store: &Store, out: &Output, arguments: &GcArguments) -> Outcome {
+/// Free what no image of any project needs any more, while others go on
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    /// Say what could be freed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Free as much as can be: writes most of what is needed beside it anew
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
+    let store = context.store()?;
     let stopped = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         // The second one ends the process as ever: the next collection goes on where this one was.
@@ -30,11 +44,7 @@ pub(super) fn run(store: &Store, out: &Output, arguments: &GcArguments) -> Outco
     let options = GcOptions { dry_run: arguments.dry_run, full: arguments.full, watch: Some(watch) };
     let report = store.collect_garbage(&options);
     bar.finish_and_clear();
-    let report = report?;
-    if out.json {
-        return Ok(Output::json(&report)?);
-    }
-    Ok(tell(&report, arguments.full)?)
+    Ok(context.out.show(&Collected { report: report?, is_full: arguments.full })?)
 }
 
 /// indicatif draws nothing unless stderr is a terminal.
@@ -50,42 +60,53 @@ fn show(bar: &ProgressBar, progress: &GcProgress) {
     bar.set_position(progress.done);
 }
 
-fn tell(report: &GcReport, is_full: bool) -> std::io::Result<()> {
-    let freed = report.net_freed_bytes();
-    let (verb, images) = (if report.is_dry_run { "would be freed" } else { "freed" }, report.images);
-    let copied = match report.copied_bytes {
-        0 => String::new(),
-        bytes => format!(", {} copied", size(bytes)),
-    };
-    Output::line(&format!(
-        "{} {verb} of {} ({}{copied}); {} {}",
-        size(freed),
-        size(report.bytes_before),
-        count(report.freed_packs, "pack", "packs"),
-        count(images, "image", "images"),
-        if images == 1 { "stays" } else { "stay" },
-    ))?;
-    if report.waiting_packs > 0 {
-        let packs = count(report.waiting_packs, "pack goes", "packs go");
-        Output::note(&format!(
-            "{packs} with the next gc ({}): someone began to read before this one.",
-            size(report.waiting_bytes)
-        ));
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Collected {
+    report: GcReport,
+    #[serde(skip)]
+    is_full: bool,
+}
+
+impl Report for Collected {
+    fn text(&self) -> io::Result<()> {
+        let Self { report, is_full } = self;
+        let freed = report.net_freed_bytes();
+        let (verb, images) = (if report.is_dry_run { "would be freed" } else { "freed" }, report.images);
+        let copied = match report.copied_bytes {
+            0 => String::new(),
+            bytes => format!(", {} copied", size(bytes)),
+        };
+        Output::line(&format!(
+            "{} {verb} of {} ({}{copied}); {} {}",
+            size(freed),
+            size(report.bytes_before),
+            count(report.freed_packs, "pack", "packs"),
+            count(images, "image", "images"),
+            if images == 1 { "stays" } else { "stay" },
+        ))?;
+        if report.waiting_packs > 0 {
+            let packs = count(report.waiting_packs, "pack goes", "packs go");
+            Output::note(&format!(
+                "{packs} with the next gc ({}): someone began to read before this one.",
+                size(report.waiting_bytes)
+            ));
+        }
+        if !*is_full && report.unneeded_bytes > report.bytes_before / 100 {
+            let more = size(report.unneeded_bytes);
+            Output::note(&format!(
+                "About {more} more are unneeded, among what is needed: --full frees most of it."
+            ));
+        }
+        if report.is_short_of_room {
+            Output::note(
+                "More could be freed, but there is no room to copy what is needed beside it: make some, or remove more.",
+            );
+        }
+        if report.damaged_packs > 0 {
+            let packs = count(report.damaged_packs, "damaged pack stays", "damaged packs stay");
+            Output::note(&format!("{packs}: see `layerstone verify`."));
+        }
+        Ok(())
     }
-    if !is_full && report.unneeded_bytes > report.bytes_before / 100 {
-        let more = size(report.unneeded_bytes);
-        Output::note(&format!(
-            "About {more} more are unneeded, among what is needed: --full frees most of it."
-        ));
-    }
-    if report.is_short_of_room {
-        Output::note(
-            "More could be freed, but there is no room to copy what is needed beside it: make some, or remove more.",
-        );
-    }
-    if report.damaged_packs > 0 {
-        let packs = count(report.damaged_packs, "damaged pack stays", "damaged packs stay");
-        Output::note(&format!("{packs}: see `layerstone verify`."));
-    }
-    Ok(())
 }

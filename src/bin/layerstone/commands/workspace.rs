@@ -1,84 +1,141 @@
-//! The commands on workspaces.
+//! `workspace`: makes, lists, commits and discards writable copies of images.
 
-use layerstone::{Project, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
-use serde_json::json;
+use std::io;
+use std::path::PathBuf;
 
-use crate::arguments::WorkspaceCommand;
-use crate::output::Output;
-use crate::show;
+use clap::Subcommand;
+use layerstone::{ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
+use serde::Serialize;
 
-use super::{Outcome, removed, written};
+use super::made::MadeArguments;
+use super::{Context, Outcome, made};
+use crate::output::{Output, Report, age};
 
-pub(super) fn run(project: &Project, out: &Output, command: WorkspaceCommand) -> Outcome {
+/// Make, list, commit or discard writable copies of images
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// Make a workspace on an image: an overlay mount where this process may mount, otherwise a checkout; prints its name last
+    Create {
+        /// UUID, tag or name
+        image: ImageRef,
+        /// Its name [default: one that is free]
+        #[arg(long)]
+        name: Option<WorkspaceName>,
+        /// Make a checkout of its own, even where an overlay could be mounted
+        #[arg(long)]
+        copy: bool,
+        /// Print the name only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// List workspaces
+    Ls,
+    /// Print the directory to work in; mounts it again after a boot
+    Path {
+        /// The workspace
+        name: WorkspaceName,
+    },
+    /// Commit what was changed as a new image, and end the workspace; prints the image's UUID last
+    Commit {
+        /// The workspace
+        name: WorkspaceName,
+        /// Do not end it
+        #[arg(long)]
+        keep: bool,
+        #[command(flatten)]
+        made: MadeArguments,
+    },
+    /// End workspaces: what was changed in them is gone
+    Discard {
+        /// The workspaces
+        #[arg(required = true)]
+        names: Vec<WorkspaceName>,
+    },
+}
+
+pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
+    let (out, project) = (&context.out, context.project()?);
     match command {
         WorkspaceCommand::Create { image, name, copy, quiet } => {
-            let options = WorkspaceOptions { name, full_copy: copy, ..WorkspaceOptions::default() };
-            created(out, quiet, &project.find(&image)?.create_workspace(&options)?)
-        }
-        WorkspaceCommand::Ls => list(out, &project.workspaces()?),
-        WorkspaceCommand::Path { name } => {
-            let path = project.workspace(&name)?.path()?;
-            if out.json {
-                return Ok(Output::json(&json!({ "path": path }))?);
+            let options =
+                WorkspaceOptions { name: name.clone(), full_copy: *copy, ..WorkspaceOptions::default() };
+            let workspace = project.find(image)?.create_workspace(&options)?;
+            if let Some(why) = workspace.why_copy() {
+                Output::note(&format!("A full copy, not an overlay mount: {why}."));
             }
-            Ok(Output::path(&path)?)
+            out.show(&Created { info: workspace.info()?, quiet: *quiet })?;
         }
+        WorkspaceCommand::Ls => out.show(&project.workspaces()?)?,
+        WorkspaceCommand::Path { name } => out.show(&Place { path: project.workspace(name)?.path()? })?,
         WorkspaceCommand::Commit { name, keep, made } => {
-            let (options, quiet) = made.options();
-            let workspace = project.workspace(&name)?;
-            let report = if keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
-            written(out, quiet, &report, &options.comment)
+            let (options, workspace) = (made.options(), project.workspace(name)?);
+            let report = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
+            made::show(out, made.quiet, &report, &made.message)?;
         }
-        WorkspaceCommand::Discard { names } => discard(project, out, &names),
-    }
-}
-
-/// Says what was made, and why it is no overlay where one was to be expected.
-fn created(out: &Output, quiet: bool, workspace: &Workspace) -> Outcome {
-    let info = workspace.info()?;
-    if let Some(why) = workspace.why_copy() {
-        Output::note(&format!("A full copy, not an overlay mount: {why}."));
-    }
-    if out.json {
-        return Ok(Output::json(&info)?);
-    }
-    if !quiet {
-        Output::line(&format!("{} of image {} at {}", form(&info), info.image, info.path.display()))?;
-    }
-    Ok(Output::line(&info.name.to_string())?)
-}
-
-fn list(out: &Output, workspaces: &[WorkspaceInfo]) -> Outcome {
-    if out.json {
-        return Ok(Output::json(&workspaces)?);
-    }
-    let row = |info: &WorkspaceInfo| {
-        let state = match (info.process, info.is_mounted) {
-            (Some(process), _) => format!("used by process {process}"),
-            (None, true) => "ready".to_owned(),
-            (None, false) => "not mounted".to_owned(),
-        };
-        vec![
-            info.name.to_string(),
-            info.image.to_string(),
-            form(info).to_owned(),
-            state,
-            show::age(info.created),
-        ]
-    };
-    Ok(Output::table(
-        &["WORKSPACE", "IMAGE", "KIND", "STATE", "CREATED"],
-        &[],
-        workspaces.iter().map(row).collect(),
-    )?)
-}
-
-fn discard(project: &Project, out: &Output, names: &[WorkspaceName]) -> Outcome {
-    for name in names {
-        project.workspace(name)?.discard()?;
-        removed(out, &json!({ "discarded": name }), &[format!("discarded {name}")])?;
+        WorkspaceCommand::Discard { names } => {
+            for name in names {
+                project.workspace(name)?.discard()?;
+                out.show(&Discarded { discarded: name })?;
+            }
+        }
     }
     Ok(())
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Created {
+    info: WorkspaceInfo,
+    #[serde(skip)]
+    quiet: bool,
+}
+
+impl Report for Created {
+    fn text(&self) -> io::Result<()> {
+        let info = &self.info;
+        if !self.quiet {
+            Output::line(&format!("{} of image {} at {}", form(info), info.image, info.path.display()))?;
+        }
+        Output::line(&info.name.to_string())
+    }
+}
+
+impl Report for Vec<WorkspaceInfo> {
+    fn text(&self) -> io::Result<()> {
+        let row = |info: &WorkspaceInfo| {
+            let state = match (info.process, info.is_mounted) {
+                (Some(process), _) => format!("used by process {process}"),
+                (None, true) => "ready".to_owned(),
+                (None, false) => "not mounted".to_owned(),
+            };
+            let (name, image) = (info.name.to_string(), info.image.to_string());
+            vec![name, image, form(info).to_owned(), state, age(info.created)]
+        };
+        let header = ["WORKSPACE", "IMAGE", "KIND", "STATE", "CREATED"];
+        Output::table(&header, &[], self.iter().map(row).collect())
+    }
+}
+
+#[derive(Serialize)]
+struct Place {
+    path: PathBuf,
+}
+
+impl Report for Place {
+    fn text(&self) -> io::Result<()> {
+        Output::path(&self.path)
+    }
+}
+
+#[derive(Serialize)]
+struct Discarded<'a> {
+    discarded: &'a WorkspaceName,
+}
+
+impl Report for Discarded<'_> {
+    fn text(&self) -> io::Result<()> {
+        Output::line(&format!("discarded {}", self.discarded))
+    }
 }
 
 fn form(info: &WorkspaceInfo) -> &'static str {

@@ -1,4 +1,4 @@
-//! `run`: a workspace, a command in it, a commit.
+//! Runs a command in a workspace.
 //!
 //! The command sees the workspace as its root directory, has process, IPC, host name and mount namespaces of its own, Docker's
 //! capabilities, and the host's network. The store is not locked meanwhile: the workspace's row protects what is used.
@@ -12,21 +12,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 
-use layerstone::{Error, Project, Workspace, WorkspaceOptions};
+use layerstone::{Error, Workspace};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGQUIT};
 use signal_hook::iterator::Signals;
 
-use crate::Failure;
-use crate::arguments::RunArguments;
 use crate::output::Output;
-use crate::show;
 
 use mount_points::{MountPoints, PointKind, copy};
-pub(crate) use sandbox::Runtime;
-use sandbox::{Found, Sandbox};
+use sandbox::Sandbox;
+pub(crate) use sandbox::{Found, Runtime};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How programs find the way out of the host's network; with the network they are the command's too.
@@ -51,7 +47,7 @@ const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
 /// What became of the command.
-enum Ended {
+pub(crate) enum Ended {
     /// Its exit code; of one that was killed 128 and the signal's number.
     Exited(u8),
     /// It was not started; what to end with instead.
@@ -60,92 +56,29 @@ enum Ended {
     Stopped(i32),
 }
 
-/// Runs a command, and gives the exit code to end with.
-pub(crate) fn run(project: &Project, out: &Output, arguments: RunArguments) -> Result<u8, Failure> {
-    let runtime = Runtime::find(arguments.runtime)?;
-    let options = WorkspaceOptions {
-        name: arguments.name.clone(),
-        temporary: !arguments.keep,
-        ..WorkspaceOptions::default()
-    };
-    let workspace = project.find(&arguments.image)?.create_workspace(&options)?;
-    // Until here a signal ends this process as it does any other, and the next that is made clears away what is left.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]);
-    let mut signals = signals.map_err(|error| Error::host(Path::new("run"), "wait for signals", error))?;
-    let ended = run_in(&workspace, &runtime, &arguments, &mut signals);
-    if let Ok(Ended::Exited(code)) = ended {
-        finish(&workspace, out, arguments, code)?;
-        return Ok(code);
-    }
-    if !arguments.keep
-        && let Err(error) = workspace.discard()
-    {
-        // What went wrong first counts. The next that is made clears it away.
-        Output::note(&error.to_string());
-    }
-    match ended? {
-        Ended::Exited(code) | Ended::NotStarted(code) => Ok(code),
-        Ended::Stopped(signal) => {
-            Output::note("Stopped by a signal; nothing was committed.");
-            Ok(u8::try_from(128 + signal).unwrap_or(OWN_FAILURE))
-        }
-    }
-}
-
-/// Commits or ends the workspace, and says so.
-fn finish(workspace: &Workspace, out: &Output, arguments: RunArguments, code: u8) -> Result<(), Failure> {
-    let RunArguments { keep, disposable, made, .. } = arguments;
-    let (options, quiet) = made.options();
-    match (disposable, keep) {
-        (true, true) => {}
-        (true, false) => workspace.discard()?,
-        (false, _) => {
-            let made = if keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) };
-            let report = made.inspect_err(|_| keep_what_was_done(workspace))?;
-            if out.json {
-                let workspace = keep.then_some(workspace.name());
-                Output::json(&json!({ "exit_code": code, "report": report, "workspace": workspace }))?;
-            } else {
-                if !quiet {
-                    Output::note(&show::summary(&report));
-                }
-                Output::line(&report.image.to_string())?;
-            }
-        }
-    }
-    if keep && !quiet {
-        Output::note(&format!("The workspace {} was kept.", workspace.name()));
-    }
-    Ok(())
-}
-
-/// The command may have worked for hours.
-fn keep_what_was_done(workspace: &Workspace) {
-    let name = workspace.name();
-    match workspace.keep() {
-        Ok(()) => Output::note(&format!(
-            "What the command did is kept in the workspace {name}: layerstone workspace commit {name}"
-        )),
-        Err(error) => Output::note(&format!("What the command did could not be kept: {error}")),
-    }
+/// What is to be run.
+pub(crate) struct Job<'a> {
+    /// The command and its arguments.
+    pub(crate) command: &'a [OsString],
+    /// `NAME=VALUE`, or the `NAME` of a variable to pass on.
+    pub(crate) environment: &'a [String],
+    /// The directory in the image to start in.
+    pub(crate) directory: &'a Path,
 }
 
 /// Runs the command in the workspace.
-fn run_in(
+pub(crate) fn run(
     workspace: &Workspace,
     runtime: &Found,
-    arguments: &RunArguments,
+    job: &Job,
     signals: &mut Signals,
-) -> Result<Ended, Failure> {
-    if let Some(why) = workspace.why_copy().filter(|_| !arguments.made.quiet) {
-        Output::note(&format!("A full copy, not an overlay mount: {why}."));
-    }
+) -> Result<Ended, Error> {
     let root = workspace.path()?;
     // Beside the files, so that it goes with them whatever happens.
     let scratch = root.with_file_name("run");
     std::fs::create_dir(&scratch).map_err(|error| Error::host(&scratch, "make a directory", error))?;
     let mut points = MountPoints::new(&root)?;
-    let ended = start(workspace, runtime, arguments, (&root, &scratch), &mut points, signals);
+    let ended = start(workspace, runtime, job, (&root, &scratch), &mut points, signals);
     points.remove();
     let _ = std::fs::remove_dir_all(&scratch);
     ended
@@ -154,15 +87,15 @@ fn run_in(
 fn start(
     workspace: &Workspace,
     runtime: &Found,
-    arguments: &RunArguments,
+    job: &Job,
     (root, scratch): (&Path, &Path),
     points: &mut MountPoints,
     signals: &mut Signals,
-) -> Result<Ended, Failure> {
+) -> Result<Ended, Error> {
     let name = workspace.name().as_str();
     let hostname = name.get(..LONGEST_HOSTNAME).unwrap_or(name);
-    let environment = environment(hostname, &arguments.environment)?;
-    if let Some(code) = refuse(points, arguments, &environment) {
+    let environment = environment(hostname, job.environment)?;
+    if let Some(code) = refuse(points, job, &environment) {
         return Ok(Ended::NotStarted(code));
     }
     let mut files = Vec::new();
@@ -179,9 +112,9 @@ fn start(
         proc: points.add("/proc", PointKind::Directory)?,
         dev: points.add("/dev", PointKind::Directory)?,
         sys: points.add("/sys", PointKind::Directory)?,
-        directory: &arguments.workdir,
+        directory: job.directory,
         environment,
-        command: &arguments.command,
+        command: job.command,
         scratch,
     };
     let mut prepared = runtime.prepare(&sandbox)?;
@@ -196,19 +129,19 @@ fn start(
 }
 
 /// Says that there is nothing to run, with the code that a shell would end with.
-fn refuse(points: &MountPoints, arguments: &RunArguments, environment: &[(String, OsString)]) -> Option<u8> {
-    let RunArguments { command, workdir, .. } = arguments;
+fn refuse(points: &MountPoints, job: &Job, environment: &[(String, OsString)]) -> Option<u8> {
+    let Job { command, directory, .. } = job;
     let complain = |what: &Path, why: &str| {
         Output::note(&format!("layerstone: '{}' {why}", what.display().to_string().escape_debug()));
     };
-    if !points.is_directory(workdir) {
-        complain(workdir, "is no directory in the image");
+    if !points.is_directory(directory) {
+        complain(directory, "is no directory in the image");
         return Some(OWN_FAILURE);
     }
     let program = Path::new(command.first()?);
     let path = environment.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map_or(PATH.into(), |(_, path)| path.to_string_lossy());
-    let (why, code) = match points.find_program(program.as_os_str(), workdir, &path) {
+    let (why, code) = match points.find_program(program.as_os_str(), directory, &path) {
         Ok(()) => return None,
         Err(Errno::ACCESS) => ("is no program that can be executed", NOT_EXECUTABLE),
         Err(_) => ("is not in the image, or what its first line names is not", NOT_FOUND),

@@ -76,7 +76,7 @@ pub(super) struct Prepared {
 }
 
 /// A runtime that was found.
-pub(super) struct Found {
+pub(crate) struct Found {
     runtime: Runtime,
     path: PathBuf,
 }
@@ -90,7 +90,7 @@ impl Runtime {
     }
 
     /// The one that is wanted, or the first that is installed.
-    pub(super) fn find(wanted: Option<Self>) -> Result<Found, Error> {
+    pub(crate) fn find(wanted: Option<Self>) -> Result<Found, Error> {
         let is_root = rustix::process::geteuid().is_root();
         let candidates = [Self::Bubblewrap, Self::Crun].into_iter();
         let candidates = candidates.filter(|candidate| wanted.is_none_or(|wanted| wanted == *candidate));

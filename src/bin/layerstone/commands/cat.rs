@@ -1,0 +1,40 @@
+//! `cat`: prints a file of an image.
+
+use std::io::{self, Read, Write};
+
+use clap::Args;
+use layerstone::{Error, ImageRef, TreePath};
+
+use super::{Context, Outcome};
+use crate::Failure;
+use crate::values::tree_path;
+
+/// Print a file of an image
+#[derive(Debug, Args)]
+pub(crate) struct CatArguments {
+    /// UUID, tag or name
+    image: ImageRef,
+    /// Path in the image
+    #[arg(value_parser = tree_path())]
+    path: TreePath,
+}
+
+pub(super) fn run(context: &Context, arguments: &CatArguments) -> Outcome {
+    let mut content = context.project()?.find(&arguments.image)?.read_file(&arguments.path)?;
+    let mut stdout = io::stdout().lock();
+    copy(&mut content, &mut stdout)?;
+    Ok(stdout.flush()?)
+}
+
+/// Copies a stream of the library; what fails in reading is the store's failure, not the output's.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> Outcome {
+    let mut buf = vec![0; 256 << 10];
+    loop {
+        let read = match from.read(&mut buf) {
+            Ok(0) => return Ok(()),
+            Ok(read) => read,
+            Err(error) => return Err(Failure::Store(Error::from_stream(error))),
+        };
+        to.write_all(buf.get(..read).unwrap_or_default())?;
+    }
+}

@@ -1,0 +1,114 @@
+//! `checkout`: writes an image as real files.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use layerstone::path::escape_bytes;
+use layerstone::{CheckoutOptions, CheckoutReport, ImageRef, SharedFiles, Sharing};
+use serde::Serialize;
+
+use super::{Context, Outcome};
+use crate::output::{Output, Report, count, size};
+
+/// Write an image as real files
+#[derive(Debug, Args)]
+pub(crate) struct CheckoutArguments {
+    /// UUID, tag or name
+    pub(crate) image: ImageRef,
+    /// Directory to write: absent, or empty
+    pub(crate) directory: PathBuf,
+    /// Make device nodes
+    #[arg(long)]
+    pub(crate) devices: bool,
+    /// Set every extended attribute, not only ACLs, user.* and security.capability
+    #[arg(long)]
+    pub(crate) all_xattrs: bool,
+    /// Make the directory durable before it appears
+    #[arg(long)]
+    pub(crate) fsync: bool,
+    /// Take files from this directory, and leave them there for later checkouts; it may be deleted at any time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache: Option<PathBuf>,
+    /// How the cache's files are taken
+    #[arg(long, value_enum, default_value_t, requires = "cache")]
+    pub(crate) sharing: CacheSharing,
+}
+
+/// How files of the cache are taken.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum CacheSharing {
+    /// Copies that share their blocks until one is changed, where the file system can (XFS, btrfs)
+    #[default]
+    Reflink,
+    /// The same inode in every checkout: a change of one is a change of all, so only for trees that nobody writes to
+    HardLink,
+}
+
+pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Outcome {
+    let sharing = match arguments.sharing {
+        CacheSharing::Reflink => Sharing::Reflink,
+        CacheSharing::HardLink => Sharing::HardLink,
+    };
+    let shared = arguments.cache.clone().map(|directory| SharedFiles { directory, sharing });
+    let options = CheckoutOptions {
+        devices: arguments.devices,
+        all_xattrs: arguments.all_xattrs,
+        fsync: arguments.fsync,
+        shared,
+    };
+    let directory = &arguments.directory;
+    let report = context.project()?.find(&arguments.image)?.check_out(directory, options)?;
+    Ok(context.out.show(&CheckedOut { report, directory })?)
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct CheckedOut<'a> {
+    report: CheckoutReport,
+    #[serde(skip)]
+    directory: &'a Path,
+}
+
+impl Report for CheckedOut<'_> {
+    fn text(&self) -> io::Result<()> {
+        let Self { report, directory } = self;
+        left_out(report);
+        let directory = escape_bytes(directory.as_os_str().as_bytes());
+        let shared = match report.files_shared {
+            0 => String::new(),
+            number => format!("; {} from the cache", count(number, "file", "files")),
+        };
+        let (paths, size) = (paths(report.entries), size(report.bytes));
+        Output::line(&format!("{paths}, {size} in files, in {directory}{shared}"))
+    }
+}
+
+/// What a checkout left out, in one line each.
+fn left_out(report: &CheckoutReport) {
+    let lines = [
+        (report.owners_unset, ["has", "have"], "another owner: only root can give files away"),
+        (
+            report.modes_unset,
+            ["has", "have"],
+            "another mode: it was not allowed, or not safe with another owner",
+        ),
+        (
+            report.xattrs_unset,
+            ["lacks", "lack"],
+            "extended attributes: not allowed, not supported, or only with --all-xattrs",
+        ),
+        (report.omitted, ["was", "were"], "not made: device nodes need --devices and root"),
+    ];
+    for (number, [one, many], text) in lines.iter().filter(|(number, ..)| *number > 0) {
+        Output::note(&format!("{} {} {text}", paths(*number), if *number == 1 { one } else { many }));
+    }
+    if lines.iter().any(|(number, ..)| *number > 0) {
+        Output::note("A commit takes these from the image, not for changes.");
+    }
+}
+
+fn paths(number: u64) -> String {
+    count(number, "path", "paths")
+}

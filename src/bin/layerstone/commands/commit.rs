@@ -1,0 +1,56 @@
+//! `commit`: makes an image of what was changed.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Args;
+use layerstone::{CommitOptions, ImageRef, OverlayMarks};
+
+use super::made::MadeArguments;
+use super::{Context, Outcome, made, open, usage};
+
+/// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image; prints the image's UUID last
+#[derive(Debug, Args)]
+pub(crate) struct CommitArguments {
+    /// The directory
+    #[arg(required_unless_present_any = ["layer", "upper"])]
+    pub(crate) directory: Option<PathBuf>,
+    /// The image it is a changed copy of; a checkout knows its own
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<ImageRef>,
+    /// Instead of a directory, apply a layer's tar to the base: a file, or `-` for standard input
+    #[arg(long, value_name = "TAR", requires = "base", conflicts_with_all = ["directory", "upper"])]
+    pub(crate) layer: Option<PathBuf>,
+    /// Instead of a directory, commit an overlay's upper directory, whose lower layer is a checkout of the base
+    #[arg(long, value_name = "DIR", requires = "base", conflicts_with = "directory")]
+    pub(crate) upper: Option<PathBuf>,
+    /// The overlay was mounted with `userxattr`
+    #[arg(long, requires = "upper")]
+    pub(crate) userxattr: bool,
+    #[command(flatten)]
+    pub(crate) made: MadeArguments,
+}
+
+pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
+    let CommitArguments { directory, base, layer, upper, userxattr, made } = arguments;
+    let project = context.project()?;
+    let options = made.options();
+    let report = match (directory, layer, upper, base) {
+        (None, Some(layer), None, Some(base)) => {
+            let edit = project.find(base)?.edit();
+            let is_stdin = layer.as_os_str() == "-";
+            let edit =
+                if is_stdin { edit.apply_tar(io::stdin().lock()) } else { edit.apply_tar(open(layer)?) };
+            edit.commit(&options)?
+        }
+        (None, None, Some(upper), Some(base)) => {
+            let marks = if *userxattr { OverlayMarks::User } else { OverlayMarks::Trusted };
+            project.commit_upper(upper, base, marks, &options)?
+        }
+        (Some(directory), None, None, base) => {
+            project.commit(directory, &CommitOptions { base: base.clone(), ..options })?
+        }
+        _ => return Err(usage("DIRECTORY", "one of a directory, --layer and --upper is expected")),
+    };
+    made::show(&context.out, made.quiet, &report, &made.message)
+}

@@ -1,0 +1,101 @@
+//! `import`: makes an image of a directory or a tar.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use layerstone::{ImportLimits, ImportOptions, TagName};
+
+use super::{Context, Outcome, made, open, usage};
+use crate::values::seconds;
+
+/// Import a directory or a root file system tar; prints the image's UUID last
+#[derive(Debug, Args)]
+pub(crate) struct ImportArguments {
+    /// A directory, a tar (a file or a pipe), or `-` for a tar on standard input
+    pub(crate) source: PathBuf,
+    /// Tag for the image; may be repeated
+    #[arg(long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<TagName>,
+    /// What the source is [default: dir for a directory, tar for all else]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<SourceFormat>,
+    /// What to say of it in the history
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Read all of a directory, also what its size and times say has not changed since it was imported
+    #[arg(long)]
+    pub(crate) reread: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+    /// Print the UUID only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SourceFormat {
+    /// A directory
+    Dir,
+    /// A tar, plain or compressed with gzip or zstd
+    Tar,
+}
+
+/// What an import may ask for at most.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Most bytes of all files together, holes included [default: 1 TiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_bytes: Option<u64>,
+    /// Most files, directories and other entries [default: 4194304]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) max_entries: Option<u64>,
+    /// Most bytes of a tar's names and attributes, which are held in memory [default: 128 MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_metadata_bytes: Option<u64>,
+    /// Longest time that it may take; a source that gives nothing (a stalled pipe) is waited for until it does [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
+}
+
+impl LimitArguments {
+    fn limits(&self) -> ImportLimits {
+        let default = ImportLimits::default();
+        ImportLimits {
+            logical_bytes_max: self.max_bytes.unwrap_or(default.logical_bytes_max),
+            // Its headers and padding come on top of what the files have.
+            stream_bytes_max: self.max_bytes.map_or(default.stream_bytes_max, |bytes| {
+                default.stream_bytes_max.max(bytes.saturating_mul(2))
+            }),
+            entries_max: self.max_entries.unwrap_or(default.entries_max),
+            metadata_bytes_max: self.max_metadata_bytes.unwrap_or(default.metadata_bytes_max),
+            time_max: self.timeout.map(Duration::from_secs_f64),
+            ..default
+        }
+    }
+}
+
+pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
+    let ImportArguments { source, tags, format, message, reread, limits, quiet } = arguments;
+    let project = context.project()?;
+    let options = ImportOptions {
+        tags: tags.clone(),
+        comment: message.clone(),
+        reread: *reread,
+        limits: limits.limits(),
+    };
+    let is_stdin = source.as_os_str() == "-";
+    let is_tar = match format {
+        Some(format) => *format == SourceFormat::Tar,
+        // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
+        None => is_stdin || std::fs::metadata(source).is_ok_and(|metadata| !metadata.is_dir()),
+    };
+    let report = match (is_tar, is_stdin) {
+        (true, true) => project.import_tar(io::stdin().lock(), &options)?,
+        (true, false) => project.import_tar(open(source)?, &options)?,
+        (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
+        (false, false) => project.import_directory(source, &options)?,
+    };
+    made::show(&context.out, *quiet, &report, message)
+}

@@ -1,0 +1,72 @@
+//! `ls`: lists a directory of an image.
+
+use std::io;
+
+use clap::Args;
+use layerstone::{EntryInfo, EntryKind, ImageRef, Moment, TreePath};
+
+use super::{Context, Outcome};
+use crate::output::{Output, Report};
+use crate::values::tree_path;
+
+/// List a directory of an image
+#[derive(Debug, Args)]
+pub(crate) struct LsArguments {
+    /// UUID, tag or name
+    image: ImageRef,
+    /// Path in the image
+    #[arg(default_value = "/", value_parser = tree_path())]
+    path: TreePath,
+}
+
+pub(super) fn run(context: &Context, arguments: &LsArguments) -> Outcome {
+    Ok(context.out.show(&context.project()?.find(&arguments.image)?.list(&arguments.path)?)?)
+}
+
+/// As `ls -l` shows them.
+impl Report for Vec<EntryInfo> {
+    fn text(&self) -> io::Result<()> {
+        let row = |entry: &EntryInfo| {
+            let mut name = entry.path.to_string();
+            if let Some(target) = &entry.target {
+                name = format!("{name} -> {target}");
+            }
+            if let Some(first) = &entry.hard_link_to {
+                name = format!("{name} (hard link to {first})");
+            }
+            let modified =
+                u64::try_from(entry.mtime_seconds).ok().and_then(|seconds| seconds.checked_mul(1000));
+            let modified = modified
+                .map_or_else(|| entry.mtime_seconds.to_string(), |ms| Moment::from_unix_ms(ms).to_string());
+            let owner = format!("{}:{}", entry.uid, entry.gid);
+            vec![mode(entry), owner, entry.size.to_string(), modified, name]
+        };
+        Output::table(&["MODE", "OWNER", "SIZE", "MODIFIED", "PATH"], &[2], self.iter().map(row).collect())
+    }
+}
+
+fn mode(entry: &EntryInfo) -> String {
+    let kind = match entry.kind {
+        EntryKind::Directory => 'd',
+        EntryKind::File => '-',
+        EntryKind::Symlink => 'l',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    let classes = [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')];
+    for (shift, special, letter) in classes {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (entry.mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! What the commands that make an image have in common.
+
+use std::io;
+
+use clap::Args;
+use layerstone::{CommitOptions, TagName, WriteReport};
+use serde::Serialize;
+
+use super::Outcome;
+use crate::output::{Output, Report, count, size};
+
+/// What goes with a new image.
+#[derive(Debug, Args)]
+pub(crate) struct MadeArguments {
+    /// Tag for the image; may be repeated
+    #[arg(long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<TagName>,
+    /// What to say of it in the history
+    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Refuse to commit more than so many bytes of changed files
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_layer_bytes: Option<u64>,
+    /// Print the UUID only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+impl MadeArguments {
+    pub(super) fn options(&self) -> CommitOptions {
+        let Self { tags, message, max_layer_bytes, quiet: _ } = self;
+        CommitOptions {
+            base: None,
+            tags: tags.clone(),
+            comment: message.clone(),
+            max_layer_bytes: *max_layer_bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Written<'a> {
+    report: &'a WriteReport,
+    #[serde(skip)]
+    quiet: bool,
+}
+
+impl Report for Written<'_> {
+    fn text(&self) -> io::Result<()> {
+        if !self.quiet {
+            Output::line(&summary(self.report))?;
+        }
+        Output::line(&self.report.image.to_string())
+    }
+}
+
+/// Says what an import or a commit did, and what became of the user's `message`.
+pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
+    if !report.is_new && !message.is_empty() {
+        Output::note("This image was there already and keeps its comment; the message was not used.");
+    }
+    Ok(out.show(&Written { report, quiet })?)
+}
+
+/// The report in one line, without the image.
+pub(super) fn summary(report: &WriteReport) -> String {
+    if report.is_new {
+        format!(
+            "{}, {} in files; {} read, {} new, {} stored",
+            count(report.entries, "path", "paths"),
+            size(report.bytes),
+            report.examined,
+            size(report.new_bytes),
+            size(report.stored_bytes)
+        )
+    } else {
+        "unchanged: this image was there already".to_owned()
+    }
+}

@@ -1,0 +1,43 @@
+//! `merge`: makes an image of what two have changed.
+
+use std::io;
+
+use clap::Args;
+use layerstone::{CommitOptions, ImageRef, MergeOutcome};
+
+use super::made::MadeArguments;
+use super::{Context, Outcome, made};
+use crate::output::{Output, Report};
+
+/// Merge what another image changed into an image; prints the new image's UUID last
+#[derive(Debug, Args)]
+pub(crate) struct MergeArguments {
+    /// The image to merge into: the new image's parent
+    pub(crate) ours: ImageRef,
+    /// The image whose changes are merged
+    pub(crate) theirs: ImageRef,
+    /// The image that both have changed [default: the nearest that both came from]
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) base: Option<ImageRef>,
+    #[command(flatten)]
+    pub(crate) made: MadeArguments,
+}
+
+pub(super) fn run(context: &Context, arguments: &MergeArguments) -> Outcome {
+    let MergeArguments { ours, theirs, base, made } = arguments;
+    let options = CommitOptions { base: base.clone(), ..made.options() };
+    let outcome = context.project()?.merge(ours, theirs, &options)?;
+    if let MergeOutcome::Conflicts(_) = outcome {
+        context.out.show(&outcome)?;
+    }
+    made::show(&context.out, made.quiet, &outcome.into_report()?, &made.message)
+}
+
+impl Report for MergeOutcome {
+    fn text(&self) -> io::Result<()> {
+        match self {
+            Self::Conflicts(paths) => paths.iter().try_for_each(|path| Output::line(&format!("C {path}"))),
+            Self::Merged(_) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The commands: each file has the arguments of one, calls the library and shows what it reports.
+
+pub(crate) mod cat;
+pub(crate) mod checkout;
+pub(crate) mod commit;
+mod damage;
+pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod gc;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod ls;
+mod made;
+pub(crate) mod merge;
+pub(crate) mod project;
+pub(crate) mod repair;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod tag;
+pub(crate) mod tree;
+pub(crate) mod untag;
+pub(crate) mod verify;
+pub(crate) mod workspace;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use layerstone::{Error, Project, ProjectName, Store, StoreOptions};
+
+use crate::arguments::{Arguments, Command, GlobalArguments};
+use crate::output::Output;
+use crate::{Failure, environment};
+
+type Outcome = Result<(), Failure>;
+
+/// What every command works with.
+pub(crate) struct Context {
+    global: GlobalArguments,
+    out: Output,
+}
+
+impl Context {
+    fn location(&self) -> Result<PathBuf, Failure> {
+        self.global.store.clone().map_or_else(environment::store_directory, Ok)
+    }
+
+    fn options(&self) -> StoreOptions {
+        StoreOptions::default().lock_timeout(Duration::from_secs_f64(self.global.lock_timeout))
+    }
+
+    fn store(&self) -> Result<Store, Failure> {
+        Ok(self.options().open(self.location()?)?)
+    }
+
+    fn project(&self) -> Result<Project, Failure> {
+        let store = self.store()?;
+        let name =
+            self.global.project.clone().map_or_else(environment::project_name, |name| Ok(Some(name)))?;
+        Ok(match name.filter(|name| name.as_str() != ProjectName::DEFAULT) {
+            Some(name) => store.project(&name)?,
+            None => store.default_project()?,
+        })
+    }
+}
+
+/// Runs one command.
+pub(crate) fn run(arguments: Arguments) -> Outcome {
+    let Arguments { global, command } = arguments;
+    let out = Output { json: global.json };
+    let context = Context { global, out };
+    match &command {
+        Command::Project(command) => project::run(&context, command),
+        Command::Import(arguments) => import::run(&context, arguments),
+        Command::Tag(arguments) => tag::run(&context, arguments),
+        Command::Untag(arguments) => untag::run(&context, arguments),
+        Command::Images(arguments) => images::run(&context, arguments),
+        Command::Inspect(arguments) => inspect::run(&context, arguments),
+        Command::History(arguments) => history::run(&context, arguments),
+        Command::Diff(arguments) => diff::run(&context, arguments),
+        Command::Ls(arguments) => ls::run(&context, arguments),
+        Command::Cat(arguments) => cat::run(&context, arguments),
+        Command::Checkout(arguments) => checkout::run(&context, arguments),
+        Command::Commit(arguments) => commit::run(&context, arguments),
+        Command::Workspace(command) => workspace::run(&context, command),
+        Command::Run(arguments) => run::run(&context, arguments),
+        Command::Merge(arguments) => merge::run(&context, arguments),
+        Command::Tree(arguments) => tree::run(&context, arguments),
+        Command::Export(arguments) => export::run(&context, arguments),
+        Command::Verify(arguments) => verify::run(&context, arguments),
+        Command::Gc(arguments) => gc::run(&context, arguments),
+        Command::Repair(arguments) => repair::run(&context, arguments),
+        Command::Rm(arguments) => rm::run(&context, arguments),
+    }
+}
+
+fn usage(argument: &'static str, message: &str) -> Failure {
+    Failure::Store(Error::usage(argument, message))
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::Store(Error::host(path, "open it", error)))
+}

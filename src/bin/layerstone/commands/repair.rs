@@ -1,0 +1,116 @@
+//! `repair`: makes a damaged store a sound one; what is lost is a failure.
+
+use std::io;
+use std::path::Path;
+
+use clap::Args;
+use layerstone::{CatalogState, Error, FoundImage, RepairOptions, RepairReport};
+use serde::Serialize;
+
+use super::damage::{damaged_image, faults, some_lines};
+use super::{Context, Outcome};
+use crate::Failure;
+use crate::output::{Output, Report, age, count};
+
+/// Keep all of a damaged store that is sound, and say what is lost; nobody else may use it meanwhile
+#[derive(Debug, Args)]
+pub(crate) struct RepairArguments {
+    /// Bring back images, too, that had been removed, as far as they are still there
+    #[arg(long)]
+    include_removed: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &RepairArguments) -> Outcome {
+    let store = context.location()?;
+    let options = RepairOptions { include_removed: arguments.include_removed };
+    let report = context.options().repair(&store, options)?;
+    context.out.show(&Repaired { report: &report, store: &store })?;
+    if report.has_losses() { Err(Failure::Store(Error::lost(&store))) } else { Ok(()) }
+}
+
+/// What was damaged, what is lost, and what the store has now.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Repaired<'a> {
+    report: &'a RepairReport,
+    #[serde(skip)]
+    store: &'a Path,
+}
+
+impl Report for Repaired<'_> {
+    fn text(&self) -> io::Result<()> {
+        let Self { report, store } = self;
+        faults(&report.faults, report.fault_count)?;
+        let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
+        if lost > 0 {
+            Output::line("Lost, and no longer in the store:")?;
+            some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
+        }
+        if let Some(moment) = report.dump_written.filter(|_| !report.damaged_images.is_empty()) {
+            Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
+        }
+        for checkout in &report.lost_checkouts {
+            Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
+        }
+        for workspace in &report.lost_workspaces {
+            Output::line(&format!("  workspace {workspace}"))?;
+        }
+        if !report.salvaged.is_empty() {
+            Output::line("What is sound of those, as images without a tag:")?;
+            some_lines(&report.salvaged, report.salvaged.len() as u64, |left| {
+                let paths = count(left.entries, "path", "paths");
+                Output::line(&format!(
+                    "  image {} of {}: {paths} of image {}",
+                    left.image, left.project, left.of
+                ))
+            })?;
+        }
+        let without_tags = if report.may_lack_tags() { ", without the tags that were on them" } else { "" };
+        found(&format!("Restored, from packs alone{without_tags}:"), &report.restored)?;
+        if report.restored.is_empty() {
+            found(
+                "Removed before, and still in packs ('--include-removed' brings them back):",
+                &report.removed,
+            )?;
+        }
+        if report.catalog != CatalogState::Whole {
+            let dump = report.dump_written.map_or_else(
+                || {
+                    "There was no dump of it: projects without a name are called 'recovered-', and tags are lost."
+                        .into()
+                },
+                |moment| format!("Tags, names and removals are those of {moment}, where newer ones were lost."),
+            );
+            Output::line(&format!("The catalog was {}. {dump}", name_of(report.catalog)))?;
+        }
+        if !report.quarantined.is_empty() {
+            let files = count(report.quarantined.len() as u64, "file was", "files were");
+            let folder = store.join("quarantine");
+            Output::line(&format!(
+                "{files} set aside in {}: delete it once nothing is missing.",
+                folder.display()
+            ))?;
+        }
+        let images = count(report.images, "image", "images");
+        let (objects, packs) =
+            (count(report.objects, "object", "objects"), count(report.packs, "pack", "packs"));
+        Output::line(&format!("{images} and {objects} in {packs}, all sound"))
+    }
+}
+
+fn name_of(state: CatalogState) -> &'static str {
+    match state {
+        CatalogState::Missing => "missing",
+        _ => "damaged",
+    }
+}
+
+fn found(title: &str, images: &[FoundImage]) -> io::Result<()> {
+    if images.is_empty() {
+        return Ok(());
+    }
+    Output::line(title)?;
+    some_lines(images, images.len() as u64, |found| {
+        Output::line(&format!("  image {} of {}, made {}", found.image, found.project, age(found.created)))
+    })
+}

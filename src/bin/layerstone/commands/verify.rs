@@ -1,0 +1,61 @@
+//! `verify`: reads everything back; damage is a failure.
+
+use std::io;
+
+use clap::Args;
+use layerstone::{Error, VerifyReport};
+use serde::Serialize;
+
+use super::damage::{damaged_image, faults, some_lines};
+use super::{Context, Outcome};
+use crate::Failure;
+use crate::output::{Output, Report, count, size};
+
+/// Read everything in the store back and check it, for all projects
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArguments {
+    /// Do not read the contents of files: only that all is there
+    #[arg(long)]
+    quick: bool,
+}
+
+pub(super) fn run(context: &Context, arguments: &VerifyArguments) -> Outcome {
+    let store = context.store()?;
+    let quick = arguments.quick;
+    let report = if quick { store.verify_quick()? } else { store.verify()? };
+    context.out.show(&Verified { report: &report, quick })?;
+    if report.is_sound() { Ok(()) } else { Err(Failure::Store(Error::damaged(store.location()))) }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Verified<'a> {
+    report: &'a VerifyReport,
+    #[serde(skip)]
+    quick: bool,
+}
+
+impl Report for Verified<'_> {
+    fn text(&self) -> io::Result<()> {
+        let Self { report, quick } = self;
+        faults(&report.faults, report.fault_count)?;
+        if !report.damaged_images.is_empty() {
+            Output::line("What images lose by it:")?;
+            some_lines(&report.damaged_images, report.damaged_image_count, damaged_image)?;
+        }
+        let images = count(report.images, "image", "images");
+        let packs = count(report.packs, "pack", "packs");
+        let found = if report.is_sound() {
+            "all sound".to_owned()
+        } else {
+            let damaged = count(report.damaged_image_count, "image", "images");
+            format!("{}, {damaged} damaged", count(report.fault_count, "fault", "faults"))
+        };
+        if *quick {
+            return Output::line(&format!("{images} in {packs}, file contents not read: {found}"));
+        }
+        let objects = count(report.objects, "object", "objects");
+        let (bytes, stored) = (size(report.bytes), size(report.stored_bytes));
+        Output::line(&format!("{images} and {objects} in {packs}, {bytes} stored as {stored}: {found}"))
+    }
+}
