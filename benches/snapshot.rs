@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use given::{small_files, tree};
-use layerstone::{CheckoutOptions, Image, ImportOptions, Project, Store, StoreOptions};
+use layerstone::{CheckoutOptions, ExportOptions, Image, ImportOptions, Project, Store, StoreOptions};
 
 fn open(path: &Path) -> Store {
     StoreOptions::default().exclusive(true).open(path).unwrap()
@@ -64,7 +64,7 @@ fn ingest(criterion: &mut Criterion) {
         bencher.iter_batched(|| given.fresh(), import, BatchSize::PerIteration);
     });
     let mut tar = Vec::new();
-    given.image.export(&mut tar).unwrap();
+    given.image.export(&mut tar, ExportOptions::default()).unwrap();
     group.bench_function("tar", |bencher| {
         let import = |folder: tempfile::TempDir| {
             let project = open(&folder.path().join("store")).default_project().unwrap();

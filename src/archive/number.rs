@@ -29,6 +29,27 @@ pub(super) fn field(bytes: &[u8], what: &str) -> Result<i128, Refusal> {
     Ok(digits.iter().fold(0, |value, digit| (value << 3) | i128::from(digit & 7)))
 }
 
+/// Puts a number into a header field: octal digits and a NUL, or base 256 where they don't fit, as [`field`] reads both.
+/// Returns whether octal digits were enough.
+pub(super) fn put_field(bytes: &mut [u8], value: i64) -> bool {
+    let digits = bytes.len() - 1;
+    if value >= 0
+        && let text = format!("{value:0digits$o}")
+        && text.len() == digits
+    {
+        bytes.iter_mut().zip(text.bytes()).for_each(|(place, digit)| *place = digit);
+        return true;
+    }
+    bytes.fill(if value < 0 { 0xff } else { 0 });
+    if let Some((_, end)) = bytes.split_last_chunk_mut::<8>() {
+        *end = value.to_be_bytes();
+    }
+    if let Some(first) = bytes.first_mut() {
+        *first |= 0x80;
+    }
+    false
+}
+
 /// A number in decimal digits and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
@@ -62,7 +83,8 @@ pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
     })
 }
 
-/// A moment as [`time`] reads it, in the shortest form.
+/// A moment as [`time`] reads it. A fraction has nine digits: some programs take what is behind the point for
+/// nanoseconds, however few digits it has.
 pub(super) fn time_text(time: Timestamp) -> String {
     let total = i128::from(time.seconds) * NANOS_PER_SECOND + i128::from(time.nanos);
     let sign = if total < 0 { "-" } else { "" };
@@ -71,8 +93,7 @@ pub(super) fn time_text(time: Timestamp) -> String {
     if nanos == 0 {
         return format!("{sign}{whole}");
     }
-    let text = format!("{sign}{whole}.{nanos:09}");
-    text.trim_end_matches('0').to_owned()
+    format!("{sign}{whole}.{nanos:09}")
 }
 
 #[cfg(test)]
@@ -139,7 +160,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn fractions_have_nine_digits() {
+        for (moment, text) in [
+            (at(1_000_000_000, 250_000_000), "1000000000.250000000"),
+            (at(5, 25), "5.000000025"),
+            (at(-5, 250_000_000), "-4.750000000"),
+            (at(-1, 999_999_999), "-0.000000001"),
+            (at(-5, 0), "-5"),
+            (at(0, 0), "0"),
+        ] {
+            assert_eq!(time_text(moment), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn fields_come_back(value: i64, small in 0_i64..0o777_7777_7777) {
+            for (value, is_octal) in [(value, (0..=0o777_7777_7777).contains(&value)), (small, true)] {
+                let mut bytes = [0; 12];
+                prop_assert_eq!(put_field(&mut bytes, value), is_octal);
+                prop_assert_eq!(field(&bytes, "x"), Ok(value.into()));
+            }
+        }
+
+        #[test]
+        fn short_fields_come_back(value: u32) {
+            let mut bytes = [0; 8];
+            prop_assert_eq!(put_field(&mut bytes, value.into()), value <= 0o777_7777);
+            prop_assert_eq!(field(&bytes, "x"), Ok(value.into()));
+        }
+
         #[test]
         fn times_come_back(seconds: i64, nanos in 0..1_000_000_000_u32) {
             let moment = Timestamp { seconds, nanos };

@@ -18,6 +18,15 @@ use super::{Image, Project};
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// How an image is written as a tar.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct ExportOptions {
+    /// Write zeros for the holes of files, instead of storing these files sparse: for programs that don't know sparse files
+    /// in tars, as few besides GNU tar and bsdtar do. They would unpack a map and the data as the file.
+    pub fill_holes: bool,
+}
+
 impl Project {
     /// Imports a root file system tar, plain or compressed with gzip or zstd, as an image. The same bytes imported before
     /// give the same image and store nothing; how they were compressed does not count.
@@ -65,10 +74,14 @@ impl Project {
 
 impl Image {
     /// Writes the image as a tar of its root file system, readable by GNU tar: `./` first, then every path in order,
-    /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse. The bytes are a
-    /// function of the image's tree. Sockets, which no tar holds, are left out and given back.
-    pub fn export(&self, out: impl Write) -> Result<Vec<TreePath>> {
+    /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse, unless
+    /// [otherwise](ExportOptions::fill_holes) asked for. The bytes are a function of the image's tree and the options.
+    /// Sockets, which no tar holds, are left out and given back.
+    pub fn export(&self, out: impl Write, options: ExportOptions) -> Result<Vec<TreePath>> {
         let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out));
+        if options.fill_holes {
+            writer = writer.filling_holes();
+        }
         let mut left_out = BTreeSet::new();
         for entry in tree::iter(&self.reader, &self.root()?)? {
             let (path, entry) = entry?;

@@ -56,6 +56,7 @@ use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
 
+pub use archive::ExportOptions;
 use ballast::BALLAST_FILE;
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use layerstone::{CheckoutOptions, CommitOptions, ImportOptions, Store};
+use layerstone::{CheckoutOptions, CommitOptions, ExportOptions, ImportOptions, Store};
 
 pub(crate) fn is_on() -> bool {
     let on = std::env::var_os("LAYERSTONE_SYSTEM_TESTS").is_some_and(|value| value == "1");
@@ -125,7 +125,9 @@ fn a_debian_system_in_and_out() {
     assert!(blocks(&checkout) <= 16, "holes stay holes");
 
     let exported = at("exported.tar");
-    let sockets = image(from_directory.image).export(std::fs::File::create(&exported).unwrap()).unwrap();
+    let sockets = image(from_directory.image)
+        .export(std::fs::File::create(&exported).unwrap(), ExportOptions::default())
+        .unwrap();
     assert_eq!(sockets, []);
     for with_acls in ["--no-acls", "--acls"] {
         let unpacked = at(with_acls);

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use layerstone::id::ImageId;
 use layerstone::tree::Timestamp;
-use layerstone::{CommitOptions, Error, GcOptions, GcReport, ImportOptions, Store, TagName};
+use layerstone::{CommitOptions, Error, ExportOptions, GcOptions, GcReport, ImportOptions, Store, TagName};
 
 use super::model::{Content, Model, Scope};
 
@@ -174,7 +174,7 @@ impl Effect {
 /// All files of an image.
 pub fn read_all(image: &layerstone::Image) -> layerstone::Result<BTreeMap<String, Vec<u8>>> {
     let mut exported = Vec::new();
-    image.export(&mut exported)?;
+    image.export(&mut exported, ExportOptions::default())?;
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(exported.as_slice()).entries().unwrap() {
         let mut entry = entry.unwrap();

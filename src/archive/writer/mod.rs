@@ -3,7 +3,11 @@
 //! Names start with `./`, so that extracting restores the root directory's attributes; directories end in `/`.
 //! Each member is a ustar header; what does not fit in it (long names, big numbers, nanoseconds, extended
 //! attributes) goes into a PAX header before it, with exactly the records needed. A file with holes is stored as
-//! PAX sparse 1.0. The bytes are a function of the members alone.
+//! PAX sparse 1.0, or with zeros for its holes where that is asked for. The bytes are a function of the members alone.
+//!
+//! Programs that skip PAX headers, or some of their records, must not be misled by what the ustar header has instead: a
+//! number that is too big is there in base 256 (a file with setuid whose owner were 0 there would become root's), and a
+//! name that is too long or not the member's own is one that no other member has.
 
 use std::io::Write;
 use std::ops::Range;
@@ -13,31 +17,35 @@ use super::limits::{HEADER_BYTES_MAX, SPARSE_PIECES_MAX};
 use super::{BLOCK, BLOCK_BYTES, Member, MemberKind, acl, number, pax, sparse};
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
-use crate::tree::entry::Timestamp;
 
 mod body;
 #[cfg(test)]
 mod tests;
 
-/// What octal fields hold at most: seven digits for owners and devices, eleven for sizes and times.
-const SMALL_MAX: u32 = 0o777_7777;
-const LARGE_MAX: u64 = 0o777_7777_7777;
 const NAME_BYTES: usize = 100;
 const PREFIX_BYTES: usize = 155;
-const SPARSE_DIRECTORY: &[u8] = b"./GNUSparseFile.0/";
-const PAX_DIRECTORY: &[u8] = b"./PaxHeaders/";
+/// The directories that GNU tar puts between a member's directory and its name, for headers whose own name only programs
+/// see that don't know their form.
+const SPARSE_DIRECTORY: &str = "GNUSparseFile";
+const PAX_DIRECTORY: &str = "PaxHeaders";
 
 /// Writes members to any [`Write`]. Give it a buffered one: headers are small.
 #[must_use = "an archive has no end until it is finished"]
 pub struct Writer<W: Write> {
     out: W,
     body: Body,
+    fills_holes: bool,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(out: W) -> Self {
-        Self { out, body: Body::default() }
+        Self { out, body: Body::default(), fills_holes: false }
+    }
+
+    /// Writes zeros for the holes of files, for programs that don't know sparse ones.
+    pub fn filling_holes(self) -> Self {
+        Self { fills_holes: true, ..self }
     }
 
     /// Starts the next member; a hard link must come after its target. `data` says where in a file its data is, in
@@ -46,7 +54,7 @@ impl<W: Write> Writer<W> {
     pub fn append(&mut self, member: &Member, data: &[Range<u64>]) -> Result<()> {
         self.end_body()?;
         let size = check(member, data)?;
-        let map = sparse_map(data, size);
+        let map = if self.fills_holes { None } else { sparse_map(data, size) };
         let map_text = map.as_deref().map(sparse::map_text).unwrap_or_default();
         let whole = 0..size;
         let pieces = map.as_deref().unwrap_or(std::slice::from_ref(&whole));
@@ -85,7 +93,7 @@ impl<W: Write> Writer<W> {
             return Err(Error::unsupported(Subject::Path(member.path.clone()), message));
         }
         let mut header = tar::Header::new_ustar();
-        put(&mut header.as_old_mut().name, &in_directory(PAX_DIRECTORY, &member.path));
+        put_name(&mut header, &in_directory(PAX_DIRECTORY, &member.path));
         header.set_mode(0o644);
         header.set_uid(0);
         header.set_gid(0);
@@ -180,20 +188,20 @@ fn encode(member: &Member, stored: u64, sparse: Option<u64>) -> (tar::Header, Ve
         pax::push_record(&mut records, b"GNU.sparse.minor", b"0");
         pax::push_record(&mut records, b"GNU.sparse.name", &name);
         pax::push_record(&mut records, b"GNU.sparse.realsize", size.to_string().as_bytes());
-        put(&mut header.as_old_mut().name, &in_directory(SPARSE_DIRECTORY, &member.path));
+        let directory = format!("{SPARSE_DIRECTORY}.{}", digest(&name));
+        put_name(&mut header, &in_directory(&directory, &member.path));
     } else if !put_name(&mut header, &name) {
         pax::push_record(&mut records, b"path", &name);
-        put(&mut header.as_old_mut().name, &name);
     }
     put_kind(&mut header, &member.kind, &mut records);
     header.set_mode(member.mode.into());
-    header.set_uid(small(member.uid, b"uid", &mut records).into());
-    header.set_gid(small(member.gid, b"gid", &mut records).into());
-    if stored > LARGE_MAX {
-        pax::push_record(&mut records, b"size", stored.to_string().as_bytes());
+    let fields = header.as_old_mut();
+    put_number(&mut fields.uid, member.uid.into(), b"uid", &mut records);
+    put_number(&mut fields.gid, member.gid.into(), b"gid", &mut records);
+    put_number(&mut fields.size, stored.cast_signed(), b"size", &mut records);
+    if !number::put_field(&mut fields.mtime, member.mtime.seconds) || member.mtime.nanos != 0 {
+        pax::push_record(&mut records, b"mtime", number::time_text(member.mtime).as_bytes());
     }
-    header.set_size(Some(stored).filter(|size| *size <= LARGE_MAX).unwrap_or(0));
-    header.set_mtime(whole_seconds(member.mtime, &mut records));
     for (name, value) in &member.xattrs {
         // `tar --acls` looks at the text alone, `tar --xattrs` at the attribute.
         if let Some((key, text)) = acl::record(name, value) {
@@ -220,11 +228,9 @@ fn put_kind(header: &mut tar::Header, kind: &MemberKind, records: &mut Vec<u8>) 
         MemberKind::HardLink(target) => put_link(header, &archive_name(target, false), records),
         MemberKind::Symlink(target) => put_link(header, target, records),
         MemberKind::CharDevice { major, minor } | MemberKind::BlockDevice { major, minor } => {
-            let major = small(*major, b"SCHILY.devmajor", records);
-            let minor = small(*minor, b"SCHILY.devminor", records);
             if let Some(ustar) = header.as_ustar_mut() {
-                ustar.set_device_major(major);
-                ustar.set_device_minor(minor);
+                put_number(&mut ustar.dev_major, (*major).into(), b"SCHILY.devmajor", records);
+                put_number(&mut ustar.dev_minor, (*minor).into(), b"SCHILY.devminor", records);
             }
         }
         MemberKind::Directory | MemberKind::File(_) | MemberKind::Fifo => {}
@@ -232,13 +238,17 @@ fn put_kind(header: &mut tar::Header, kind: &MemberKind, records: &mut Vec<u8>) 
 }
 
 fn put_link(header: &mut tar::Header, link: &[u8], records: &mut Vec<u8>) {
-    if link.len() > NAME_BYTES {
+    let field = &mut header.as_old_mut().linkname;
+    if link.len() <= NAME_BYTES {
+        put(field, link);
+    } else {
         pax::push_record(records, b"linkpath", link);
+        put(field, &stand_in(link));
     }
-    put(&mut header.as_old_mut().linkname, link);
 }
 
-/// Puts a name into the name field, or split at a `/` into that and the prefix; whether it fits.
+/// Puts a name into the name field, or split at a `/` into that and the prefix. Returns whether it fits; if not, another
+/// stands for it.
 fn put_name(header: &mut tar::Header, name: &[u8]) -> bool {
     let split = if name.len() <= NAME_BYTES {
         Some((&[][..], name))
@@ -248,28 +258,32 @@ fn put_name(header: &mut tar::Header, name: &[u8]) -> bool {
         let mut splits = places.filter_map(|(at, _)| Some((name.get(..at)?, name.get(at + 1..)?)));
         splits.find(|(_, name)| (1..=NAME_BYTES).contains(&name.len()))
     };
-    let (Some((prefix, name)), Some(ustar)) = (split, header.as_ustar_mut()) else { return false };
-    put(&mut ustar.prefix, prefix);
-    put(&mut ustar.name, name);
-    true
+    let Some(ustar) = header.as_ustar_mut() else { return false };
+    if let Some((prefix, name)) = split {
+        put(&mut ustar.prefix, prefix);
+        put(&mut ustar.name, name);
+    } else {
+        put(&mut ustar.name, &stand_in(name));
+    }
+    split.is_some()
 }
 
-/// The number for a small field; zero, and a record instead, if it does not fit.
-fn small(number: u32, key: &[u8], records: &mut Vec<u8>) -> u32 {
-    if number <= SMALL_MAX {
-        return number;
-    }
-    pax::push_record(records, key, number.to_string().as_bytes());
-    0
+/// A name of [`NAME_BYTES`] for one that is longer: its beginning, and what tells it from others that begin alike.
+fn stand_in(name: &[u8]) -> Vec<u8> {
+    let end = format!("~{:016x}", digest(name));
+    [name.get(..NAME_BYTES - end.len()).unwrap_or(name), end.as_bytes()].concat()
 }
 
-/// The seconds for the time field, with a record of the exact time where that is more.
-fn whole_seconds(time: Timestamp, records: &mut Vec<u8>) -> u64 {
-    let seconds = u64::try_from(time.seconds).ok().filter(|seconds| *seconds <= LARGE_MAX);
-    if seconds.is_none() || time.nanos != 0 {
-        pax::push_record(records, b"mtime", number::time_text(time).as_bytes());
+/// A number that no two names have in common, but by a chance of one in 2^64.
+fn digest(name: &[u8]) -> u64 {
+    blake3::hash(name).as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+/// Puts a number into a field, and into a record, too, if octal digits don't hold it.
+fn put_number(field: &mut [u8], value: i64, key: &[u8], records: &mut Vec<u8>) {
+    if !number::put_field(field, value) {
+        pax::push_record(records, key, value.to_string().as_bytes());
     }
-    seconds.unwrap_or(0)
 }
 
 fn archive_name(path: &TreePath, directory: bool) -> Vec<u8> {
@@ -281,9 +295,13 @@ fn archive_name(path: &TreePath, directory: bool) -> Vec<u8> {
     name
 }
 
-/// A name in a directory of its own, for headers whose name only programs that don't know their form see.
-fn in_directory(directory: &[u8], path: &TreePath) -> Vec<u8> {
-    [directory, path.file_name().unwrap_or(b".")].concat()
+/// The name that a member would have in a directory of its own beside it.
+fn in_directory(directory: &str, path: &TreePath) -> Vec<u8> {
+    let mut name = archive_name(&path.parent().unwrap_or_default(), true);
+    name.extend_from_slice(directory.as_bytes());
+    name.push(b'/');
+    name.extend_from_slice(path.file_name().unwrap_or(b"."));
+    name
 }
 
 /// Puts as much of `bytes` into a field as fits.
