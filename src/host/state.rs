@@ -10,6 +10,7 @@
 //!           [bit 0: uid gid] [bit 1: mode] [bit 2: count name*]          bit 3: nothing was made on the disk
 //!                                                                        bit 4: the device is not the row's before
 //!                                                                        bit 5: the ctime is the mtime
+//!                                                                        bit 6: the mtime stands for the base's
 //! gone    = path
 //! path    = shared-bytes suffix                                          shared with the path before
 //! timestamp = seconds (zigzag) nanos
@@ -23,7 +24,7 @@ use std::collections::BTreeMap;
 
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::path::TreePath;
-use crate::tree::Timestamp;
+use crate::tree::{Inode, Timestamp};
 
 use super::stat::{FileKind, Stat};
 
@@ -36,7 +37,8 @@ const XATTRS_UNSET: u8 = 4;
 const OMITTED: u8 = 8;
 const OTHER_DEVICE: u8 = 16;
 const SAME_CTIME: u8 = 32;
-const ALL_FLAGS: u8 = 63;
+const TIME_UNSET: u8 = 64;
+const ALL_FLAGS: u8 = 127;
 
 /// What a checkout left out or could not set, and what is on the disk instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub(crate) struct Unset {
     pub(crate) owner: Option<(u32, u32)>,
     /// The mode that the file has instead.
     pub(crate) mode: Option<u16>,
+    /// The modification time, which the file system can't hold: the file has the one of its row instead.
+    pub(crate) time: bool,
     /// Names of the extended attributes that are missing.
     pub(crate) xattrs: Vec<Vec<u8>>,
     /// Nothing was made.
@@ -52,6 +56,19 @@ pub(crate) struct Unset {
 }
 
 impl Unset {
+    /// Returns what a file has instead of an inode's owner, mode and time.
+    pub(crate) fn between(stat: &Stat, inode: &Inode) -> Self {
+        let differs = (stat.uid, stat.gid) != (inode.uid, inode.gid);
+        // Linux gives every link the mode 0777 and has no call to change it.
+        let mode_differs = stat.mode != inode.mode && stat.kind != FileKind::Symlink;
+        Self {
+            owner: differs.then_some((stat.uid, stat.gid)),
+            mode: mode_differs.then_some(stat.mode),
+            time: stat.mtime != inode.mtime,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -362,6 +379,7 @@ fn encode_row(encoder: &mut Encoder, row: &StateRow, before: &mut Neighbour) {
         | bit(unset.mode.is_some(), MODE_UNSET)
         | bit(!unset.xattrs.is_empty(), XATTRS_UNSET)
         | bit(unset.omitted, OMITTED)
+        | bit(unset.time, TIME_UNSET)
         | bit(row.device != before.device, OTHER_DEVICE)
         | bit(row.ctime == row.mtime, SAME_CTIME);
     encoder.u8(flags).u8(KINDS.iter().find(|(_, kind)| *kind == row.kind).map_or(0, |(byte, _)| *byte));
@@ -410,7 +428,8 @@ fn decode_row(decoder: &mut Decoder<'_>, before: &mut Neighbour) -> Result<State
         before.ctime = mtime;
         mtime
     };
-    let mut unset = Unset { omitted: flags & OMITTED != 0, ..Unset::default() };
+    let (omitted, time) = (flags & OMITTED != 0, flags & TIME_UNSET != 0);
+    let mut unset = Unset { time, omitted, ..Unset::default() };
     if flags & OWNER_UNSET != 0 {
         unset.owner = Some((decoder.number()?, decoder.number()?));
     }

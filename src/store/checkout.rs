@@ -51,6 +51,8 @@ pub struct CheckoutReport {
     pub owners_unset: u64,
     /// Paths whose mode is another, for lack of privilege.
     pub modes_unset: u64,
+    /// Paths whose modification time is another, since the file system can't hold theirs.
+    pub times_unset: u64,
     /// Paths that lack extended attributes.
     pub xattrs_unset: u64,
     /// Paths that were not made: device nodes.
@@ -151,8 +153,16 @@ pub(super) fn file_time() -> Timestamp {
 }
 
 fn report(written: &Written, bytes: u64) -> CheckoutReport {
-    let Written { entries, owners_unset, modes_unset, xattrs_unset, omitted, files_shared, .. } = *written;
-    CheckoutReport { entries, bytes, owners_unset, modes_unset, xattrs_unset, omitted, files_shared }
+    CheckoutReport {
+        entries: written.entries,
+        bytes,
+        owners_unset: written.owners_unset,
+        modes_unset: written.modes_unset,
+        times_unset: written.times_unset,
+        xattrs_unset: written.xattrs_unset,
+        omitted: written.omitted,
+        files_shared: written.files_shared,
+    }
 }
 
 impl ContentSource for ObjectReader {

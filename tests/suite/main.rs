@@ -20,6 +20,7 @@ mod bombs;
 mod chains;
 mod checkouts;
 mod cli;
+mod coarse_times;
 mod compare;
 mod concurrency;
 mod costs;

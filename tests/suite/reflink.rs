@@ -23,7 +23,7 @@ pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     /// None where the machine has no loop devices.
-    fn new(place: &Place, make: &[&str]) -> Option<Self> {
+    pub(crate) fn new(place: &Place, make: &[&str]) -> Option<Self> {
         Self::sized(place, 512 << 20, make)
     }
 

@@ -9,7 +9,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::host::source::Xattr;
-use crate::host::stat::{FileKind, Stat};
+use crate::host::stat::Stat;
 use crate::host::state::Unset;
 use crate::tree::{Inode, InodeKind, Timestamp};
 
@@ -77,12 +77,20 @@ pub(super) fn mode_to_make(inode: &Inode, xattrs: &[Xattr], own: (u32, u32)) -> 
     is_plain.then(|| Mode::from_raw_mode(inode.mode.into()))
 }
 
-/// Gives a file that was made with its [mode](mode_to_make) the rest. None if it has not become what it should.
-pub(super) fn finish_made(file: BorrowedFd<'_>, inode: &Inode) -> Result<Option<Stat>, SetError> {
+/// Gives a file that was made with its [mode](mode_to_make) the rest. None if it has not the owner and mode that it should.
+pub(super) fn finish_made(file: BorrowedFd<'_>, inode: &Inode) -> Result<Option<(Stat, Unset)>, SetError> {
+    let (stat, unset) = finish(file, inode)?;
+    let is_right = unset.owner.is_none() && unset.mode.is_none();
+    Ok(is_right.then_some((stat, unset)))
+}
+
+/// Sets the time, which any other change would change, and finds what the file has become.
+fn finish(file: BorrowedFd<'_>, inode: &Inode) -> Result<(Stat, Unset), SetError> {
     set_time(file, inode.mtime).map_err(at("set its time"))?;
+    // File systems round times and keep them in their bounds without a word, so what was set is read back.
     let stat = Stat::of(file, b"").map_err(at("read its metadata"))?;
-    let is_right = (stat.uid, stat.gid, stat.mode) == (inode.uid, inode.gid, inode.mode);
-    Ok(is_right.then_some(stat))
+    let unset = Unset::between(&stat, inode);
+    Ok((stat, unset))
 }
 
 pub(super) fn set_time(file: BorrowedFd<'_>, time: Timestamp) -> rustix::io::Result<()> {
@@ -110,12 +118,12 @@ pub(super) fn set(
         }
         Err(error) => return Err(at("set its owner")(error)),
     };
-    let mut unset = Unset::default();
+    let mut unset_xattrs = Vec::new();
     for (name, value) in xattrs {
         let is_wanted = all_xattrs || is_default(name);
         match if is_wanted { file.set_xattr(name, value) } else { Err(Errno::OPNOTSUPP) } {
             Ok(()) => {}
-            Err(error) if is_refusal(error) => unset.xattrs.push(name.clone()),
+            Err(error) if is_refusal(error) => unset_xattrs.push(name.clone()),
             Err(error) => return Err(at("set an extended attribute")(error)),
         }
     }
@@ -124,15 +132,6 @@ pub(super) fn set(
         let mode = if owner_is_right { inode.mode } else { inode.mode & 0o1777 };
         file.set_mode(Mode::from_raw_mode(mode.into())).map_err(at("set its mode"))?;
     }
-    set_time(descriptor, inode.mtime).map_err(at("set its time"))?;
-
-    let stat = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
-    if (stat.uid, stat.gid) != (inode.uid, inode.gid) {
-        unset.owner = Some((stat.uid, stat.gid));
-    }
-    // Linux gives every link the mode 0777 and has no call to change it.
-    if stat.mode != inode.mode && stat.kind != FileKind::Symlink {
-        unset.mode = Some(stat.mode);
-    }
-    Ok((stat, unset))
+    let (stat, found) = finish(descriptor, inode)?;
+    Ok((stat, Unset { xattrs: unset_xattrs, ..found }))
 }

@@ -9,7 +9,7 @@ use rustix::process::{getegid, geteuid};
 use crate::error::Result;
 use crate::host::source::{FilePiece, Xattr};
 use crate::host::stat::FileKind;
-use crate::host::state::{StateRow, Unset};
+use crate::host::state::StateRow;
 use crate::path::TreePath;
 use crate::tree::{Content, Inode, InodeKind};
 
@@ -127,13 +127,13 @@ impl<'c> EntryWriter<'c> {
         let made = if mode.is_some() { attributes::finish_made(file.as_fd(), inode) } else { Ok(None) };
         let made = made.map_err(|SetError { action, errno }| checkout.failed(path, action, errno))?;
         let mut row = match made {
-            Some(stat) => StateRow::new(&stat, Unset::default()),
+            Some((stat, unset)) => StateRow::new(&stat, unset),
             None => self.set_attributes(path, Handle::Open(file.as_fd()), inode, xattrs)?,
         };
         self.files_shared += u64::from(is_shared);
         if let Some((cache, name)) = cached
             && !is_shared
-            && cache.accepts(&mut row, inode)
+            && cache.accepts(&mut row)
         {
             self.fresh.push((path.clone(), name));
         }

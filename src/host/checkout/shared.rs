@@ -212,10 +212,10 @@ impl FileCache {
     }
 
     /// Whether a file that was written may be left here; if other checkouts then have its inode, its row says so.
-    pub(super) fn accepts(&self, row: &mut StateRow, inode: &Inode) -> bool {
+    pub(super) fn accepts(&self, row: &mut StateRow) -> bool {
         match self.sharing {
             Sharing::Reflink => true,
-            Sharing::HardLink if row.unset.is_none() && row.mtime == inode.mtime => {
+            Sharing::HardLink if row.unset.is_none() => {
                 row.distrust();
                 true
             }

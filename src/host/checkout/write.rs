@@ -64,6 +64,8 @@ pub(crate) struct Written {
     pub(crate) owners_unset: u64,
     /// Paths whose mode could not be set.
     pub(crate) modes_unset: u64,
+    /// Paths whose modification time the file system can't hold.
+    pub(crate) times_unset: u64,
     /// Paths that lack extended attributes.
     pub(crate) xattrs_unset: u64,
     /// Paths that were not made.
@@ -83,6 +85,7 @@ impl Written {
         if let Some(unset) = &row.unset {
             self.owners_unset += u64::from(unset.owner.is_some());
             self.modes_unset += u64::from(unset.mode.is_some());
+            self.times_unset += u64::from(unset.time);
             self.xattrs_unset += u64::from(!unset.xattrs.is_empty());
             self.omitted += u64::from(unset.omitted);
         }

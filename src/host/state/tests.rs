@@ -14,8 +14,10 @@ fn any_row() -> impl Strategy<Value = StateRow> {
         prop::option::of(0..0o10000_u16),
         prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3),
         any::<bool>(),
+        any::<bool>(),
     );
-    let unset = unset.prop_map(|(owner, mode, xattrs, omitted)| Unset { owner, mode, xattrs, omitted });
+    let unset =
+        unset.prop_map(|(owner, mode, xattrs, time, omitted)| Unset { owner, mode, time, xattrs, omitted });
     let unset = unset.prop_map(|unset| (!unset.is_empty()).then(|| Box::new(unset)));
     let kind = prop::sample::select(KINDS.map(|(_, kind)| kind).to_vec());
     (kind, 0..3_u64, any::<u64>(), any::<u64>(), any_time(), any_time(), unset).prop_map(
@@ -220,6 +222,14 @@ fn golden_bytes() {
         StateRow { unset: Some(Box::new(Unset { mode: Some(0o644), ..Unset::default() })), ..settled_row() };
     let ctime = Timestamp { seconds: 99, nanos: 9 };
     let next = StateRow { inode: 6, size: 300, ctime, ..settled_row() };
+    let unset = Some(Box::new(Unset { time: true, ..Unset::default() }));
+    let bytes = encode_segment(
+        Timestamp { seconds: 1, nanos: 2 },
+        Rows::from([(path("f"), StateRow { unset, ..settled_row() })]).iter(),
+        &[],
+    );
+    let hex: Vec<_> = bytes.iter().skip(29).map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex.concat(), "0202010001667001010e03c8010a00");
     let bytes = encode_segment(
         Timestamp { seconds: 1, nanos: 2 },
         Rows::from([(path("f"), row), (path("fa"), next)]).iter(),

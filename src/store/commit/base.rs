@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::catalog::record::Equal;
 use crate::error::Result;
 use crate::host::source::Xattr;
-use crate::host::stat::FileKind;
 use crate::host::state::{State, StateRow, Unset, encode_segment};
 use crate::id::{ImageId, ObjectId};
 use crate::ingest::{Captured, Judge, Wanted};
@@ -102,19 +101,12 @@ impl Changed<'_> {
 
     /// What the next commit is to know of a file that was read.
     pub(super) fn row(&self, path: &TreePath, captured: &Captured) -> StateRow {
-        let (stat, inode) = (&captured.stat, &captured.inode);
-        let differs = (stat.uid, stat.gid) != (inode.uid, inode.gid);
-        let mode_differs = stat.mode != inode.mode && stat.kind != FileKind::Symlink;
-        let unset = Unset {
-            owner: differs.then_some((stat.uid, stat.gid)),
-            mode: mode_differs.then_some(stat.mode),
-            xattrs: self
-                .known_name(path)
-                .and_then(|(_, row)| Some(row.unset.as_ref()?.xattrs.clone()))
-                .unwrap_or_default(),
-            omitted: false,
-        };
-        StateRow::new(stat, unset)
+        let xattrs = self
+            .known_name(path)
+            .and_then(|(_, row)| Some(row.unset.as_ref()?.xattrs.clone()))
+            .unwrap_or_default();
+        let unset = Unset { xattrs, ..Unset::between(&captured.stat, &captured.inode) };
+        StateRow::new(&captured.stat, unset)
     }
 }
 
@@ -137,35 +129,41 @@ impl Wanted for Changed<'_> {
             return Ok(());
         };
         match &row.unset {
-            Some(unset) => correct(self.reader, self.root, name, unset, inode, xattrs),
+            Some(unset) => {
+                if let Some((_, base)) = tree::group::resolve(self.reader, self.root, name)? {
+                    correct_attributes(&base, row.mtime, unset, inode);
+                    correct_xattrs(self.reader, &base, unset, xattrs)?;
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
 }
 
-/// Takes from the base what the checkout could not set and nobody set since.
-fn correct(
-    reader: &ObjectReader,
-    root: &Root,
-    path: &TreePath,
-    unset: &Unset,
-    inode: &mut Inode,
-    xattrs: &mut Vec<Xattr>,
-) -> Result<()> {
-    let Some((_, base)) = tree::group::resolve(reader, root, path)? else { return Ok(()) };
+/// Takes from the base what the checkout could not set and nobody set since; `mtime` is the time that the file got.
+fn correct_attributes(base: &Inode, mtime: Timestamp, unset: &Unset, inode: &mut Inode) {
     if unset.owner == Some((inode.uid, inode.gid)) {
         (inode.uid, inode.gid) = (base.uid, base.gid);
     }
     if unset.mode == Some(inode.mode) {
         inode.mode = base.mode;
     }
-    if !unset.xattrs.is_empty() {
-        let kept = Xattrs::read(reader, &base.xattrs)?;
-        for name in &unset.xattrs {
-            let is_missing = xattrs.iter().all(|(found, _)| found != name);
-            if let Some(value) = kept.get(name).filter(|_| is_missing) {
-                xattrs.push((name.clone(), value.to_vec()));
-            }
+    if unset.time && inode.mtime == mtime {
+        inode.mtime = base.mtime;
+    }
+}
+
+/// Adds the attributes of the base that the checkout could not set.
+fn correct_xattrs(reader: &ObjectReader, base: &Inode, unset: &Unset, xattrs: &mut Vec<Xattr>) -> Result<()> {
+    if unset.xattrs.is_empty() {
+        return Ok(());
+    }
+    let kept = Xattrs::read(reader, &base.xattrs)?;
+    for name in &unset.xattrs {
+        let is_missing = xattrs.iter().all(|(found, _)| found != name);
+        if let Some(value) = kept.get(name).filter(|_| is_missing) {
+            xattrs.push((name.clone(), value.to_vec()));
         }
     }
     Ok(())

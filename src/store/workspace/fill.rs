@@ -168,5 +168,6 @@ fn acts_on_overlay(item: &Item) -> bool {
 }
 
 fn is_complete(written: &Written) -> bool {
-    [written.owners_unset, written.modes_unset, written.xattrs_unset, written.omitted] == [0; 4]
+    let Written { owners_unset, modes_unset, times_unset, xattrs_unset, omitted, .. } = *written;
+    [owners_unset, modes_unset, times_unset, xattrs_unset, omitted] == [0; 5]
 }

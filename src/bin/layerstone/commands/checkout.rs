@@ -94,6 +94,7 @@ fn left_out(report: &CheckoutReport) {
             ["has", "have"],
             "another mode: it was not allowed, or not safe with another owner",
         ),
+        (report.times_unset, ["has", "have"], "another modification time: the file system can't hold theirs"),
         (
             report.xattrs_unset,
             ["lacks", "lack"],
