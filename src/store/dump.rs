@@ -20,9 +20,11 @@ use crate::catalog::{Catalog, ReadTables, ReadTx};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
+use crate::id::ImageId;
 use crate::time::Moment;
 
-use super::Store;
+use super::identity::time_and_counter;
+use super::{Inner, Store};
 
 /// The dump's file.
 pub(super) const DUMP_FILE: &str = "catalog.dump";
@@ -51,6 +53,18 @@ impl Store {
     pub fn dump_catalog(&self) -> Result<()> {
         let catalog = self.0.catalog()?;
         write(&*self.0.disk, &catalog, self.0.surroundings.now())
+    }
+}
+
+impl Inner {
+    /// Writes the dump again if it may lack an image whose id is no later than the newest that it knows: without a catalog
+    /// that one would be taken for removed. Where it can't be written now, the next change does.
+    pub(super) fn dump_late_image(&self, image: ImageId) {
+        let may_lack = |head: Head| head.newest_image >= time_and_counter(image);
+        if matches!(read_head(&*self.disk), Ok(Ok(head)) if may_lack(head)) {
+            let catalog = self.catalog();
+            let _ = catalog.and_then(|catalog| write(&*self.disk, &catalog, self.surroundings.now()));
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 use uuid::Uuid;
 
 use crate::catalog::record::{ImageRecord, OriginRecord};
-use crate::catalog::table::{Sequence, Sequences};
+use crate::catalog::table::{Identities, Sequence, Sequences};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::Result;
-use crate::id::{ImageId, ObjectId};
+use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::time::Moment;
 
 use super::Inner;
@@ -71,4 +71,31 @@ pub(super) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
 /// An image's identity.
 pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
     identity(image.root, image.origin)
+}
+
+/// The keys in [`Identities`] of images with one identity, the first of which is the identity itself: that is where the next
+/// import looks. Only a repair leaves more than one of them; their rows have no gap.
+pub(super) fn identity_keys(identity: ObjectId) -> impl Iterator<Item = ObjectId> {
+    let further = (1_u64..).map(move |number| {
+        let parts = [identity.as_bytes(), number.to_le_bytes().as_slice()].concat();
+        ObjectId::from_bytes(blake3::derive_key("layerstone v1 further image of an identity", &parts))
+    });
+    std::iter::once(identity).chain(further)
+}
+
+/// Removes the row by which an image's content finds it. The last row of its identity takes the place.
+pub(super) fn forget_identity(tx: &mut WriteTx, scope: ProjectId, image: &ImageRecord) -> Result<()> {
+    let mut rows = Vec::new();
+    for key in identity_keys(identity_of(image)) {
+        let Some(found) = tx.get::<Identities>(&(scope, key))? else { break };
+        rows.push((key, found));
+    }
+    let Some(place) = rows.iter().position(|(_, found)| *found == image.id) else { return Ok(()) };
+    if let Some((last, moved)) = rows.pop() {
+        tx.remove::<Identities>(&(scope, last))?;
+        if let Some((key, _)) = rows.get(place) {
+            tx.put::<Identities>(&(scope, *key), &moved)?;
+        }
+    }
+    Ok(())
 }

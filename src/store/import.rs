@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::archive::Limits;
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
-use crate::catalog::table::{Identities, Images};
+use crate::catalog::table::{Identities, Images, Sequence};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::format::record;
@@ -26,7 +26,7 @@ use super::checkout::file_time;
 use super::closure::Needs;
 use super::commit::{Base, Changes};
 use super::gc::note_image;
-use super::identity::{created, identity, identity_of, remember_image_id};
+use super::identity::{created, identity, identity_of, remember_image_id, time_and_counter};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
@@ -294,8 +294,11 @@ impl Project {
                 let (project, draft) = (self.clone(), Arc::new(draft));
                 let published = Arc::clone(&draft);
                 let publish = move |tx: &mut WriteTx| project.publish_image(tx, &published, record);
-                let (record, is_new, gone) = self.store.publish(session, publish)?;
+                let Published { record, is_new, is_late, gone } = self.store.publish(session, publish)?;
                 self.store.remove_states(gone);
+                if is_late {
+                    self.store.dump_late_image(record.id);
+                }
                 Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
             }
         }
@@ -378,22 +381,17 @@ impl Project {
         }
     }
 
-    /// Makes the image visible, or gives the one that a racer published meanwhile, and whether it is new; and what
-    /// `settle` gives.
-    fn publish_image(
-        &self,
-        tx: &mut WriteTx,
-        draft: &Draft,
-        record: ImageRecord,
-    ) -> Result<(ImageRecord, bool, Vec<DirectoryId>)> {
+    /// Makes the image visible, or gives the one that a racer published meanwhile.
+    fn publish_image(&self, tx: &mut WriteTx, draft: &Draft, record: ImageRecord) -> Result<Published> {
         let limits = self.limits_in(tx)?;
         if record.origin == OriginRecord::Commit {
             // Again, since the limit may have been set while the commit was made.
             check_layer_bytes(draft.layer.changed_bytes, limits.max_layer_bytes)?;
         }
-        let (record, is_new) = if let Some(known) = self.known_image(tx, draft)? {
-            (known, false)
+        let (record, is_new, is_late) = if let Some(known) = self.known_image(tx, draft)? {
+            (known, false, false)
         } else {
+            let is_late = tx.last(Sequence::Image)? > time_and_counter(record.id);
             tx.put::<Images>(&(self.id, record.id), &record)?;
             note_image(tx, &record)?;
             remember_image_id(tx, record.id)?;
@@ -401,10 +399,10 @@ impl Project {
             if record.origin != OriginRecord::Commit {
                 tx.put::<Identities>(&(self.id, identity_of(&record)), &record.id)?;
             }
-            (record, true)
+            (record, true, is_late)
         };
         let gone = self.settle(tx, draft, &record)?;
-        Ok((record, is_new, gone))
+        Ok(Published { record, is_new, is_late, gone })
     }
 
     /// What follows from an image being the draft's: its tags, what its directory is equal to now, and what becomes of its
@@ -415,6 +413,16 @@ impl Project {
         draft.workspace.as_ref().map_or(Ok(()), |step| step.take(tx, self.id, image))?;
         draft.state.as_ref().map_or(Ok(Vec::new()), |update| self.store.advance_directory(tx, update, image))
     }
+}
+
+/// What became of a draft.
+struct Published {
+    record: ImageRecord,
+    is_new: bool,
+    /// Whether an image with a later id was published before.
+    is_late: bool,
+    /// Directories whose state files may go.
+    gone: Vec<DirectoryId>,
 }
 
 enum Prepared {

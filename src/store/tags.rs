@@ -7,7 +7,7 @@
 use serde::Serialize;
 
 use crate::catalog::record::{ImageRecord, TagRecord};
-use crate::catalog::table::{Identities, ImageTags, Images, Tags, key_bytes};
+use crate::catalog::table::{ImageTags, Images, Tags, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{ImageId, ProjectId};
@@ -15,6 +15,7 @@ use crate::name::{ImageRef, TagName};
 use crate::time::Moment;
 
 use super::gc::note_image;
+use super::identity::forget_identity;
 use super::project::Project;
 use super::resolve::Scope;
 use super::workspace::users_of;
@@ -224,9 +225,6 @@ pub(super) fn remove_tag(tx: &mut WriteTx, scope: ProjectId, name: &TagName) -> 
 /// Removes an image of its owner that has no tags left there, and what finds it.
 pub(super) fn delete_image(tx: &mut WriteTx, scope: ProjectId, image: ImageId) -> Result<()> {
     let Some(record) = tx.get::<Images>(&(scope, image))? else { return Ok(()) };
-    let identity = (scope, super::identity::identity_of(&record));
-    if tx.get::<Identities>(&identity)? == Some(image) {
-        tx.remove::<Identities>(&identity)?;
-    }
+    forget_identity(tx, scope, &record)?;
     tx.remove::<Images>(&(scope, image)).map(drop)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalog::record::{ImageRecord, OriginRecord, ProjectRecord, WorkspaceRecord};
+use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord, ProjectRecord, WorkspaceRecord};
 use crate::catalog::table::Sequence;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId, ProjectId};
@@ -29,8 +29,6 @@ impl Rows {
         include_removed: bool,
         report: &mut RepairReport,
     ) {
-        let own = self.images.iter().filter(|((scope, _), image)| image.owner == *scope);
-        let mut identities: BTreeSet<_> = own.filter_map(|(_, image)| import_identity(image)).collect();
         for (id, FoundRecord { image, is_condemned }) in found {
             let scope = image.owner;
             self.raise(Sequence::Project, scope.get());
@@ -44,12 +42,12 @@ impl Rows {
             let told = FoundImage { project: name, image: id, created: created(id) };
             if was_removed {
                 report.removed.push(told.clone());
+                if !include_removed {
+                    continue;
+                }
+                self.recalled.insert((scope, id));
             }
-            // Of two imports of the same that raced, or that followed each other, one is enough.
-            let is_repeated = import_identity(&image).is_some_and(|identity| !identities.insert(identity));
-            if (was_removed && !include_removed) || is_repeated {
-                continue;
-            }
+            // The same import may be there already: which of the two was removed, if any, nothing tells.
             self.images.insert((scope, id), image);
             report.restored.push(told);
         }
@@ -71,7 +69,7 @@ impl Rows {
         }
         for (scope, id, losses) in damaged {
             // Of what was removed, part may have been collected: that is no loss.
-            if report.removed.iter().any(|removed| removed.image == id) {
+            if self.recalled.contains(&(scope, id)) {
                 self.images.remove(&(scope, id));
                 report.restored.retain(|restored| restored.image != id);
                 continue;
@@ -118,6 +116,14 @@ impl Rows {
         });
         let tagged: BTreeSet<_> = self.tags.iter().map(|((scope, _), tag)| (*scope, tag.image)).collect();
         self.images.retain(|key, image| image.owner == key.0 || tagged.contains(key));
+    }
+
+    /// Adds what images were made from, where only their records tell of it.
+    pub(super) fn add_parents(&mut self) {
+        let own = self.images.iter().filter(|((scope, _), image)| image.owner == *scope);
+        for (key, parent) in own.filter_map(|(key, image)| Some((key, image.parent?))) {
+            self.lineage.entry(*key).or_insert(LineageRecord { parent });
+        }
     }
 
     /// Makes the projects that rows are of and that have no name any more.

@@ -178,6 +178,7 @@ impl Repair<'_> {
         let mut output = Output::new(disk, numbers, self.options.pack_bytes)?;
         let mut scanned = scan(self.extents(rows)?, self.options.threads, &mut output, report)?;
         unnamed.kept.extend(scanned.damaged.iter().map(|extent| pack_file(extent.pack)));
+        report.may_lack_images = !rows.is_whole && !scanned.damaged.is_empty();
         copy_sound(&scanned.damaged, &self.reader(&output)?, &mut output)?;
         rows.add_found(std::mem::take(&mut scanned.images), options.include_removed, report);
         let reader = self.reader(&output)?;
@@ -190,6 +191,7 @@ impl Repair<'_> {
         rows.raise(Sequence::Segment, output.numbers.segment.into());
         let now = self.surroundings.now();
         rows.add_projects(now);
+        rows.add_parents();
         let dropped = rows.drop_directories(disk, report)?;
         unnamed.kept.extend(self.unnamed_states(rows, dropped)?);
         Catalog::build(disk, |tx| rows.fill(tx, &scanned, &output, now))?;

@@ -11,6 +11,7 @@ use crate::catalog::table::{
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId};
+use crate::store::identity::identity_keys;
 use crate::store::known::KnownDirectory;
 use crate::store::packs::SHARED_DOMAIN;
 use crate::time::Moment;
@@ -78,12 +79,19 @@ impl Rows {
     }
 
     fn fill_images(&self, tx: &mut WriteTx) -> Result<()> {
+        let mut identities: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (key, image) in &self.images {
             tx.put::<Images>(key, image)?;
             if image.owner == key.0
                 && let Some(identity) = import_identity(image)
             {
-                tx.put::<Identities>(&identity, &image.id)?;
+                identities.entry(identity).or_default().push(image.id);
+            }
+        }
+        for ((scope, identity), images) in identities {
+            // The next import finds the newest.
+            for (key, image) in identity_keys(identity).zip(images.iter().rev()) {
+                tx.put::<Identities>(&(scope, key), image)?;
             }
         }
         for (key, tag) in &self.tags {

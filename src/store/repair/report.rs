@@ -49,6 +49,9 @@ pub struct RepairReport {
     /// Images that are lost in part and so are no longer in the store, with the tags that are gone with them. One that only
     /// the dump named may have been removed since it was written, if there was no room for a newer one.
     pub damaged_images: Vec<DamagedImage>,
+    /// Whether there may have been images that nothing tells of any more: their rows were in a catalog that is lost, and
+    /// their records in a pack that is damaged. They were made after the dump was written, if there is one.
+    pub may_lack_images: bool,
     /// Images without tags that have what is sound of those.
     pub salvaged: Vec<SalvagedImage>,
     /// Checkouts that the store knows no more: a commit must name their base.
@@ -90,7 +93,10 @@ impl RepairReport {
     #[must_use]
     pub fn has_losses(&self) -> bool {
         let lost = [&self.lost_checkouts, &self.lost_workspaces];
-        !self.damaged_images.is_empty() || lost.iter().any(|lost| !lost.is_empty()) || self.may_lack_tags()
+        self.may_lack_images
+            || self.may_lack_tags()
+            || !self.damaged_images.is_empty()
+            || lost.iter().any(|lost| !lost.is_empty())
     }
 
     /// Whether there are images whose rows are lost, and with them the tags that were on them.

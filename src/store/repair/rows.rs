@@ -37,6 +37,8 @@ pub(super) struct Rows {
     pub(super) news: BTreeMap<(DirectoryId, u64), Vec<u8>>,
     pub(super) workspaces: BTreeMap<(ProjectId, WorkspaceName), WorkspaceRecord>,
     pub(super) lowers: BTreeMap<ObjectId, LowerRecord>,
+    /// Images that had been removed and are to come back as far as all of them is there.
+    pub(super) recalled: BTreeSet<(ProjectId, ImageId)>,
     /// Workspaces that were dropped because their image is damaged.
     pub(super) lost_workspaces: Vec<WorkspaceId>,
     /// Whether no row of the catalog is lost.

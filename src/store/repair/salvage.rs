@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord};
+use crate::catalog::record::{ImageRecord, OriginRecord};
 use crate::catalog::table::Sequence;
 use crate::error::Result;
 use crate::format::record;
@@ -86,17 +86,15 @@ pub(super) fn salvage(
                 logical_bytes: root.bytes(),
                 comment: comment(image.id),
             };
-            if let Ok(bytes) = record::encode_object(&left) {
-                objects.put(ObjectKind::Image, &bytes)?;
-            }
             let id = left.id;
             rows.images.insert((scope, id), left);
             id
         };
         let project = scope_name(scope, rows.project_name(scope));
         report.salvaged.push(SalvagedImage { project, image: id, of: image.id, entries: root.entries() });
-        rows.lineage.insert((scope, id), LineageRecord { parent: image.id });
     }
+    // One that was beside what is damaged is lost, and the image is not: should the catalog be lost, only it tells of that.
+    rows.images.values().try_for_each(|image| objects.put_record(image))?;
     objects.finish()
 }
 
@@ -161,6 +159,11 @@ impl<'o, 'd> NewObjects<'o, 'd> {
             left.keys().flat_map(above).filter(|above| !left.contains_key(above)).collect();
         left.extend(missing.into_iter().map(|path| (path, made_up())));
         tree::build(self, left).map(Some)
+    }
+
+    /// Stores an image's own record.
+    fn put_record(&mut self, image: &ImageRecord) -> Result<()> {
+        record::encode_object(image).map_or(Ok(()), |bytes| self.put(ObjectKind::Image, &bytes).map(drop))
     }
 
     /// Makes all of it durable and part of the index.

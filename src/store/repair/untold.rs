@@ -7,6 +7,7 @@
 //!      | 2 checkout(bytes)
 //!      | 3 workspace(bytes)
 //!      | 4 image(16) of(16) entries(8) project(bytes)
+//!      | 5
 //! ```
 //! Numbers are little-endian, bytes have their length before them as a varint, and the check is BLAKE3 over all before it.
 //!
@@ -35,11 +36,21 @@ pub(super) struct Untold {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Loss {
-    Image { image: ImageId, paths: u64, project: String, tags: String },
-    Restored { image: ImageId, project: String },
+    Image {
+        image: ImageId,
+        paths: u64,
+        project: String,
+        tags: String,
+    },
+    Restored {
+        image: ImageId,
+        project: String,
+    },
     Checkout(String),
     Workspace(String),
     Salvaged(SalvagedImage),
+    /// There may have been images that nothing tells of.
+    Unknown,
 }
 
 fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
@@ -99,6 +110,7 @@ impl Untold {
                     let known = workspace.clone();
                     add(&mut report.lost_workspaces, workspace, |other| *other == known);
                 }
+                Loss::Unknown => report.may_lack_images = true,
             }
         }
     }
@@ -116,7 +128,9 @@ impl Untold {
         let checkouts = report.lost_checkouts.iter().cloned().map(Loss::Checkout);
         let workspaces = report.lost_workspaces.iter().cloned().map(Loss::Workspace);
         let salvaged = report.salvaged.iter().cloned().map(Loss::Salvaged);
-        Self { losses: images.chain(restored).chain(checkouts).chain(workspaces).chain(salvaged).collect() }
+        let unknown = report.may_lack_images.then_some(Loss::Unknown);
+        let named = images.chain(restored).chain(checkouts).chain(workspaces).chain(salvaged);
+        Self { losses: named.chain(unknown).collect() }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -141,6 +155,7 @@ impl Untold {
                     .raw(left.of.as_uuid().as_bytes())
                     .raw(&left.entries.to_le_bytes())
                     .bytes(left.project.as_bytes()),
+                Loss::Unknown => out.u8(5),
             };
         }
         let check = blake3::hash(&out.0);
@@ -171,6 +186,7 @@ impl Untold {
                     entries: decoder.array().map(u64::from_le_bytes)?,
                     project: text(&mut decoder)?,
                 }),
+                5 => Loss::Unknown,
                 _ => return Err(DecodeError::UnknownTag),
             });
         }
@@ -243,6 +259,7 @@ mod tests {
             removed: vec![found(4)],
             lost_checkouts: vec!["/there".into()],
             lost_workspaces: vec!["w of p".into()],
+            may_lack_images: true,
             salvaged: vec![SalvagedImage { project: "p".into(), image: image(5), of: image(1), entries: 7 }],
             ..RepairReport::default()
         };
@@ -258,6 +275,7 @@ mod tests {
                 report.damaged_images.iter().map(|lost| (lost.image, &lost.tags)).collect();
             assert_eq!(images, expected);
             assert_eq!((&next.restored, &next.salvaged), (&vec![found(3)], &report.salvaged));
+            assert!(next.may_lack_images);
             assert_eq!(
                 (&next.lost_checkouts, &next.lost_workspaces),
                 (&report.lost_checkouts, &report.lost_workspaces)

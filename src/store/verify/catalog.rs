@@ -21,7 +21,7 @@ use crate::name::{ProjectName, TagName, WorkspaceName};
 use crate::pack::index::OpenPackObjects;
 use crate::pack::session::WrittenFrame;
 use crate::store::Inner;
-use crate::store::identity::{identity_of, time_and_counter};
+use crate::store::identity::{identity_keys, identity_of, time_and_counter};
 use crate::store::known::KnownDirectory;
 
 use super::images::{ImageWalk, Losses};
@@ -192,18 +192,27 @@ impl CatalogRows {
                 report.add_fault(row_fault::<Identities>(format!("image {id} is not found by its content")));
             }
         }
-        let identities: BTreeMap<_, _> =
-            self.images.iter().map(|(scope, image)| ((*scope, image.id), identity_of(image))).collect();
-        for ((scope, identity), image) in &self.identities {
-            if identities.get(&(*scope, *image)) != Some(identity) {
-                let message = format!("image {image} of project {scope} is not there, or has other content");
-                report.add_fault(row_fault::<Identities>(message));
-            }
-        }
+        self.check_identities(report);
         for ((scope, name), tag) in &self.tags {
             if !present.contains(&(*scope, tag.image)) {
                 let message = format!("it names image {}, which project {scope} has not got", tag.image);
                 report.add_fault(Error::corrupt(Subject::Tag(name.to_string()), message));
+            }
+        }
+    }
+
+    /// Fails rows that lead to an image which is not there, or has other content.
+    fn check_identities(&self, report: &mut VerifyReport) {
+        let mut rightful = BTreeSet::new();
+        for (scope, image) in &self.images {
+            let keys = identity_keys(identity_of(image)).map(|key| (*scope, key));
+            let found = keys.map_while(|key| self.identities.get(&key).map(|found| (key, *found)));
+            rightful.extend(found.filter(|(_, found)| *found == image.id));
+        }
+        for ((scope, key), image) in &self.identities {
+            if !rightful.contains(&((*scope, *key), *image)) {
+                let message = format!("image {image} of project {scope} is not there, or has other content");
+                report.add_fault(row_fault::<Identities>(message));
             }
         }
     }

@@ -14,6 +14,7 @@ mod check;
 mod controls;
 mod faults;
 mod repair;
+mod rounds;
 mod run;
 mod states;
 

@@ -59,6 +59,11 @@ impl Run {
         }
     }
 
+    /// Goes on with a store that holds what the model says.
+    pub(super) fn after(plan: Plan, disk: &SimulatedDisk, model: Model) -> Self {
+        Self { models: vec![model], ..Self::new(plan, disk) }
+    }
+
     /// Goes on upon another disk in the same state. The store must not be held.
     pub(super) fn upon(&self, disk: &SimulatedDisk) -> Self {
         Self { disk: disk.clone(), ..self.clone() }
@@ -90,6 +95,14 @@ impl Run {
             }
         }
         Ok(true)
+    }
+
+    /// Takes a step that the caller chose.
+    pub(super) fn take_this(&mut self, effect: &Effect) -> layerstone::Result<()> {
+        self.step += 1;
+        self.plan.steps += 1;
+        let store = self.open()?;
+        self.take(&store, effect)
     }
 
     fn open(&mut self) -> layerstone::Result<Store> {

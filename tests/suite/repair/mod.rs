@@ -1,5 +1,6 @@
 //! Repair: what is sound stays, what is lost is said, and the store is sound afterwards.
 
+mod again;
 mod collected;
 
 use std::collections::BTreeSet;

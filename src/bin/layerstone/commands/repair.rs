@@ -41,20 +41,7 @@ impl Report for Repaired<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, store } = self;
         faults(&report.faults, report.fault_count)?;
-        let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
-        if lost > 0 {
-            Output::line("Lost, and no longer in the store:")?;
-            some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
-        }
-        if let Some(moment) = report.dump_written.filter(|_| !report.damaged_images.is_empty()) {
-            Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
-        }
-        for checkout in &report.lost_checkouts {
-            Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
-        }
-        for workspace in &report.lost_workspaces {
-            Output::line(&format!("  workspace {workspace}"))?;
-        }
+        lost(report)?;
         if !report.salvaged.is_empty() {
             Output::line("What is sound of those, as images without a tag:")?;
             some_lines(&report.salvaged, report.salvaged.len() as u64, |left| {
@@ -96,6 +83,32 @@ impl Report for Repaired<'_> {
             (count(report.objects, "object", "objects"), count(report.packs, "pack", "packs"));
         Output::line(&format!("{images} and {objects} in {packs}, all sound"))
     }
+}
+
+/// What was there and is no longer in the store.
+fn lost(report: &RepairReport) -> io::Result<()> {
+    let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
+    if lost > 0 {
+        Output::line("Lost, and no longer in the store:")?;
+        some_lines(&report.damaged_images, report.damaged_images.len() as u64, damaged_image)?;
+    }
+    if let Some(moment) = report.dump_written.filter(|_| !report.damaged_images.is_empty()) {
+        Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
+    }
+    for checkout in &report.lost_checkouts {
+        Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
+    }
+    for workspace in &report.lost_workspaces {
+        Output::line(&format!("  workspace {workspace}"))?;
+    }
+    if report.may_lack_images {
+        let since =
+            report.dump_written.map_or(String::new(), |moment| format!(" that were made after {moment}"));
+        Output::line(&format!(
+            "Images{since} may be lost without a name: the damaged packs may have held the only records of them."
+        ))?;
+    }
+    Ok(())
 }
 
 fn name_of(state: CatalogState) -> &'static str {
