@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::format::record::Added;
 use crate::id::{ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
 
 /// A project.
@@ -192,6 +193,15 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) holder: Option<HolderRecord>,
     /// The process that mounted it last: whoever can't see what that one sees can't tell whether it is used.
     pub(crate) mounted_by: Option<HolderRecord>,
+    /// The directory of its files, once it is made: another in its place is not the workspace.
+    pub(crate) files: Added<InodeRecord>,
+}
+
+/// A file of the host. A device's number may be another after a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct InodeRecord {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
 }
 
 /// How a workspace shows its image.
@@ -215,6 +225,8 @@ pub(crate) struct LowerRecord {
     pub(crate) state: LowerState,
     pub(crate) boot: String,
     pub(crate) used_ms: u64,
+    /// Bytes that it takes on the disk.
+    pub(crate) bytes: Added<u64>,
 }
 
 /// What can be done with a directory for workspaces.

@@ -9,7 +9,8 @@
 //! This module alone knows bincode; golden tests pin its bytes so that a successor could take over.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
-use bincode::{Decode, Encode};
+use bincode::de::read::Reader as _;
+use bincode::{BorrowDecode, Decode, Encode};
 
 use super::DecodeError;
 use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
@@ -67,6 +68,33 @@ fn check(table: &str, key: &[u8], body: &[u8]) -> [u8; CHECK_BYTES] {
     check
 }
 
+/// A last field of a record that records of before it was added end without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Added<T>(pub(crate) Option<T>);
+
+impl<T: Encode> Encode for Added<T> {
+    fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+        self.0.as_ref().map_or(Ok(()), |value| value.encode(encoder))
+    }
+}
+
+impl<C, T: Decode<C>> Decode<C> for Added<T> {
+    fn decode<D: bincode::de::Decoder<Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
+        let is_at_end = decoder.reader().peek_read(1).is_none();
+        if is_at_end { Ok(Self(None)) } else { T::decode(decoder).map(|value| Self(Some(value))) }
+    }
+}
+
+impl<'de, C, T: Decode<C>> BorrowDecode<'de, C> for Added<T> {
+    fn borrow_decode<D: bincode::de::BorrowDecoder<'de, Context = C>>(
+        decoder: &mut D,
+    ) -> Result<Self, bincode::error::DecodeError> {
+        Self::decode(decoder)
+    }
+}
+
 macro_rules! encode_as {
     ($($id:ty: $inner:ty, $get:expr, $make:expr;)*) => {$(
         impl Encode for $id {
@@ -96,4 +124,29 @@ encode_as! {
     LeaseId: u64, |id| id.get(), LeaseId::new;
     WorkspaceId: u64, |id| id.get(), WorkspaceId::new;
     DirectoryId: u64, |id| id.get(), DirectoryId::new;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    struct Before(u64, String);
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    struct Now(u64, String, Added<(u64, u64)>);
+
+    #[test]
+    fn a_record_of_before_a_field_was_added_is_read() {
+        let before = encode("table", b"key", &Before(300, "text".to_owned())).unwrap();
+        let now: Now = decode("table", b"key", &before).unwrap();
+        assert_eq!(now, Now(300, "text".to_owned(), Added(None)));
+        assert_eq!(encode("table", b"key", &now).unwrap(), before, "it has one encoding");
+        let now = Now(300, "text".to_owned(), Added(Some((1, 2))));
+        let bytes = encode("table", b"key", &now).unwrap();
+        assert_eq!(decode::<Now>("table", b"key", &bytes).unwrap(), now);
+        assert_eq!(decode::<Before>("table", b"key", &bytes), Err(DecodeError::Trailing));
+        for cut in [&bytes[9..bytes.len() - 1], &bytes[9..12]] {
+            assert!(decode_object::<Now>(cut).is_err());
+        }
+    }
 }

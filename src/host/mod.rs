@@ -5,6 +5,7 @@
 //! elsewhere. Attributes of what can't be opened (links, devices) are reached through `/proc/self/fd`.
 
 pub(crate) mod checkout;
+pub(crate) mod mounts;
 pub(crate) mod overlay;
 pub(crate) mod source;
 pub(crate) mod stat;

@@ -4,19 +4,19 @@
 //! number of lower directories fits into the one page that options may have.
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, makedev, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, mount};
 
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, Result, Subject};
 
 use super::failed;
+use super::mounts::{device_of_overlay, end_mount};
 use super::stat::Stat;
 
 /// What a directory of an overlay has: what was written, the kernel's own, and the merged view.
@@ -26,6 +26,9 @@ pub(crate) const MERGED: &str = "merged";
 
 /// How directories begin in which mounts are tried.
 pub(crate) const PROBE: &str = "probe-";
+
+/// How the sources of workspaces' mounts begin.
+pub(super) const SOURCE: &str = "layerstone-";
 
 /// An attribute that is set to learn whether attributes of its kind can be.
 const TRUSTED_PROBE: &str = "trusted.overlay.probe";
@@ -46,12 +49,7 @@ impl Overlay<'_> {
     /// [`Conflict`](ErrorKind::Conflict) if there are files where it is to be mounted.
     pub(crate) fn mount(&self) -> Result<()> {
         let target = self.folder.join(&self.place).join(MERGED);
-        let mut hidden =
-            std::fs::read_dir(&target).map_err(|error| Error::host(&target, "list it", error))?;
-        if hidden.next().is_some() {
-            let message = "has files that were written while nothing was mounted there; move them away";
-            return Err(Error::conflict(Subject::Host(target), message));
-        }
+        check_is_empty(&target)?;
         self.try_mount(&target).map_err(|error| failed(target, "mount an overlay on it", error))
     }
 
@@ -67,16 +65,28 @@ impl Overlay<'_> {
             options.push_str(",volatile");
         }
         let options = CString::new(options).map_err(|_| Errno::INVAL)?;
-        let source = source(&open_directory(&self.folder.join(place).join(FILES))?)?;
+        let source = source(&Stat::of(&open_directory(&self.folder.join(place).join(FILES))?, b"")?);
         // A device node of an image is not to be the host's device.
         mount(source, target, "overlay", MountFlags::NODEV, options.as_c_str())
     }
 }
 
 /// What a mount with this upper directory is called in lists of mounts: found there under whatever path it is mounted.
-fn source(files: &OwnedFd) -> rustix::io::Result<String> {
-    let stat = Stat::of(files, b"")?;
-    Ok(format!("layerstone-{:x}-{:x}", stat.device, stat.inode))
+pub(crate) fn source(files: &Stat) -> String {
+    format!("{SOURCE}{:x}-{:x}", files.device, files.inode)
+}
+
+/// Fails with [`Conflict`](crate::ErrorKind::Conflict) if there are files in the directory that an overlay is mounted on.
+pub(crate) fn check_is_empty(target: &Path) -> Result<()> {
+    let mut hidden = match std::fs::read_dir(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|error| Error::host(target, "list it", error))?,
+    };
+    if hidden.next().is_none() {
+        return Ok(());
+    }
+    let message = "has files that were written while nothing was mounted there; move them away";
+    Err(Error::conflict(Subject::Host(target.to_owned()), message))
 }
 
 /// Who else has an overlay mounted that this process has not, or not any more.
@@ -91,7 +101,7 @@ pub(crate) struct OtherMounts {
 /// Looks for mounts with this upper directory, whatever they are mounted on. The kernel lets such a directory be mounted
 /// twice, and then promises nothing.
 pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
-    let source = open_directory(files).and_then(|files| source(&files));
+    let source = open_directory(files).and_then(|files| Stat::of(files, b"")).map(|stat| source(&stat));
     let source = source.map_err(|error| failed(files.to_owned(), "look at it", error))?;
     let processes = std::fs::read_dir("/proc");
     let processes = processes.map_err(|error| Error::host(Path::new("/proc"), "list it", error))?;
@@ -105,7 +115,7 @@ pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
         let Ok(namespace) = std::fs::metadata(path.join("ns/mnt")) else { continue };
         let devices = devices.entry(namespace.ino()).or_insert_with(|| {
             let mounts = std::fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
-            mounts.lines().filter_map(|line| device_of_mount(line, &source)).collect()
+            mounts.lines().filter_map(|line| device_of_overlay(line, &source)).collect()
         });
         if devices.is_empty() {
             continue;
@@ -119,17 +129,6 @@ pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
     Ok(found)
 }
 
-/// The device number of a mount in `mountinfo`, if it is an overlay of this source.
-fn device_of_mount(line: &str, source: &str) -> Option<u64> {
-    let (place, kind) = line.split_once(" - ")?;
-    let mut kind = kind.split(' ');
-    if (kind.next(), kind.next()) != (Some("overlay"), Some(source)) {
-        return None;
-    }
-    let (major, minor) = place.split(' ').nth(2)?.split_once(':')?;
-    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
-}
-
 /// Whether a process has its root, its current directory or an open file on one of these devices.
 fn works_on(process: &Path, devices: &[u64]) -> bool {
     let is_there =
@@ -138,51 +137,6 @@ fn works_on(process: &Path, devices: &[u64]) -> bool {
     is_there(&process.join("cwd"))
         || is_there(&process.join("root"))
         || files.any(|file| is_there(&file.path()))
-}
-
-/// Ends a mount, and gives whether there was one. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's
-/// current directory.
-pub(crate) fn end_mount(target: &Path) -> Result<bool> {
-    if !is_mounted(target) {
-        return Ok(false);
-    }
-    match unmount(target, UnmountFlags::NOFOLLOW) {
-        Ok(()) => Ok(true),
-        Err(Errno::BUSY) => {
-            let message = "is busy: a process works in it or has a file of it open; end that first";
-            Err(Error::new(ErrorKind::InUse, Subject::Host(target.to_owned()), message))
-        }
-        Err(error) => Err(failed(target.to_owned(), "unmount it", error)),
-    }
-}
-
-/// Something that is mounted in a directory, but not in or on `except`: as far as this process sees.
-pub(crate) fn mount_below(directory: &Path, except: &Path) -> Result<Option<PathBuf>> {
-    let list = Path::new("/proc/self/mountinfo");
-    let mounts = std::fs::read(list).map_err(|error| Error::host(list, "read it", error))?;
-    let targets =
-        mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    let mut targets = targets.map(|target| PathBuf::from(OsString::from_vec(unescape(target))));
-    Ok(targets.find(|target| target.starts_with(directory) && !target.starts_with(except)))
-}
-
-/// Text of a list of mounts, in which some characters are three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let code =
-            after.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
-        let escaped = code.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        plain.push(escaped.unwrap_or(*first));
-        rest = after.get(if escaped.is_some() { 3 } else { 0 }..).unwrap_or_default();
-    }
-    plain
-}
-
-/// Whether something is mounted on a directory, as far as this process sees.
-pub(crate) fn is_mounted(target: &Path) -> bool {
-    Stat::of(CWD, target.as_os_str().as_encoded_bytes()).is_ok_and(|stat| stat.is_mount_point)
 }
 
 /// Why this process can't mount overlays whose written part lies in `folder`; none if it can. Found out by doing it.

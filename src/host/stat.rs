@@ -1,10 +1,16 @@
 //! What the file system says of one file.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, statx};
+use rustix::io::Errno;
 
+use crate::error::Result;
 use crate::tree::Timestamp;
+
+use super::failed;
 
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,15 @@ impl Stat {
     pub(crate) fn of(at: impl AsFd, name: &[u8]) -> rustix::io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         statx(at, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|found| Self::from(&found))
+    }
+
+    /// Of what is at a path, no last link followed; none if nothing is.
+    pub(crate) fn find(path: &Path) -> Result<Option<Self>> {
+        match Self::of(CWD, path.as_os_str().as_bytes()) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed(path.to_owned(), "look at it", error)),
+        }
     }
 
     /// Whether the file may have holes.

@@ -102,7 +102,8 @@ impl Store {
     }
 
     /// Removes a project. One that has images is a [`Conflict`](ErrorKind::Conflict), and one that has workspaces
-    /// [`InUse`](ErrorKind::InUse), unless `force` is set; then they go with it, and the images' tags.
+    /// [`InUse`](ErrorKind::InUse), unless `force` is set; then they go with it, and the images' tags. A workspace whose
+    /// [path](crate::Workspace::path) would be refused, since not all that is there is its own, keeps the project.
     pub fn remove_project(&self, name: &ProjectName, force: bool) -> Result<()> {
         if name.is_public() {
             return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
@@ -117,6 +118,7 @@ impl Store {
                 };
                 return Err(Error::new(ErrorKind::InUse, Subject::Project(name.to_string()), message));
             }
+            self.0.check_own(&ended)?;
             let images = tx.collect::<Images>(&key_bytes(&record.id))?;
             if !images.is_empty() && !force {
                 let message = match images.len() {
@@ -136,7 +138,7 @@ impl Store {
             Ok(ended)
         };
         let ended = self.0.freeing(|| self.0.write(remove))?;
-        self.0.remove_workspaces(&ended);
+        self.0.remove_workspaces(ended.iter().map(|record| record.id));
         Ok(())
     }
 

@@ -55,5 +55,6 @@ mod tenants;
 mod tidy;
 mod unprivileged;
 mod verify;
+mod workspace_places;
 mod workspaces;
 mod write_order;

@@ -163,7 +163,7 @@ impl Checkout {
 impl Drop for Checkout {
     /// An unfinished tree goes. An error leaves it under a name that says what it is.
     fn drop(&mut self) {
-        if !self.is_published && remove::empty(self.root.as_fd()).is_ok() {
+        if !self.is_published && remove::empty(self.root.as_fd()).is_ok_and(|stuck| stuck.is_nothing()) {
             let _ = unlinkat(&self.parent, self.private_name.as_os_str(), AtFlags::REMOVEDIR);
         }
     }

@@ -1,71 +1,166 @@
 //! Removing trees: unfinished checkouts, and workspaces that ended.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, openat, openat2, renameat, unlinkat,
+    AtFlags, CWD, Dir, IFlags, Mode, OFlags, ResolveFlags, fchmod, ioctl_getflags, ioctl_setflags, openat,
+    openat2, renameat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::error::Result;
 use crate::host::failed;
+use crate::host::stat::{FileKind, Stat};
 use crate::path::TreePath;
 
-/// Removes a directory with all that is in it, if it is there.
+/// What could not be removed, and the first reason.
+#[derive(Debug, Default)]
+pub(super) struct Stuck {
+    first: Option<(TreePath, Errno)>,
+    more: u64,
+}
+
+impl Stuck {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn note(&mut self, path: &TreePath, outcome: rustix::io::Result<()>) {
+        match (outcome, &self.first) {
+            (Ok(()) | Err(Errno::NOENT), _) => {}
+            // A mount point is not entered.
+            (Err(Errno::XDEV), None) => self.first = Some((path.clone(), Errno::BUSY)),
+            (Err(error), None) => self.first = Some((path.clone(), error)),
+            (Err(_), Some(_)) => self.more += 1,
+        }
+    }
+}
+
+/// Removes a directory with all that is in it, if it is there: of what can't be removed, the first is named, and all else
+/// goes. A directory on which something is mounted stays with all that is in it.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let remove = || {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        empty(openat(CWD, path, flags, Mode::empty())?.as_fd())?;
-        unlinkat(CWD, path, AtFlags::REMOVEDIR)
+        let root = openat(CWD, path, flags, Mode::empty())?;
+        if Stat::of(&root, b"")?.is_mount_point {
+            return Err(Errno::BUSY);
+        }
+        let stuck = empty(root.as_fd())?;
+        if stuck.is_nothing() {
+            unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
+        }
+        Ok(stuck)
     };
+    let io = |error| failed(path.to_owned(), "remove it", error);
     match remove() {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(failed(path.to_owned(), "remove it", error)),
+        Err(Errno::NOENT) | Ok(Stuck { first: None, .. }) => Ok(()),
+        Err(error) => Err(io(error)),
+        Ok(Stuck { first: Some((stuck, error)), more }) => {
+            let place = path.join(OsStr::from_bytes(&stuck.to_relative()));
+            let action = if more > 0 { format!("remove it and {more} more") } else { "remove it".to_owned() };
+            Err(failed(place, &action, error))
+        }
     }
 }
 
-/// Removes everything in a directory that this process made, whatever modes it got meanwhile. It follows no link, enters no
-/// mount, and holds few descriptors at a time, whatever the depth.
-pub(super) fn empty(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+/// Removes everything in a directory that this process made, whatever modes and flags it got meanwhile, but for what can't be
+/// removed. It follows no link, enters no mount, and holds few descriptors at a time, whatever the depth.
+pub(super) fn empty(root: BorrowedFd<'_>) -> rustix::io::Result<Stuck> {
     let mut directories = vec![TreePath::root()];
+    let mut stuck = Stuck::default();
     let mut next = 0;
     while let Some(path) = directories.get(next).cloned() {
         next += 1;
-        let Some(directory) = unless_gone(open_own(root, &path))? else { continue };
-        for entry in Dir::read_from(&directory)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
-                continue;
-            }
-            match unlinkat(&directory, name, AtFlags::empty()) {
-                Err(Errno::ISDIR) => match path.join(name) {
-                    Ok(path) => directories.push(path),
-                    // Its path is too long to be opened by, or a component is: it is moved to where it is short.
-                    Err(_) => directories.push(move_up(root, &directory, name)?),
-                },
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error),
-            }
+        match open_own(root, &path) {
+            Ok(directory) => empty_one(root, &path, &directory, &mut directories, &mut stuck),
+            Err(error) if path.is_root() => return Err(error),
+            Err(error) => stuck.note(&path, Err(error)),
         }
     }
     for path in directories.iter().skip(1).rev() {
-        let parent = open_here(root, &path.parent().unwrap_or_default(), OFlags::PATH | OFlags::DIRECTORY);
-        let Some(parent) = unless_gone(parent)? else { continue };
-        unless_gone(unlinkat(&parent, path.file_name().unwrap_or_default(), AtFlags::REMOVEDIR))?;
+        let parent = open_here(root, &path.parent().unwrap_or_default(), OFlags::RDONLY | OFlags::DIRECTORY);
+        let name = path.file_name().unwrap_or_default();
+        match parent.and_then(|parent| remove(&parent, name, AtFlags::REMOVEDIR)) {
+            // It was noted already, or what is in it.
+            Err(_) if !stuck.is_nothing() => {}
+            outcome => stuck.note(path, outcome),
+        }
     }
-    Ok(())
+    Ok(stuck)
 }
 
-/// Another may remove the same.
-fn unless_gone<T>(outcome: rustix::io::Result<T>) -> rustix::io::Result<Option<T>> {
+/// Removes what is in a directory, but for directories, which are added to the list.
+fn empty_one(
+    root: BorrowedFd<'_>,
+    path: &TreePath,
+    directory: &OwnedFd,
+    directories: &mut Vec<TreePath>,
+    stuck: &mut Stuck,
+) {
+    let entries = match Dir::read_from(directory) {
+        Ok(entries) => entries,
+        Err(error) => return stuck.note(path, Err(error)),
+    };
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return stuck.note(path, Err(error)),
+        };
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let joined = path.join(name);
+        match remove(directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => match joined.map_or_else(|_| move_up(root, directory, name), Ok) {
+                Ok(path) => directories.push(path),
+                Err(error) => stuck.note(path, Err(error)),
+            },
+            outcome => stuck.note(joined.as_ref().unwrap_or(path), outcome),
+        }
+    }
+}
+
+/// Removes a name, also where flags forbid it, if this process may clear those.
+fn remove(directory: &OwnedFd, name: &[u8], flags: AtFlags) -> rustix::io::Result<()> {
+    let outcome = unlinkat(directory, name, flags);
+    if outcome != Err(Errno::PERM) {
+        return outcome;
+    }
+    clear_flags(directory);
+    // Opening a device could act on it; only these have flags.
+    let kind = Stat::of(directory, name)?.kind;
+    let has_flags = matches!(kind, FileKind::File | FileKind::Directory);
+    let open = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let entry = has_flags.then(|| openat(directory, name, open, Mode::empty()).ok()).flatten();
+    let cleared = entry.as_ref().and_then(|entry| Some((entry, clear_flags(entry)?)));
+    let outcome = unlinkat(directory, name, flags);
+    if let Some((entry, flags)) = cleared
+        && kind == FileKind::File
+        && Stat::of(entry, b"").is_ok_and(|stat| stat.links > 0)
+    {
+        // Another name of it is not ours to change.
+        let _ = ioctl_setflags(entry, flags);
+    }
     match outcome {
-        Err(Errno::NOENT) => Ok(None),
-        outcome => outcome.map(Some),
+        // Where it is a directory, what is in it may go all the same.
+        Err(Errno::PERM) if kind == FileKind::Directory && flags.is_empty() => Err(Errno::ISDIR),
+        outcome => outcome,
     }
 }
 
+/// Lets a file be changed and removed that is immutable or can only grow (`chattr +i`, `+a`), if this process may. Gives the
+/// flags that it had.
+fn clear_flags(file: &OwnedFd) -> Option<IFlags> {
+    let fixed = IFlags::IMMUTABLE | IFlags::APPEND;
+    let flags = ioctl_getflags(file).ok().filter(|flags| flags.intersects(fixed))?;
+    ioctl_setflags(file, flags - fixed).ok().map(|()| flags)
+}
+
+/// Moves a directory whose path is too long to be opened by, or of which a component is, to where it is short.
 fn move_up(root: BorrowedFd<'_>, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<TreePath> {
     let short = format!(".layerstone-{}", uuid::Uuid::now_v7().simple());
     renameat(directory, name, root, &short)?;
@@ -89,6 +184,10 @@ fn open_own(root: BorrowedFd<'_>, path: &TreePath) -> rustix::io::Result<OwnedFd
         }
         other => other,
     }?;
-    fchmod(&opened, Mode::from_raw_mode(0o700))?;
+    if fchmod(&opened, Mode::from_raw_mode(0o700)) == Err(Errno::PERM) {
+        clear_flags(&opened);
+        // Another's may still be writable.
+        let _ = fchmod(&opened, Mode::from_raw_mode(0o700));
+    }
     Ok(opened)
 }

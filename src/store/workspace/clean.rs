@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::catalog::record::WorkspaceRecord;
 use crate::catalog::table::{Lowers, Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::Result;
@@ -50,23 +51,29 @@ impl Inner {
         Ok(())
     }
 
+    /// Fails if there is anything in the directories of workspaces that is not theirs.
+    pub(in crate::store) fn check_own(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
+        let Some(folder) = &self.workspaces else { return Ok(()) };
+        workspaces.iter().try_for_each(|record| folder.check_own(record))
+    }
+
     /// Ends what is left of workspaces whose rows are gone.
-    pub(in crate::store) fn remove_workspaces(&self, ids: &[WorkspaceId]) {
+    pub(in crate::store) fn remove_workspaces(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
         if let Some(folder) = &self.workspaces {
             for id in ids {
-                let _ = folder.remove(*id);
+                let _ = folder.remove(id);
             }
         }
     }
 }
 
-/// Removes the rows of a project's workspaces, and gives their numbers, and how many of them have not ended.
+/// Removes the rows of a project's workspaces, and gives them, and how many of them have not ended.
 pub(in crate::store) fn forget_workspaces(
     tx: &mut WriteTx,
     project: ProjectId,
-) -> Result<(Vec<WorkspaceId>, usize)> {
+) -> Result<(Vec<WorkspaceRecord>, usize)> {
     let rows = tx.collect::<Workspaces>(&key_bytes(&project))?;
     rows.iter().try_for_each(|(key, _)| tx.remove::<Workspaces>(key).map(drop))?;
     let live = rows.iter().filter(|(_, record)| !has_ended(record)).count();
-    Ok((rows.into_iter().map(|(_, record)| record.id).collect(), live))
+    Ok((rows.into_iter().map(|(_, record)| record).collect(), live))
 }

@@ -94,11 +94,7 @@ impl Workspace {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let folder = self.project.store.workspaces()?;
-        let (lock, record) = self.locked(folder)?;
-        if lock.is_none() {
-            let message = "the workspace's files are missing; discard it";
-            return Err(Error::corrupt(Subject::Host(folder.files(self.id)), message));
-        }
+        let (lock, record) = self.with_files(folder)?;
         let report = if record.form == WorkspaceForm::Checkout {
             if ends {
                 self.unmount(folder, &record)?;

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::catalog::record::{InodeRecord, WorkspaceForm, WorkspaceRecord};
+use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::checkout::remove_tree;
+use crate::host::mounts::{Mounted, end_mount, mounted};
 use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
+use crate::host::stat::{FileKind, Stat};
 use crate::id::{ObjectId, WorkspaceId};
 
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
@@ -98,24 +101,56 @@ impl Folder {
         Ok(self.why_not.get_or_init(|| why_not).clone())
     }
 
-    /// Removes the number's directory, and ends what is mounted in it.
+    /// Fails with *conflict* or *in use* unless what is there of a workspace is its own: nothing else lies where its files are,
+    /// is mounted over them, or was written where its mount was not. What is missing altogether is not looked at here.
+    pub(super) fn check_own(&self, record: &WorkspaceRecord) -> Result<()> {
+        let Some(directory) = Stat::find(&self.directory(record.id))? else { return Ok(()) };
+        check_directory(&self.directory(record.id), &directory)?;
+        let path = self.files(record.id);
+        let files = Stat::find(&path)?;
+        if let Some(files) = &files {
+            check_directory(&path, files)?;
+            let is_another = |made: InodeRecord| made.device == files.device && made.inode != files.inode;
+            if record.files.0.is_some_and(is_another) {
+                let message = "is another directory than the workspace was made with; put that back, or move this one away";
+                return Err(Error::conflict(Subject::Host(path), message));
+            }
+        }
+        if record.form == WorkspaceForm::Overlay {
+            check_mount_point(&self.merged(record.id), files.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Whether a workspace's overlay is mounted where it belongs.
+    pub(super) fn is_mounted(&self, id: WorkspaceId) -> Result<bool> {
+        let files = Stat::find(&self.files(id))?;
+        let source = files.as_ref().map(overlay::source);
+        Ok(mounted(&self.merged(id), source.as_deref())? == Mounted::Own)
+    }
+
+    /// Removes the number's directory, and ends the mount of its files. Where anything else is mounted, or was written where
+    /// that mount was not, all of it stays.
     pub(super) fn remove(&self, id: WorkspaceId) -> Result<()> {
         remove_directory(&self.directory(id))
     }
 
     /// The same, unless a process works in a mount of its files, wherever that is.
     pub(super) fn remove_unused(&self, id: WorkspaceId) -> Result<()> {
-        overlay::end_mount(&self.merged(id))?;
+        clear_mount_point(&self.directory(id))?;
         let files = self.files(id);
-        if files.is_dir() && overlay::other_mounts(&files)?.user.is_some() {
-            return Ok(());
+        if files.is_dir()
+            && let Some(process) = overlay::other_mounts(&files)?.user
+        {
+            let message = format!("process {process} works in it; end that first");
+            return Err(Error::new(ErrorKind::InUse, Subject::Host(files), message));
         }
         self.remove(id)
     }
 
     /// Removes all but the files.
     pub(super) fn keep_files(&self, id: WorkspaceId) -> Result<()> {
-        remove_tree(&self.merged(id))?;
+        clear_mount_point(&self.directory(id))?;
         self.remove_work(id)
     }
 
@@ -158,8 +193,58 @@ fn is_left_over(entry: &std::fs::DirEntry) -> bool {
     is_old && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-/// Removes a directory, and ends what is mounted in it.
+/// Removes a directory, and ends the mount of its files.
 pub(super) fn remove_directory(directory: &Path) -> Result<()> {
-    overlay::end_mount(&directory.join(MERGED))?;
+    clear_mount_point(directory)?;
     remove_tree(directory)
+}
+
+/// Ends the mount of a directory's files, and removes what it was mounted on, which must be empty.
+fn clear_mount_point(directory: &Path) -> Result<()> {
+    let Some(stat) = Stat::find(directory)? else { return Ok(()) };
+    check_directory(directory, &stat)?;
+    let (merged, files) = (directory.join(MERGED), Stat::find(&directory.join(FILES))?);
+    if check_mount_point(&merged, files.as_ref())? == Mounted::Own {
+        end_mount(&merged)?;
+        // What that mount hid.
+        check_mount_point(&merged, files.as_ref())?;
+    }
+    match std::fs::remove_dir(&merged) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::host(&merged, "remove it", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless only the overlay with these files is mounted on a directory, or nothing is and the directory is empty.
+fn check_mount_point(merged: &Path, files: Option<&Stat>) -> Result<Mounted> {
+    let Some(stat) = Stat::find(merged)? else { return Ok(Mounted::Nothing) };
+    let found = mounted(merged, files.map(overlay::source).as_deref())?;
+    match found {
+        Mounted::Own => {}
+        Mounted::Nothing => {
+            check_directory(merged, &stat)?;
+            overlay::check_is_empty(merged)?;
+        }
+        Mounted::Other => return Err(covered(merged)),
+    }
+    Ok(found)
+}
+
+/// Fails unless a path is a directory of its folder's own file system.
+fn check_directory(path: &Path, stat: &Stat) -> Result<()> {
+    if stat.is_mount_point {
+        return Err(covered(path));
+    }
+    if stat.kind != FileKind::Directory {
+        let message = "is not the directory that the store made; move it away, and put that back";
+        return Err(Error::conflict(Subject::Host(path.to_owned()), message));
+    }
+    Ok(())
+}
+
+fn covered(path: &Path) -> Error {
+    let message = "has something mounted on it that is not the workspace's; unmount that first";
+    Error::new(ErrorKind::InUse, Subject::Host(path.to_owned()), message)
 }

@@ -12,6 +12,7 @@ use crate::catalog::record::{Equal, LowerRecord, LowerState, WorkspaceForm};
 use crate::catalog::table::{Images, Lowers, Sequence, Workspaces};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
+use crate::format::record::Added;
 use crate::host::checkout::Checkout;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layer;
@@ -213,7 +214,7 @@ impl LowerRecord {
     /// A directory that lies over others.
     fn over(id: WorkspaceId, below: &[(ObjectId, WorkspaceId)], state: LowerState) -> Self {
         let below = below.first().map(|(root, _)| *root);
-        Self { id, below, state, boot: holder::boot(), used_ms: Moment::now().unix_ms() }
+        Self { id, below, state, boot: holder::boot(), used_ms: Moment::now().unix_ms(), bytes: Added(None) }
     }
 
     /// What a workspace over these becomes for the image that it is committed as; none if too many would lie over each

@@ -20,7 +20,6 @@ use crate::catalog::record::{HolderRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::host::overlay;
 use crate::id::{ImageId, ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::time::Moment;
@@ -67,7 +66,7 @@ pub struct WorkspaceInfo {
     pub created: Moment,
     /// Its directory, which is empty while an overlay is not mounted: see [`Workspace::path`].
     pub path: PathBuf,
-    /// Whether its files are there now.
+    /// Whether its files are there now, and nothing else.
     pub is_mounted: bool,
     /// The process that alone it is for, if it is temporary.
     pub process: Option<u32>,
@@ -150,13 +149,26 @@ impl Workspace {
         Ok(record)
     }
 
-    /// The same, once nobody else mounts, commits or ends it, for as long as the lock is held. One whose directory is gone has
-    /// no lock.
+    /// The same, once nobody else mounts, commits or ends it, for as long as the lock is held, if what is there is its own. One
+    /// whose directory is gone has no lock.
     fn locked(&self, folder: &Folder) -> Result<(Option<File>, WorkspaceRecord)> {
         self.finished()?;
         let lock = folder.lock_workspace(self.id)?;
         // Another may have ended it meanwhile.
-        Ok((lock, self.finished()?))
+        let record = self.finished()?;
+        folder.check_own(&record)?;
+        Ok((lock, record))
+    }
+
+    /// The same of one that has its files.
+    fn with_files(&self, folder: &Folder) -> Result<(Option<File>, WorkspaceRecord)> {
+        let (lock, record) = self.locked(folder)?;
+        let files = folder.files(self.id);
+        if !files.is_dir() {
+            let message = "the workspace's files are missing; discard it";
+            return Err(Error::corrupt(Subject::Host(files), message));
+        }
+        Ok((lock, record))
     }
 
     fn unfinished(&self, record: &WorkspaceRecord) -> Error {
@@ -203,7 +215,7 @@ impl Inner {
             WorkspaceForm::Overlay => (WorkspaceKind::Overlay, folder.merged(record.id)),
             WorkspaceForm::Checkout => (WorkspaceKind::Checkout, folder.files(record.id)),
         };
-        let is_mounted = kind == WorkspaceKind::Checkout || overlay::is_mounted(&path);
+        let is_mounted = kind == WorkspaceKind::Checkout || folder.is_mounted(record.id)?;
         let process = record.holder.as_ref().map(|holder| holder.process);
         let (image, created) = (record.base.image, Moment::from_unix_ms(record.created_ms));
         Ok(Some(WorkspaceInfo { name, image, kind, created, path, is_mounted, process }))

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::host::mounts::{end_mount, mount_below};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::id::{ObjectId, WorkspaceId};
 use crate::store::holder;
@@ -25,20 +26,17 @@ impl Workspace {
     /// The directory to work in. Mounts it, if it is an overlay that is not mounted, as after a boot.
     ///
     /// Errors: [`InUse`](ErrorKind::InUse) where a process works in it that has it mounted elsewhere;
-    /// [`Conflict`](ErrorKind::Conflict) if files were written to the directory while nothing was mounted there.
+    /// [`Conflict`](ErrorKind::Conflict) and [`InUse`](ErrorKind::InUse) if files were written to the directory while nothing was
+    /// mounted there, if something else is mounted over it, or another directory is in the place of the workspace's files. What
+    /// keeps or ends a workspace refuses that as well, and deletes nothing.
     pub fn path(&self) -> Result<PathBuf> {
         let folder = self.project.store.workspaces()?;
-        let (_lock, record) = self.locked(folder)?;
-        let files = folder.files(self.id);
-        if !files.is_dir() {
-            let message = "the workspace's files are missing; discard it";
-            return Err(Error::corrupt(Subject::Host(files), message));
-        }
+        let (_lock, record) = self.with_files(folder)?;
         if record.form != WorkspaceForm::Overlay {
-            return Ok(files);
+            return Ok(folder.files(self.id));
         }
         let path = folder.merged(self.id);
-        if !overlay::is_mounted(&path) {
+        if !folder.is_mounted(self.id)? {
             self.check_is_unused(folder, &record)?;
             self.mount(folder, &record)?;
         }
@@ -47,10 +45,10 @@ impl Workspace {
 
     /// Makes a temporary workspace one that stays when this process is gone. It is mounted again by [`path`](Self::path).
     ///
-    /// Error: [`InUse`](ErrorKind::InUse) while a process works in it.
+    /// Errors: as of [`path`](Self::path); [`InUse`](ErrorKind::InUse) while a process works in it.
     pub fn keep(&self) -> Result<()> {
         let folder = self.project.store.workspaces()?;
-        let (_lock, record) = self.locked(folder)?;
+        let (_lock, record) = self.with_files(folder)?;
         if record.holder.is_none() {
             return Ok(());
         }
@@ -85,7 +83,7 @@ impl Workspace {
     pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
         let merged = folder.merged(self.id);
         // What is mounted in an overlay ends with it or keeps it busy. What is mounted in a checkout would be emptied.
-        if let Some(mounted) = overlay::mount_below(&folder.directory(self.id), &merged)? {
+        if let Some(mounted) = mount_below(&folder.directory(self.id), &merged)? {
             let message = "is mounted in the workspace; unmount it first";
             return Err(Error::new(ErrorKind::InUse, Subject::Host(mounted), message));
         }
@@ -93,7 +91,12 @@ impl Workspace {
             return Ok(true);
         }
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
-        let was_mounted = retry_while_in_use(longest, || overlay::end_mount(&merged))?;
+        let was_mounted = folder.is_mounted(self.id)?;
+        if was_mounted {
+            retry_while_in_use(longest, || end_mount(&merged))?;
+            // What it hid is not the workspace's.
+            folder.check_own(record)?;
+        }
         Ok(self.check_is_unused(folder, record)? && was_mounted)
     }
 
@@ -139,6 +142,9 @@ pub(super) fn mount(
     lower: &[(ObjectId, WorkspaceId)],
     is_volatile: bool,
 ) -> Result<()> {
+    if !folder.merged(id).exists() {
+        Folder::make_directory(&folder.merged(id))?;
+    }
     let lower = lower.iter().map(|(_, id)| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
     Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
 }

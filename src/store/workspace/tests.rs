@@ -7,6 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::record::{LowerRecord, LowerState};
 use crate::catalog::table::Lowers;
+use crate::host::mounts::end_mount;
 use crate::{CommitOptions, Image, ImportOptions, Store};
 
 struct Given {
@@ -71,7 +72,7 @@ impl Drop for Given {
     fn drop(&mut self) {
         let folder = self.store.0.workspaces().unwrap();
         for id in folder.list().unwrap().0 {
-            let _ = overlay::end_mount(&folder.merged(id));
+            let _ = end_mount(&folder.merged(id));
         }
         assert!(self.folder.path().exists());
     }
@@ -90,7 +91,7 @@ fn after_a_boot_what_is_written_is_there_and_what_it_lay_over_is_made_again() {
     let workspace = given.create(false);
     let path = workspace.path().unwrap();
     fs::write(path.join("new"), "new").unwrap();
-    overlay::end_mount(&path).unwrap();
+    end_mount(&path).unwrap();
     // A power cut took what was in them.
     let [lower] = given.lowers().try_into().unwrap();
     let folder = given.store.0.workspaces().unwrap();
