@@ -200,10 +200,16 @@ impl Error {
         Self::unsupported(Subject::Argument(argument), message)
     }
 
-    /// An operating-system failure at a path of the host, while doing `action` ("open it").
+    /// An operating-system failure at a path of the host, while doing `action` ("open it"):
+    /// [`NotFound`](ErrorKind::NotFound) where the path does not exist.
     #[must_use]
     pub fn host(path: &std::path::Path, action: &str, source: std::io::Error) -> Self {
-        Self::io(Subject::Host(path.to_owned()), action, source)
+        let is_missing = source.kind() == std::io::ErrorKind::NotFound;
+        let mut error = Self::io(Subject::Host(path.to_owned()), action, source);
+        if is_missing {
+            error.0.kind = ErrorKind::NotFound;
+        }
+        error
     }
 
     /// The error behind a failed read of one of this crate's streams.

@@ -218,8 +218,13 @@ pub(crate) struct Session<H: PackHost> {
     options: SessionOptions,
     written_bytes: AtomicU64,
     new_raw_bytes: AtomicU64,
-    /// Bytes of file content that may still be new.
-    content_left: OnceLock<AtomicU64>,
+    content: OnceLock<ContentLimit>,
+}
+
+/// How much file content may be new.
+struct ContentLimit {
+    bytes_max: u64,
+    left: AtomicU64,
 }
 
 /// What a session leaves to be published.
@@ -241,7 +246,7 @@ impl<H: PackHost> Session<H> {
             options,
             written_bytes: AtomicU64::new(0),
             new_raw_bytes: AtomicU64::new(0),
-            content_left: OnceLock::new(),
+            content: OnceLock::new(),
         }
     }
 
@@ -249,15 +254,19 @@ impl<H: PackHost> Session<H> {
     /// has less; what has more is refused before it fills the disk.
     pub(crate) fn limit_content(&self, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
-            self.content_left.get_or_init(|| AtomicU64::new(bytes));
+            self.content.get_or_init(|| ContentLimit { bytes_max: bytes, left: AtomicU64::new(bytes) });
         }
     }
 
     fn take_content(&self, bytes: u64) -> Result<()> {
-        let Some(left) = self.content_left.get() else { return Ok(()) };
+        let Some(ContentLimit { bytes_max, left }) = self.content.get() else { return Ok(()) };
         let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
-        taken.map(drop).map_err(|_| {
-            let message = "is passed: what changed has more new content; change less, or raise it";
+        taken.map(drop).map_err(|left| {
+            let added = (bytes_max - left).saturating_add(bytes);
+            let message = format!(
+                "exceeded: the change adds at least {added} bytes of new content, and the limit is {bytes_max}; \
+                 change less, or raise the limit"
+            );
             Error::new(ErrorKind::QuotaExceeded, Subject::Argument("max_layer_bytes"), message)
         })
     }

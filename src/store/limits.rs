@@ -88,7 +88,7 @@ impl Project {
 pub(super) fn check_layer_bytes(bytes: u64, limit: Option<u64>) -> Result<()> {
     let Some(limit) = limit.filter(|limit| bytes > *limit) else { return Ok(()) };
     let message = format!(
-        "is passed: what changed has {bytes} bytes and the limit is {limit}; change less, or raise it"
+        "exceeded: what changed has {bytes} bytes, and the limit is {limit}; change less, or raise the limit"
     );
     Err(Error::new(ErrorKind::QuotaExceeded, Subject::Argument("max_layer_bytes"), message))
 }

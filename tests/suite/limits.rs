@@ -155,7 +155,7 @@ fn on_the_command_line() {
     let (code, message) = cli.fails(&["--project", "p", "commit", "copy"]);
     assert_eq!(code, 8);
     assert!(
-        message.contains("max_layer_bytes: is passed: what changed has 7 bytes and the limit is 5"),
+        message.contains("max_layer_bytes: exceeded: what changed has 7 bytes, and the limit is 5"),
         "{message}"
     );
     cli.ok(&["project", "limit", "p", "--max-layer-bytes", "none"]);

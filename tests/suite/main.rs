@@ -21,6 +21,7 @@ mod chains;
 mod checkouts;
 mod cli;
 mod coarse_times;
+mod command_line;
 mod compare;
 mod concurrency;
 mod costs;

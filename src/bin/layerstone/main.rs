@@ -6,12 +6,15 @@
 mod arguments;
 mod commands;
 mod environment;
+mod hints;
 mod output;
 mod refusal;
 mod replacement;
 mod run;
 mod values;
 
+use std::error::Error as StdError;
+use std::io;
 use std::process::ExitCode;
 
 use layerstone::{Error, ErrorKind, Subject};
@@ -23,10 +26,33 @@ use output::Output;
 enum Failure {
     /// The library said so.
     Store(Error),
+    /// The library said so of several things, of which others may have been done.
+    Several(Vec<Error>),
     /// A reader of our output went away.
-    Output(std::io::Error),
+    Output(io::Error),
     /// A command that was run ended with this exit code.
     Ended(u8),
+}
+
+impl Failure {
+    /// Whether a reader of our output went away. Nothing else that the program writes to is a pipe.
+    fn is_broken_pipe(&self) -> bool {
+        let mut cause: Option<&dyn StdError> = match self {
+            Self::Output(error) => Some(error),
+            Self::Store(error) => Some(error),
+            Self::Several(_) | Self::Ended(_) => None,
+        };
+        while let Some(error) = cause {
+            if error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
 }
 
 impl From<Error> for Failure {
@@ -35,8 +61,8 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
         Self::Output(error)
     }
 }
@@ -51,22 +77,24 @@ fn main() -> ExitCode {
     let runs = matches!(arguments.command, arguments::Command::Run(_));
     let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });
     let advice = advice(&arguments.command);
+    let fail = |errors: &[Error]| {
+        Output::explain(errors, json);
+        if let Some(advice) = errors.iter().find_map(advice).filter(|_| !json) {
+            Output::note(advice);
+        }
+        errors.first().map_or(ExitCode::SUCCESS, |error| own_code(error.kind()))
+    };
     match commands::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
-        // `layerstone ls … | head` is no failure.
-        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        // `layerstone export … | head` is no failure.
+        Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(Failure::Output(error)) => {
             Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
             own_code(ErrorKind::Io)
         }
-        Err(Failure::Store(error)) => {
-            Output::explain(&error, json);
-            if let Some(advice) = advice(&error).filter(|_| !json) {
-                Output::note(advice);
-            }
-            own_code(error.kind())
-        }
         Err(Failure::Ended(code)) => ExitCode::from(code),
+        Err(Failure::Store(error)) => fail(&[error]),
+        Err(Failure::Several(errors)) => fail(&errors),
     }
 }
 

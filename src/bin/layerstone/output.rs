@@ -74,23 +74,52 @@ impl Output {
 
     /// A failure, by the name of its kind.
     pub(crate) fn complain(kind: ErrorKind, message: &str, json: bool) {
-        if json {
-            let value = serde_json::json!({ "error": kind.as_str(), "message": message });
-            let _ = writeln!(io::stderr().lock(), "{}", visible_json(&value.to_string()));
-        } else {
-            Self::note(&format!("layerstone: {message}"));
-        }
+        Self::failed(&[Complaint { error: kind.as_str(), message: message.to_owned() }], json);
     }
 
-    /// A failure of the library, with what caused it.
-    pub(crate) fn explain(error: &Error, json: bool) {
-        let mut text = error.to_string();
+    /// Failures of the library, with what caused them.
+    pub(crate) fn explain(errors: &[Error], json: bool) {
+        Self::failed(&errors.iter().map(Complaint::from).collect::<Vec<_>>(), json);
+    }
+
+    /// As text a line for each; as JSON one object, with the first as its own.
+    fn failed(complaints: &[Complaint], json: bool) {
+        let Some((first, others)) = complaints.split_first() else { return };
+        if !json {
+            return complaints.iter().for_each(|each| Self::note(&format!("layerstone: {}", each.message)));
+        }
+        if let Ok(json) = serde_json::to_string(&ErrorReport { first, others }) {
+            let _ = writeln!(io::stderr().lock(), "{}", visible_json(&json));
+        }
+    }
+}
+
+/// Why a command failed: the first failure, and those of the other things in a list.
+#[derive(Serialize)]
+struct ErrorReport<'a> {
+    #[serde(flatten)]
+    first: &'a Complaint,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    others: &'a [Complaint],
+}
+
+/// One failure.
+#[derive(Serialize)]
+struct Complaint {
+    /// The name of its kind.
+    error: &'static str,
+    message: String,
+}
+
+impl From<&Error> for Complaint {
+    fn from(error: &Error) -> Self {
+        let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            text = format!("{text}: {cause}");
+            message = format!("{message}: {cause}");
             source = cause.source();
         }
-        Self::complain(error.kind(), &text, json);
+        Self { error: error.kind().as_str(), message }
     }
 }
 

@@ -7,18 +7,27 @@ use clap::{CommandFactory as _, Parser as _};
 use layerstone::ErrorKind;
 
 use crate::arguments::Arguments;
+use crate::hints::{hint, keep_likely_suggestions};
 use crate::output::Output;
 
 /// The command line's arguments; none if they are refused, which is then said. Help and the version are printed, and
 /// end the program.
 pub(crate) fn parse() -> Option<Arguments> {
-    let error = match Arguments::try_parse() {
+    let mut error = match Arguments::try_parse() {
         Ok(arguments) => return Some(arguments),
-        Err(error) if error.use_stderr() => error,
-        Err(help) => help.exit(),
+        // `layerstone` and `layerstone project` alone ask for help.
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let words = std::env::args_os().chain(["--help".into()]);
+            Arguments::try_parse_from(words).err().unwrap_or(error)
+        }
+        Err(error) => error,
     };
+    if !error.use_stderr() {
+        error.exit();
+    }
     let json = asks_for_json(std::env::args_os());
-    Output::complain(ErrorKind::Invalid, &message(&error.render().to_string()), json);
+    keep_likely_suggestions(&mut error);
+    Output::complain(ErrorKind::Invalid, &message(&error), json);
     if let (false, Some(usage)) = (json, usage(&error)) {
         Output::note(&usage);
     }
@@ -30,11 +39,12 @@ fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
     words.take_while(|word| word != "--").any(|word| word == "--json")
 }
 
-/// The parser's message as one line, without the hints that follow it.
-fn message(rendered: &str) -> String {
-    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
+/// The parser's message as one line, without the hints that follow it, but with our own.
+fn message(error: &clap::Error) -> String {
+    let rendered = error.render().to_string();
+    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     // Searched from the end, since the message has words of the user's.
-    let hints = ["\n\nUsage: ", "\n\nFor more information"];
+    let hints = ["\n  [subcommands: ", "\n\nUsage: ", "\n\nFor more information"];
     let end = hints.iter().filter_map(|hint| text.rfind(hint)).min();
     let mut message = String::new();
     for line in end.and_then(|end| text.get(..end)).unwrap_or(text).lines().map(str::trim) {
@@ -45,6 +55,11 @@ fn message(rendered: &str) -> String {
             message.push_str(if line.starts_with("tip: ") { "; " } else { " " });
         }
         message.push_str(line);
+    }
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(hint) = hint(word)
+    {
+        message = format!("{message}; {hint}");
     }
     message
 }
@@ -71,8 +86,9 @@ mod tests {
     use super::*;
 
     fn refused(words: &[&str]) -> (String, Option<String>) {
-        let error = Arguments::try_parse_from([&["layerstone"], words].concat()).unwrap_err();
-        (message(&error.render().to_string()), usage(&error))
+        let mut error = Arguments::try_parse_from([&["layerstone"], words].concat()).unwrap_err();
+        keep_likely_suggestions(&mut error);
+        (message(&error), usage(&error))
     }
 
     #[test]
@@ -83,15 +99,25 @@ mod tests {
                 "the following required arguments were not provided: <IMAGES>...",
                 "rm [OPTIONS] <IMAGES>...",
             ),
-            (&["--store", "rm", "untag", "--json"], "the following required", "untag [OPTIONS] [NAME]"),
+            (&["--store", "rm", "untag", "--json"], "the following required", "untag [OPTIONS] [NAMES]..."),
             (
                 &["ls", "--bogus"],
                 "unexpected argument '--bogus' found; tip: to pass",
                 "ls [OPTIONS] <IMAGE> [PATH]",
             ),
-            (&["project", "rm"], "the following required", "project rm [OPTIONS] <NAME>"),
-            (&["project"], "'layerstone project' requires a subcommand", "project [OPTIONS] <COMMAND>"),
-            (&[], "'layerstone' requires a subcommand", "[OPTIONS] <COMMAND>"),
+            (&["project", "rm"], "the following required", "project rm [OPTIONS] <NAMES>..."),
+            (&["--json"], "'layerstone' requires a subcommand", "[OPTIONS] <COMMAND>"),
+            (&["project", "--json"], "'layerstone project' requires a", "project [OPTIONS] <COMMAND>"),
+            (
+                &["imort"],
+                "unrecognized subcommand 'imort'; tip: a similar subcommand exists: 'import'",
+                "[OPTIONS] <COMMAND>",
+            ),
+            (
+                &["prune"],
+                "unrecognized subcommand 'prune'; free what no image needs with",
+                "[OPTIONS] <COMMAND>",
+            ),
             (&["a\n\nUsage: b"], "unrecognized subcommand 'a Usage: b'", "[OPTIONS] <COMMAND>"),
         ];
         for (words, begin, command) in cases {

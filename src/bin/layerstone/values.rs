@@ -10,13 +10,40 @@ use layerstone::{Moment, TreePath};
 pub(crate) struct Limit(pub(crate) Option<u64>);
 
 pub(crate) fn limit(text: &str) -> Result<Limit, String> {
-    match text {
-        "none" => Ok(Limit(None)),
-        number => number
-            .parse()
-            .map(|bytes| Limit(Some(bytes)))
-            .map_err(|_| "a number of bytes or 'none' is expected".into()),
+    if text == "none" {
+        return Ok(Limit(None));
     }
+    bytes(text).map(|bytes| Limit(Some(bytes))).map_err(|message| format!("{message}, or 'none'"))
+}
+
+/// Parses a number of bytes, perhaps with a unit: `kB`, `MB`, `GB` and `TB` are powers of 1000; `KiB`, `MiB`, `GiB` and
+/// `TiB`, or the first letter alone, powers of 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    parse_bytes(text).ok_or_else(|| {
+        "expected a number of bytes, such as 4096, 10MB (powers of 1000) or 64MiB (of 1024)".into()
+    })
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim_start().to_ascii_lowercase();
+    let (prefix, base) = match unit.strip_suffix('b') {
+        None => (unit.as_str(), 1024),
+        Some(prefix) => prefix.strip_suffix('i').map_or((prefix, 1000), |binary| (binary, 1024)),
+    };
+    let power = ["", "k", "m", "g", "t"].iter().position(|known| *known == prefix)?;
+    if unit == "ib" {
+        return None;
+    }
+    let unit = u64::pow(base, u32::try_from(power).ok()?);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    // What is below a byte is dropped; more digits than 18 say nothing more.
+    let fraction = fraction.get(..18).unwrap_or(fraction);
+    let digits = u32::try_from(fraction.len()).ok()?;
+    let part = fraction.parse::<u128>().ok()? * u128::from(unit) / 10_u128.pow(digits);
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {
@@ -55,4 +82,36 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let ms = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_millisecond()).ok());
     ms.map(Moment::from_unix_ms)
         .ok_or_else(|| "a moment such as 2026-01-31 or 2026-01-31T12:00:00Z, or an age such as 90s 30m 12h 1d 2w, is expected".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units_of_1000_and_of_1024() {
+        let cases = [
+            ("0", 0),
+            ("4096", 4096),
+            ("12B", 12),
+            ("10MB", 10_000_000),
+            ("10 MB", 10_000_000),
+            ("1kB", 1000),
+            ("1K", 1024),
+            ("64MiB", 64 << 20),
+            ("64mib", 64 << 20),
+            ("1G", 1 << 30),
+            ("1.5G", 3 << 29),
+            ("0.0005kB", 0),
+            ("16777215T", 16_777_215 << 40),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        let wrong = ["", "MB", "-1", "1e3", "1.", ".5G", "1..2", "1XB", "1iB", "1MiBs", "16777216T", "1_000"];
+        for text in wrong {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        assert!(limit("5x").is_err() && limit("none").unwrap().0.is_none());
+    }
 }

@@ -11,8 +11,11 @@ use crate::values::tree_path;
 
 /// Print a file of an image
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone cat debian:12 /etc/os-release\n  layerstone cat debian:12 /usr/bin/env > env"
+)]
 pub(crate) struct CatArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     image: ImageRef,
     /// Path in the image
     #[arg(value_parser = tree_path())]

@@ -14,24 +14,27 @@ use crate::output::{Output, Report, count, size};
 
 /// Write an image as real files
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone checkout debian:12 work\n  layerstone checkout debian:12 work --cache cache"
+)]
 pub(crate) struct CheckoutArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     pub(crate) image: ImageRef,
-    /// Directory to write: absent, or empty
+    /// Directory to write, which is absent or empty
     pub(crate) directory: PathBuf,
     /// Make device nodes
     #[arg(long)]
     pub(crate) devices: bool,
-    /// Set every extended attribute, not only ACLs, user.* and security.capability
+    /// Set every extended attribute, beyond ACLs, user.* and security.capability
     #[arg(long)]
     pub(crate) all_xattrs: bool,
     /// Make the directory durable before it appears
     #[arg(long)]
     pub(crate) fsync: bool,
-    /// Take files from this directory, and leave them there for later checkouts; it may be deleted at any time
+    /// Take files from this directory, and leave them there for later checkouts; delete it whenever you like
     #[arg(long, value_name = "DIR")]
     pub(crate) cache: Option<PathBuf>,
-    /// How the cache's files are taken
+    /// Choose how files of the cache are taken
     #[arg(long, value_enum, default_value_t, requires = "cache")]
     pub(crate) sharing: CacheSharing,
 }

@@ -9,19 +9,22 @@ use layerstone::{CommitOptions, ImageRef, OverlayMarks};
 use super::made::MadeArguments;
 use super::{Context, Outcome, made, open, usage};
 
-/// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image; prints the image's UUID last
+/// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image, and print its UUID last
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone commit work --tag mine -m \"a greeting\"\n  layerstone commit --base debian:12 --layer layer.tar --tag mine"
+)]
 pub(crate) struct CommitArguments {
-    /// The directory
+    /// Directory that was checked out, and changed
     #[arg(required_unless_present_any = ["layer", "upper"])]
     pub(crate) directory: Option<PathBuf>,
-    /// The image it is a changed copy of; a checkout knows its own
+    /// Name the image that was changed; a checkout knows its own
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<ImageRef>,
-    /// Instead of a directory, apply a layer's tar to the base: a file, or `-` for standard input
+    /// Apply a layer's tar to the base instead: a file, or `-` for standard input
     #[arg(long, value_name = "TAR", requires = "base", conflicts_with_all = ["directory", "upper"])]
     pub(crate) layer: Option<PathBuf>,
-    /// Instead of a directory, commit an overlay's upper directory, whose lower layer is a checkout of the base
+    /// Commit an overlay's upper directory instead, whose lower layer is a checkout of the base
     #[arg(long, value_name = "DIR", requires = "base", conflicts_with = "directory")]
     pub(crate) upper: Option<PathBuf>,
     /// The overlay was mounted with `userxattr`

@@ -10,10 +10,13 @@ use crate::output::Output;
 
 /// Show where two images differ
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone diff debian:12 mine\n  layerstone diff debian:12 mine --json"
+)]
 pub(crate) struct DiffArguments {
-    /// The image before
+    /// Image before, by UUID, tag or name
     before: ImageRef,
-    /// The image after
+    /// Image after, by UUID, tag or name
     after: ImageRef,
 }
 

@@ -1,21 +1,24 @@
 //! `export`: writes an image as a tar.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use layerstone::{ExportOptions, ImageRef};
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, usage};
 use crate::output::Output;
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone export mine --output mine.tar\n  layerstone export mine | zstd > mine.tar.zst"
+)]
 pub(crate) struct ExportArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     image: ImageRef,
-    /// File to write, replaced only by a complete one; `-` is standard output [default: -]
+    /// Write this file, replaced only by a complete one; `-` is standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write zeros for the holes of files, for programs that do not know sparse files in tars
@@ -24,6 +27,9 @@ pub(crate) struct ExportArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
+    if arguments.output.is_none() && io::stdout().is_terminal() {
+        return Err(usage("export", "a tar is nothing for a terminal; name a file with --output FILE"));
+    }
     let image = context.project()?.find(&arguments.image)?;
     let options = ExportOptions { fill_holes: arguments.no_sparse };
     let left_out = match &arguments.output {

@@ -15,13 +15,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{Context, Outcome};
 use crate::output::{Output, Report, count, size};
 
-/// Free what no image of any project needs any more, while others go on
+/// Free what no image of any project needs, while others go on
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone gc --dry-run\n  layerstone gc --full")]
 pub(crate) struct GcArguments {
     /// Say what could be freed, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Free as much as can be: writes most of what is needed beside it anew
+    /// Free as much as possible by rewriting partly used packs (slower)
     #[arg(long)]
     pub(crate) full: bool,
 }

@@ -11,8 +11,9 @@ use crate::output::{Output, Report, age, size};
 
 /// Show the steps that led to an image, newest first
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone history mine\n  layerstone history mine --json")]
 pub(crate) struct HistoryArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     image: ImageRef,
 }
 

@@ -10,37 +10,55 @@ use super::{Context, Outcome};
 use crate::output::{Output, Report, age, size};
 use crate::values::moment;
 
+/// Images that are shown where nothing else is asked for.
+const SHOWN: usize = 100;
+
 /// List images, newest first
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone images --prefix debian\n  layerstone images --all --since 1d --quiet"
+)]
 pub(crate) struct ImagesArguments {
-    /// Only images with a tag that begins so
-    #[arg(long)]
+    /// Show only images with a tag that begins so
+    #[arg(long, value_name = "TEXT")]
     pub(crate) prefix: Option<String>,
-    /// Also images without tags
+    /// Show images without tags, too
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Only images made since: a moment (2026-01-31, 2026-01-31T12:00:00Z) or an age (90s 30m 12h 1d 2w)
-    #[arg(long, value_parser = moment)]
+    /// Show only images made since a moment (2026-01-31, 2026-01-31T12:00:00Z) or an age (90s 30m 12h 1d 2w)
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) since: Option<Moment>,
-    /// Only images made before: a moment or an age
-    #[arg(long, value_parser = moment)]
+    /// Show only images made before a moment or an age
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) until: Option<Moment>,
-    /// At most so many; 0 for all
-    #[arg(short = 'n', long, default_value_t = 100)]
-    pub(crate) limit: usize,
+    /// Show at most so many, or all with 0 [default: 100; all with --json or --quiet]
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    pub(crate) limit: Option<usize>,
     /// Print UUIDs only; with --json, an array of them
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// `ls`, as after Docker's `image`
+    #[arg(hide = true, value_name = "ls", value_parser = ls)]
+    _ls: Option<()>,
+}
+
+fn ls(word: &str) -> Result<(), &'static str> {
+    if word == "ls" {
+        Ok(())
+    } else {
+        Err("'images' takes no name; list the tags that begin so with --prefix")
+    }
 }
 
 pub(super) fn run(context: &Context, arguments: &ImagesArguments) -> Outcome {
-    let ImagesArguments { prefix, all, since, until, limit, quiet } = arguments;
+    let ImagesArguments { prefix, all, since, until, limit, quiet, .. } = arguments;
     let options = ListOptions {
         prefix: prefix.clone(),
         tagged_only: !all,
         since: *since,
         until: *until,
-        limit: (*limit > 0).then_some(*limit),
+        // Programs want all.
+        limit: limit.or((!quiet && !context.out.json).then_some(SHOWN)).filter(|limit| *limit > 0),
         ..ListOptions::default()
     };
     let page = context.project()?.images(&options)?;

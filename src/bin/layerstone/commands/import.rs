@@ -8,23 +8,26 @@ use clap::{Args, ValueEnum};
 use layerstone::{ImportLimits, ImportOptions, TagName};
 
 use super::{Context, Outcome, made, open, usage};
-use crate::values::seconds;
+use crate::values::{bytes, seconds};
 
-/// Import a directory or a root file system tar; prints the image's UUID last
+/// Import a directory or a root file system tar as an image, and print its UUID last
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone import rootfs.tar.zst --tag debian:12\n  layerstone import - --tag mine < mine.tar"
+)]
 pub(crate) struct ImportArguments {
-    /// A directory, a tar (a file or a pipe), or `-` for a tar on standard input
+    /// Directory, tar (a file or a pipe), or `-` for a tar on standard input
     pub(crate) source: PathBuf,
-    /// Tag for the image; may be repeated
+    /// Give the image this tag; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
-    /// What the source is [default: dir for a directory, tar for all else]
+    /// Say what the source is [default: dir for a directory, tar for all else]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<SourceFormat>,
-    /// What to say of it in the history
+    /// Say this of it in the history
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     pub(crate) message: String,
-    /// Read all of a directory, also what its size and times say has not changed since it was imported
+    /// Read every file of a directory, even if its size and times are those of an earlier import
     #[arg(long)]
     pub(crate) reread: bool,
     #[command(flatten)]
@@ -45,16 +48,16 @@ pub(crate) enum SourceFormat {
 /// What an import may ask for at most.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArguments {
-    /// Most bytes of all files together, holes included [default: 1 TiB]
-    #[arg(long, value_name = "BYTES")]
+    /// Refuse more bytes than this in all files together, holes included [default: 1 TiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_bytes: Option<u64>,
-    /// Most files, directories and other entries [default: 4194304]
+    /// Refuse more files, directories and other entries than this [default: 4194304]
     #[arg(long, value_name = "COUNT")]
     pub(crate) max_entries: Option<u64>,
-    /// Most bytes of a tar's names and attributes, which are held in memory [default: 128 MiB]
-    #[arg(long, value_name = "BYTES")]
+    /// Refuse more bytes than this of a tar's names and attributes, which are held in memory [default: 128 MiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_metadata_bytes: Option<u64>,
-    /// Longest time that it may take; a source that gives nothing (a stalled pipe) is waited for until it does [default: no limit]
+    /// Stop after so many seconds, as soon as the source (a stalled pipe) gives something [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<f64>,
 }
@@ -89,7 +92,7 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     let is_tar = match format {
         Some(format) => *format == SourceFormat::Tar,
         // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
-        None => is_stdin || std::fs::metadata(source).is_ok_and(|metadata| !metadata.is_dir()),
+        None => is_stdin || !source.is_dir(),
     };
     let report = match (is_tar, is_stdin) {
         (true, true) => project.import_tar(io::stdin().lock(), &options)?,

@@ -11,8 +11,9 @@ use crate::values::tree_path;
 
 /// List a directory of an image
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone ls debian:12\n  layerstone ls debian:12 /etc")]
 pub(crate) struct LsArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     image: ImageRef,
     /// Path in the image
     #[arg(default_value = "/", value_parser = tree_path())]

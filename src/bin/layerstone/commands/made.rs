@@ -8,18 +8,19 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::output::{Output, Report, count, size};
+use crate::values::bytes;
 
 /// What goes with a new image.
 #[derive(Debug, Args)]
 pub(crate) struct MadeArguments {
-    /// Tag for the image; may be repeated
+    /// Give the image this tag; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
-    /// What to say of it in the history
+    /// Say this of it in the history
     #[arg(short, long, value_name = "TEXT", default_value = "")]
     pub(crate) message: String,
-    /// Refuse to commit more than so many bytes of changed files
-    #[arg(long, value_name = "BYTES")]
+    /// Refuse to commit more bytes of changed files than this (500MB, 2GiB)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_layer_bytes: Option<u64>,
     /// Print the UUID only
     #[arg(short, long)]

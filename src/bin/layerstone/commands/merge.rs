@@ -9,14 +9,17 @@ use super::made::MadeArguments;
 use super::{Context, Outcome, made};
 use crate::output::{Output, Report};
 
-/// Merge what another image changed into an image; prints the new image's UUID last
+/// Merge what another image changed into an image, and print the new image's UUID last
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone merge mine theirs --tag both\n  layerstone merge mine theirs --base debian:12"
+)]
 pub(crate) struct MergeArguments {
-    /// The image to merge into: the new image's parent
+    /// Image to merge into: the new image's parent
     pub(crate) ours: ImageRef,
-    /// The image whose changes are merged
+    /// Image whose changes are merged
     pub(crate) theirs: ImageRef,
-    /// The image that both have changed [default: the nearest that both came from]
+    /// Name the image that both have changed [default: the nearest that both came from]
     #[arg(long, value_name = "IMAGE")]
     pub(crate) base: Option<ImageRef>,
     #[command(flatten)]

@@ -8,9 +8,11 @@ pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
+mod list;
 pub(crate) mod ls;
 mod made;
 pub(crate) mod merge;
@@ -93,6 +95,8 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Gc(arguments) => gc::run(&context, arguments),
         Command::Repair(arguments) => repair::run(&context, arguments),
         Command::Rm(arguments) => rm::run(&context, arguments),
+        Command::Ps => workspace::run(&context, &workspace::WorkspaceCommand::Ls),
+        Command::Image(command) => image::run(&context, command),
     }
 }
 

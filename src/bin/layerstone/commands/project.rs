@@ -3,35 +3,51 @@
 use std::io;
 
 use clap::Subcommand;
-use layerstone::{ProjectInfo, ProjectLimits, ProjectName};
+use layerstone::{ProjectInfo, ProjectLimits, ProjectName, Store};
+use serde::Serialize;
 
+use super::list::each;
 use super::{Context, Outcome};
-use crate::output::{Output, Report, size};
+use crate::output::{Output, Report, count, size};
 use crate::values::{Limit, limit};
 
-/// Make, list or remove projects
+/// Make, list, limit or remove projects
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:\n  layerstone project create demo\n  layerstone project ls")]
 pub(crate) enum ProjectCommand {
     /// Make a project
+    #[command(
+        after_help = "Examples:\n  layerstone project create demo\n  layerstone project create demo --json"
+    )]
     Create {
-        /// Its name
+        /// Name of the project
         name: ProjectName,
     },
     /// List projects
+    #[command(after_help = "Examples:\n  layerstone project ls\n  layerstone project ls --json")]
+    #[command(alias = "list")]
     Ls,
     /// Set what a project may have
+    #[command(
+        after_help = "Examples:\n  layerstone project limit demo --max-layer-bytes 500MB\n  layerstone project limit demo --max-layer-bytes none"
+    )]
     Limit {
-        /// Its name
+        /// Name of the project
         name: ProjectName,
-        /// Most bytes of changed files in one commit, or `none`
+        /// Refuse commits with more bytes of changed files than this (500MB, 2GiB), or `none`
         #[arg(long, value_name = "BYTES", value_parser = limit)]
         max_layer_bytes: Limit,
     },
-    /// Remove a project
+    /// Remove projects
+    #[command(
+        after_help = "Examples:\n  layerstone project rm demo\n  layerstone project rm --force demo test"
+    )]
+    #[command(alias = "remove", alias = "delete")]
     Rm {
-        /// Its name
-        name: ProjectName,
-        /// Remove it with its images and tags
+        /// Names of the projects
+        #[arg(required = true)]
+        names: Vec<ProjectName>,
+        /// Remove them with their images and tags
         #[arg(short, long)]
         force: bool,
     },
@@ -40,14 +56,46 @@ pub(crate) enum ProjectCommand {
 pub(super) fn run(context: &Context, command: &ProjectCommand) -> Outcome {
     let store = context.store()?;
     match command {
-        ProjectCommand::Create { name } => store.create_project(name).map(drop)?,
-        ProjectCommand::Ls => context.out.show(&store.projects()?)?,
+        ProjectCommand::Create { name } => {
+            store.create_project(name)?;
+            show(context, &store, name)
+        }
+        ProjectCommand::Ls => Ok(context.out.show(&store.projects()?)?),
         ProjectCommand::Limit { name, max_layer_bytes } => {
             store.limit_project(name, ProjectLimits::default().max_layer_bytes(max_layer_bytes.0))?;
+            show(context, &store, name)
         }
-        ProjectCommand::Rm { name, force } => store.remove_project(name, *force)?,
+        ProjectCommand::Rm { names, force } => each(&context.out, names, |name| {
+            store.remove_project(name, *force)?;
+            Ok(Removed { name })
+        }),
     }
-    Ok(())
+}
+
+/// Says what the project is now.
+fn show(context: &Context, store: &Store, name: &ProjectName) -> Outcome {
+    let info = store.projects()?.into_iter().find(|project| project.name == *name);
+    // Another process may have removed it since.
+    Ok(info.map_or(Ok(()), |info| context.out.show(&info))?)
+}
+
+impl Report for ProjectInfo {
+    fn text(&self) -> io::Result<()> {
+        let limit = self.limits.max_layer_bytes.map_or("no limit".to_owned(), size);
+        let images = count(self.image_count, "image", "images");
+        Output::line(&format!("project {}: {images}; most in one commit: {limit}", self.name))
+    }
+}
+
+#[derive(Serialize)]
+struct Removed<'a> {
+    name: &'a ProjectName,
+}
+
+impl Report for Removed<'_> {
+    fn text(&self) -> io::Result<()> {
+        Output::line(&format!("removed {}", self.name))
+    }
 }
 
 impl Report for Vec<ProjectInfo> {

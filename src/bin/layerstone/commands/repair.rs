@@ -12,10 +12,11 @@ use super::{Context, Outcome};
 use crate::Failure;
 use crate::output::{Output, Report, age, count};
 
-/// Keep all of a damaged store that is sound, and say what is lost; nobody else may use it meanwhile
+/// Keep all of a damaged store that is sound, and say what is lost, while no other process uses it
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone repair\n  layerstone repair --include-removed")]
 pub(crate) struct RepairArguments {
-    /// Bring back images, too, that had been removed, as far as they are still there
+    /// Bring back images that had been removed, too, where they are still there
     #[arg(long)]
     include_removed: bool,
 }

@@ -4,14 +4,19 @@ use std::io;
 
 use clap::Args;
 use layerstone::{ImageRef, RemoveReport};
+use serde::Serialize;
 
+use super::list::each;
 use super::{Context, Outcome};
 use crate::output::{Output, Report};
 
-/// Remove a tag, and its image with the last one; or by UUID the image
+/// Remove tags, and an image with its last one; by UUID, remove images
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone rm mine\n  layerstone rm --force 01a1fcfa-9c31-7000-b39e-20bced851765"
+)]
 pub(crate) struct RmArguments {
-    /// UUIDs, tags or names
+    /// Images, by UUID, tag or name
     #[arg(required = true)]
     images: Vec<ImageRef>,
     /// Remove an image by UUID though it has several tags
@@ -21,15 +26,25 @@ pub(crate) struct RmArguments {
 
 pub(super) fn run(context: &Context, arguments: &RmArguments) -> Outcome {
     let project = context.project()?;
-    for image in &arguments.images {
-        context.out.show(&project.remove(image, arguments.force)?)?;
-    }
-    Ok(())
+    each(&context.out, &arguments.images, |image| {
+        let report = project.remove(image, arguments.force)?;
+        Ok(Removed { name: image.to_string(), report })
+    })
 }
 
-impl Report for RemoveReport {
+/// What became of one of the images.
+#[derive(Serialize)]
+struct Removed {
+    /// What the command line calls it.
+    name: String,
+    #[serde(flatten)]
+    report: RemoveReport,
+}
+
+impl Report for Removed {
     fn text(&self) -> io::Result<()> {
-        self.untagged.iter().try_for_each(|tag| Output::line(&format!("untagged {tag}")))?;
-        self.removed.iter().try_for_each(|image| Output::line(&format!("removed {image}")))
+        let RemoveReport { untagged, removed } = &self.report;
+        untagged.iter().try_for_each(|tag| Output::line(&format!("untagged {tag}")))?;
+        removed.iter().try_for_each(|image| Output::line(&format!("removed {image}")))
     }
 }

@@ -16,30 +16,33 @@ use crate::Failure;
 use crate::output::{Output, Report};
 use crate::run::{self, Ended, Job, OWN_FAILURE, Runtime};
 
-/// Run a command in a copy of an image, and commit what it changed; prints the image's UUID last
+/// Run a command in a copy of an image, commit what it changed, and print the image's UUID last
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone run debian:12 --tag with-file -- apt-get install -y file\n  layerstone run with-file --disposable -- file /bin/ls"
+)]
 pub(crate) struct RunArguments {
-    /// UUID, tag or name
+    /// Image, by UUID, tag or name
     pub(crate) image: ImageRef,
-    /// The command and its arguments
+    /// Command to run, and its arguments
     #[arg(last = true, required = true)]
     pub(crate) command: Vec<OsString>,
     /// Commit nothing
     #[arg(long, conflicts_with = "tags")]
     pub(crate) disposable: bool,
-    /// Do not end the workspace that it runs in
+    /// Keep the workspace that it runs in
     #[arg(long)]
     pub(crate) keep: bool,
-    /// The workspace's name, and the host name in it [default: one that is free]
+    /// Give the workspace this name, and the host in it [default: one that is free]
     #[arg(long)]
     pub(crate) name: Option<WorkspaceName>,
     /// Set an environment variable, or pass on this process's; may be repeated
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) environment: Vec<String>,
-    /// Directory in the image to start in
+    /// Start in this directory of the image
     #[arg(short, long, value_name = "DIR", default_value = "/")]
     pub(crate) workdir: PathBuf,
-    /// What runs it [default: what is installed, bubblewrap first]
+    /// Choose what runs it [default: what is installed, bubblewrap first]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
     #[command(flatten)]

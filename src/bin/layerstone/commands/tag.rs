@@ -7,24 +7,27 @@ use layerstone::id::ImageId;
 use layerstone::{Expected, ImageRef, TagName};
 use serde::Serialize;
 
-use super::untag::Untagged;
+use super::untag::untag;
 use super::{Context, Outcome, usage};
 use crate::Failure;
 use crate::output::{Output, Report};
 
 /// Give an image tags, or take one away
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  layerstone tag debian:12 debian:latest\n  layerstone tag --delete debian:latest"
+)]
 pub(crate) struct TagArguments {
     /// Take the tag away instead: `tag -d [IMAGE] NAME`
     #[arg(short, long)]
     pub(crate) delete: bool,
-    /// Only if the tag now names this image, or `absent`
+    /// Refuse unless the tag now names this image, or is `absent`
     #[arg(long, value_name = "UUID", conflicts_with = "delete")]
     pub(crate) expect: Option<String>,
     /// Print the image's UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// The image, then the tags
+    /// Image, by UUID, tag or name, and then the tags
     #[arg(required = true, value_name = "IMAGE NAME")]
     pub(crate) names: Vec<String>,
 }
@@ -50,9 +53,7 @@ pub(super) fn run(context: &Context, arguments: &TagArguments) -> Outcome {
             [image, tag] => (Some(image.parse::<ImageRef>()?), tag),
             _ => return Err(usage("tag -d", "an image, if any, and one tag are expected")),
         };
-        let tag = name(tag)?;
-        let id = project.untag(&tag, image.as_ref())?;
-        return Ok(context.out.show(&Untagged { untagged: &[tag], image: Some(id) })?);
+        return untag(context, &project, &[name(tag)?], image.as_ref());
     }
     let (Some((image, tags)), true) = (names.split_first(), names.len() > 1) else {
         return Err(usage("tag", "an image and at least one tag are expected: layerstone tag IMAGE NAME…"));

@@ -12,8 +12,9 @@ use crate::output::{Output, Report, age, size};
 
 /// Show which image came from which
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone tree\n  layerstone tree debian:12 --dot")]
 pub(crate) struct TreeArguments {
-    /// Only this image and what came from it: UUID, tag or name
+    /// Show only this image and what came from it
     image: Option<ImageRef>,
     /// Print a graph for Graphviz
     #[arg(long, conflicts_with = "json")]

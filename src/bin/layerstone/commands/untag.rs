@@ -4,44 +4,56 @@ use std::io;
 
 use clap::Args;
 use layerstone::id::ImageId;
-use layerstone::{ImageRef, TagName};
+use layerstone::{ImageRef, Project, TagName};
 use serde::Serialize;
 
+use super::list::each;
 use super::{Context, Outcome};
 use crate::output::{Output, Report};
 
-/// Remove one tag, or all tags of an image
+/// Remove tags, or all tags of an image
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone untag debian:latest\n  layerstone untag --all debian:12")]
 pub(crate) struct UntagArguments {
     /// Remove all tags of this image
-    #[arg(long, value_name = "IMAGE", conflicts_with = "name")]
-    pub(crate) all: Option<ImageRef>,
-    /// The tag to remove
+    #[arg(long, value_name = "IMAGE", conflicts_with = "names")]
+    all: Option<ImageRef>,
+    /// Tags to remove
     #[arg(required_unless_present = "all")]
-    pub(crate) name: Option<TagName>,
+    names: Vec<TagName>,
 }
 
-/// Tags that were removed.
+/// A tag that was taken from its image.
 #[derive(Serialize)]
-pub(super) struct Untagged<'a> {
-    pub(super) untagged: &'a [TagName],
-    /// The image that had them, where the command named it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) image: Option<ImageId>,
+struct Untagged<'a> {
+    tag: &'a TagName,
+    image: ImageId,
 }
 
 impl Report for Untagged<'_> {
     fn text(&self) -> io::Result<()> {
-        self.untagged.iter().try_for_each(|tag| Output::line(&format!("untagged {tag}")))
+        Output::line(&format!("untagged {}", self.tag))
     }
 }
 
 pub(super) fn run(context: &Context, arguments: &UntagArguments) -> Outcome {
     let project = context.project()?;
-    let names = match (&arguments.all, &arguments.name) {
-        (Some(image), _) => project.untag_all(image)?,
-        (None, Some(name)) => project.untag(name, None).map(|_| vec![name.clone()])?,
-        (None, None) => Vec::new(),
-    };
-    Ok(context.out.show(&Untagged { untagged: &names, image: None })?)
+    match &arguments.all {
+        Some(image) => {
+            let image = project.resolve(image)?.id;
+            let tags = project.untag_all(&image.into())?;
+            each(&context.out, &tags, |tag| Ok(Untagged { tag, image }))
+        }
+        None => untag(context, &project, &arguments.names, None),
+    }
+}
+
+/// Takes tags away, from `image` if it is given.
+pub(super) fn untag(
+    context: &Context,
+    project: &Project,
+    tags: &[TagName],
+    image: Option<&ImageRef>,
+) -> Outcome {
+    each(&context.out, tags, |tag| Ok(Untagged { tag, image: project.untag(tag, image)? }))
 }

@@ -13,8 +13,9 @@ use crate::output::{Output, Report, count, size};
 
 /// Read everything in the store back and check it, for all projects
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone verify\n  layerstone verify --quick")]
 pub(crate) struct VerifyArguments {
-    /// Do not read the contents of files: only that all is there
+    /// Check only that all is there, and leave the contents of files unread
     #[arg(long)]
     quick: bool,
 }

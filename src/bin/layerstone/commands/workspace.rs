@@ -7,18 +7,25 @@ use clap::Subcommand;
 use layerstone::{ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
 use serde::Serialize;
 
+use super::list::each;
 use super::made::MadeArguments;
 use super::{Context, Outcome, made};
 use crate::output::{Output, Report, age};
 
 /// Make, list, commit or discard writable copies of images
 #[derive(Debug, Subcommand)]
+#[command(
+    after_help = "Examples:\n  layerstone workspace create debian:12 --name mine\n  layerstone workspace commit mine --tag greeting"
+)]
 pub(crate) enum WorkspaceCommand {
-    /// Make a workspace on an image: an overlay mount where this process may mount, otherwise a checkout; prints its name last
+    /// Make a workspace on an image, an overlay mount where this process may mount and otherwise a checkout, and print its name last
+    #[command(
+        after_help = "Examples:\n  layerstone workspace create debian:12\n  layerstone workspace create debian:12 --name mine --quiet"
+    )]
     Create {
-        /// UUID, tag or name
+        /// Image, by UUID, tag or name
         image: ImageRef,
-        /// Its name [default: one that is free]
+        /// Give it this name [default: one that is free]
         #[arg(long)]
         name: Option<WorkspaceName>,
         /// Make a checkout of its own, even where an overlay could be mounted
@@ -29,25 +36,37 @@ pub(crate) enum WorkspaceCommand {
         quiet: bool,
     },
     /// List workspaces
+    #[command(after_help = "Examples:\n  layerstone workspace ls\n  layerstone workspace ls --json")]
+    #[command(alias = "list")]
     Ls,
-    /// Print the directory to work in; mounts it again after a boot
+    /// Print the directory to work in, and mount it again after a boot
+    #[command(
+        after_help = "Examples:\n  layerstone workspace path mine\n  layerstone workspace path mine --json"
+    )]
     Path {
-        /// The workspace
+        /// Name of the workspace
         name: WorkspaceName,
     },
-    /// Commit what was changed as a new image, and end the workspace; prints the image's UUID last
+    /// Commit what was changed as a new image, end the workspace, and print the image's UUID last
+    #[command(
+        after_help = "Examples:\n  layerstone workspace commit mine --tag greeting\n  layerstone workspace commit mine --keep -m \"first step\""
+    )]
     Commit {
-        /// The workspace
+        /// Name of the workspace
         name: WorkspaceName,
-        /// Do not end it
+        /// Keep the workspace
         #[arg(long)]
         keep: bool,
         #[command(flatten)]
         made: MadeArguments,
     },
-    /// End workspaces: what was changed in them is gone
+    /// End workspaces and drop what was changed in them
+    #[command(
+        after_help = "Examples:\n  layerstone workspace discard mine\n  layerstone workspace discard mine theirs"
+    )]
+    #[command(alias = "rm", alias = "remove")]
     Discard {
-        /// The workspaces
+        /// Names of the workspaces
         #[arg(required = true)]
         names: Vec<WorkspaceName>,
     },
@@ -73,10 +92,10 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
             made::show(out, made.quiet, &report, &made.message)?;
         }
         WorkspaceCommand::Discard { names } => {
-            for name in names {
+            return each(out, names, |name| {
                 project.workspace(name)?.discard()?;
-                out.show(&Discarded { discarded: name })?;
-            }
+                Ok(Discarded { name })
+            });
         }
     }
     Ok(())
@@ -129,12 +148,12 @@ impl Report for Place {
 
 #[derive(Serialize)]
 struct Discarded<'a> {
-    discarded: &'a WorkspaceName,
+    name: &'a WorkspaceName,
 }
 
 impl Report for Discarded<'_> {
     fn text(&self) -> io::Result<()> {
-        Output::line(&format!("discarded {}", self.discarded))
+        Output::line(&format!("discarded {}", self.name))
     }
 }
 
