@@ -76,10 +76,10 @@ pub use store::{
     Ancestor, CatalogState, CheckoutOptions, CheckoutReport, CommitOptions, DamagedImage, Difference,
     DifferenceKind, Durability, Edit, EntryInfo, EntryKind, Expected, ExportOptions, FoundImage, GcOptions,
     GcPhase, GcProgress, GcReport, GcWatch, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
-    LazyImage, LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo,
-    ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope, SharedFiles,
-    Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions,
-    WriteReport,
+    LazyImage, LeftOver, LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project,
+    ProjectInfo, ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope,
+    SharedFiles, Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind,
+    WorkspaceOptions, WriteReport,
 };
 pub use time::Moment;
 

@@ -10,6 +10,7 @@ pub(crate) mod overlay;
 pub(crate) mod source;
 pub(crate) mod stat;
 pub(crate) mod state;
+pub(crate) mod usage;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -85,7 +85,7 @@ use surroundings::Surroundings;
 pub use tags::{Expected, RemoveReport};
 use upkeep::Upkeep;
 pub use verify::{DamagedImage, LostPath, VerifyReport};
-pub use workspace::{Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
+pub use workspace::{LeftOver, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 
 /// The folder of the state files of directories.
 pub(crate) const DIRECTORIES: &str = "directories";

@@ -44,6 +44,7 @@ pub struct StoreOptions {
     pub(crate) cache_bytes: u64,
     pub(crate) threads: usize,
     pub(crate) directory_grace: Duration,
+    pub(crate) workspace_cache_bytes: u64,
     #[cfg(feature = "testing")]
     pub(crate) sabotage: Option<Sabotage>,
     #[cfg(feature = "testing")]
@@ -63,6 +64,7 @@ impl Default for StoreOptions {
             cache_bytes: 32 << 20,
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             directory_grace: Duration::from_secs(60 * 60),
+            workspace_cache_bytes: 4 << 30,
             #[cfg(feature = "testing")]
             sabotage: None,
             #[cfg(feature = "testing")]
@@ -129,6 +131,13 @@ impl StoreOptions {
     /// be committed by naming its base. Default: one hour.
     pub fn directory_grace(mut self, grace: Duration) -> Self {
         self.directory_grace = grace;
+        self
+    }
+
+    /// Bytes on the disk of prepared files that stay when no workspace uses them, so that the next workspace on the same images
+    /// costs nothing: at most those of four images, and at most so many. Default: 4 GiB.
+    pub fn workspace_cache_bytes(mut self, bytes: u64) -> Self {
+        self.workspace_cache_bytes = bytes;
         self
     }
 

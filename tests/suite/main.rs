@@ -38,6 +38,7 @@ mod host_races;
 mod hostile;
 mod kill;
 mod layers;
+mod left_over;
 mod limits;
 mod model;
 mod mounted;

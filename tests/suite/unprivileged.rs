@@ -276,3 +276,83 @@ fn what_is_new_in_a_workspace_is_root_s() {
         assert_eq!(shown, ["mtime"]);
     });
 }
+
+#[test]
+fn what_its_owner_can_t_read_is_committed_and_stays_so() {
+    if !rustix::process::geteuid().is_root() && std::env::var_os(PLACE).is_none() {
+        println!("skipped: only root can import what nobody can read");
+        return;
+    }
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+    let prepare = |place: &Path| {
+        fs::create_dir_all(place.join("source/closed")).unwrap();
+        for (name, mode) in [("shadow", 0o000), ("closed/in", 0o200), ("closed", 0o311)] {
+            let path = place.join("source").join(name);
+            if name != "closed" {
+                fs::write(&path, name).unwrap();
+            }
+            set(&path, mode);
+        }
+        let project = project(&Store::open(place.join("store")).unwrap(), "p");
+        let options = ImportOptions { tags: crate::given::tags(&["os"]), ..ImportOptions::default() };
+        project.import_directory(place.join("source"), &options).unwrap();
+        for entry in walk(&place.join("store")) {
+            chown(entry, Some(65_534), Some(65_534)).unwrap();
+        }
+    };
+    unprivileged("what_its_owner_can_t_read_is_committed_and_stays_so", prepare, |place| {
+        let project = Store::open(place.join("store")).unwrap().project(&crate::given::parse("p")).unwrap();
+        let image = project.find(&crate::given::reference("os")).unwrap();
+        let workspace = image.create_workspace(&WorkspaceOptions::default()).unwrap();
+        let checkout = place.join("checkout");
+        image.check_out(&checkout, CheckoutOptions::default()).unwrap();
+        let path = workspace.path().unwrap();
+        for root in [&path, &checkout] {
+            set(&root.join("shadow"), 0o600);
+            fs::write(root.join("shadow"), "changed").unwrap();
+            set(&root.join("shadow"), 0o000);
+            fs::write(root.join("new"), "new").unwrap();
+            fs::create_dir_all(root.join("shut/deep")).unwrap();
+            fs::write(root.join("shut/deep/file"), "deep").unwrap();
+            for (name, mode) in
+                [("new", 0o040), ("shut/deep/file", 0o000), ("shut/deep", 0o000), ("shut", 0o600)]
+            {
+                set(&root.join(name), mode);
+            }
+            let made = match root == &path {
+                true => workspace.commit(&CommitOptions::default()),
+                false => project.commit(root, &CommitOptions::default()),
+            };
+            let made = project.find(&made.unwrap().image.into()).unwrap();
+            for (name, text) in [
+                ("shadow", "changed"),
+                ("new", "new"),
+                ("shut/deep/file", "deep"),
+                ("closed/in", "closed/in"),
+            ] {
+                assert_eq!(crate::given::read(&made, name).unwrap(), text.as_bytes());
+            }
+            let shown: Vec<_> =
+                image.diff(&made).unwrap().map(|found| found.unwrap().path.to_string()).collect();
+            let changed = ["/", "/new", "/shadow", "/shut", "/shut/deep", "/shut/deep/file"];
+            assert_eq!(shown, if shown.contains(&"/".to_owned()) { &changed[..] } else { &changed[1..] });
+            let entries = made.list(&layerstone::TreePath::root()).unwrap();
+            let modes: Vec<_> = entries.iter().map(|entry| (entry.path.to_string(), entry.mode)).collect();
+            let expected = [("/closed", 0o311), ("/new", 0o040), ("/shadow", 0), ("/shut", 0o600)];
+            assert_eq!(modes, expected.map(|(path, mode)| (path.to_owned(), mode)));
+            let now = ["closed", "new", "shadow", "shut"].map(|name| mode(&root.join(name)));
+            assert_eq!(now, [0o311, 0o040, 0, 0o600], "as they were");
+        }
+        let names = fs::read_dir(place.join("store/workspaces")).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.all(|name| !name.starts_with("lent")));
+        // What is not the store's is not touched.
+        set(&checkout.join("shut"), 0o700);
+        let error = project.import_directory(&checkout, &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!((mode(&checkout.join("shadow")), mode(&checkout.join("closed"))), (0, 0o311));
+        let again = workspace.commit_and_end(&CommitOptions::default()).unwrap();
+        assert!(!again.is_new && !path.exists());
+    });
+}

@@ -13,7 +13,7 @@ use crate::host::stat::{FileKind, Stat};
 use crate::host::{failed, open_beneath};
 use crate::path::{PathError, TreePath};
 
-use super::{Found, SourceFile, SourceTree, Xattr};
+use super::{Found, SourceFile, SourceTree, Xattr, corrected};
 
 /// A directory of a source tree.
 #[derive(Debug)]
@@ -34,7 +34,10 @@ pub(crate) struct Listed {
 impl SourceTree {
     /// Opens a directory of the tree. None if it is no longer there, or something else is.
     pub(crate) fn directory(&self, path: &TreePath) -> Result<Option<SourceDirectory<'_>>> {
-        match open_beneath(&*self.root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
+        let open = |flags| open_beneath(&*self.root, path, flags | OFlags::DIRECTORY);
+        // Also one that can be listed may not let through to what is in it.
+        self.lend(path, open)?;
+        match open(OFlags::RDONLY) {
             Ok(opened) => Ok(Some(SourceDirectory { tree: self, path: path.clone(), opened })),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !path.is_root() => Ok(None),
             Err(error) => Err(failed(self.host_path(path), "open the directory", error)),
@@ -62,7 +65,8 @@ impl SourceDirectory<'_> {
 
     /// The directory's own metadata.
     pub(crate) fn stat(&self) -> Result<Stat> {
-        Stat::of(&self.opened, b"").map_err(|error| self.failed("read its metadata", error))
+        let stat = Stat::of(&self.opened, b"").map_err(|error| self.failed("read its metadata", error))?;
+        Ok(corrected(self.tree.lender.as_ref(), stat))
     }
 
     /// What is in it, ascending by name.
@@ -94,7 +98,10 @@ impl SourceDirectory<'_> {
     /// What is under a name; none if it was removed since it was listed.
     pub(crate) fn find(&self, name: &[u8]) -> Result<Option<Found>> {
         match Stat::of(&self.opened, name) {
-            Ok(stat) => Ok(Some(Found { path: self.join(name)?, stat })),
+            Ok(stat) => {
+                let stat = corrected(self.tree.lender.as_ref(), stat);
+                Ok(Some(Found { path: self.join(name)?, stat }))
+            }
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.entry_failed(name, "read its metadata", error)),
         }
@@ -104,14 +111,20 @@ impl SourceDirectory<'_> {
     pub(crate) fn open_file(&self, found: &Found) -> Result<SourceFile> {
         let name = found.path.file_name().unwrap_or_default();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = match openat(&self.opened, name, flags | OFlags::NOATIME, Mode::empty()) {
+        let open = |flags| openat(&self.opened, name, flags, Mode::empty());
+        let (mut opened, mut stat) = (open(flags | OFlags::NOATIME), found.stat.clone());
+        if opened.as_ref().is_err_and(|error| *error == Errno::PERM) {
             // Only the owner may leave access times alone.
-            Err(Errno::PERM) => openat(&self.opened, name, flags, Mode::empty()),
-            other => other,
-        };
-        let host_path = self.tree.host_path(&found.path);
+            opened = open(flags);
+        }
+        if opened.as_ref().is_err_and(|error| *error == Errno::ACCESS) && self.tree.lend(&found.path, open)? {
+            opened = open(flags);
+            // Its mode's change is no change.
+            stat = self.find(name)?.map_or(stat, |found| found.stat);
+        }
+        let (host_path, lender) = (self.tree.host_path(&found.path), self.tree.lender.clone());
         match opened {
-            Ok(file) => Ok(SourceFile { host_path, file, stat: found.stat.clone() }),
+            Ok(file) => Ok(SourceFile { host_path, file, stat, lender }),
             Err(error) => Err(failed(host_path, "open it for reading", error)),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
@@ -10,6 +11,9 @@ use crate::error::{Error, Result, Subject};
 use crate::host::failed;
 use crate::host::stat::Stat;
 
+use super::corrected;
+use super::lend::Lender;
+
 /// An open file of a source tree.
 #[derive(Debug)]
 pub(crate) struct SourceFile {
@@ -17,6 +21,7 @@ pub(crate) struct SourceFile {
     pub(super) file: OwnedFd,
     /// What the file was like when it was found: what is read must be of that moment.
     pub(super) stat: Stat,
+    pub(super) lender: Option<Arc<Lender>>,
 }
 
 /// A run of a file's bytes.
@@ -55,7 +60,9 @@ impl SourceFile {
     }
 
     fn stat_now(&self) -> Result<Stat> {
-        Stat::of(&self.file, b"").map_err(|error| failed(self.host_path.clone(), "read its metadata", error))
+        let stat = Stat::of(&self.file, b"");
+        let stat = stat.map_err(|error| failed(self.host_path.clone(), "read its metadata", error))?;
+        Ok(corrected(self.lender.as_ref(), stat))
     }
 
     /// The content in one read, if it has exactly the bytes that it was found with.

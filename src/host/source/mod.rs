@@ -2,6 +2,7 @@
 
 mod directory;
 mod file;
+mod lend;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,7 @@ use super::stat::Stat;
 
 pub(crate) use directory::{Listed, SourceDirectory};
 pub(crate) use file::{FilePiece, SourceFile};
+use lend::Lender;
 
 /// An extended attribute: name and value.
 pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
@@ -28,6 +30,7 @@ pub(crate) type Xattr = (Vec<u8>, Vec<u8>);
 pub(crate) struct SourceTree {
     path: PathBuf,
     root: Arc<OwnedFd>,
+    lender: Option<Arc<Lender>>,
 }
 
 /// One entry as it was found.
@@ -42,10 +45,30 @@ impl SourceTree {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
-            Ok(root) => Ok(Self { path: path.to_owned(), root: Arc::new(root) }),
+            Ok(root) => Ok(Self { path: path.to_owned(), root: Arc::new(root), lender: None }),
             Err(Errno::NOENT) => Err(Error::not_found(Subject::Host(path.to_owned()), "no such directory")),
             Err(Errno::NOTDIR) => Err(Error::invalid(Subject::Host(path.to_owned()), "is not a directory")),
             Err(error) => Err(failed(path.to_owned(), "open the directory", error)),
+        }
+    }
+
+    /// The same tree, in which what its owner has forbidden himself to read is read all the same: its modes are changed for as
+    /// long as the tree is there, and noted in a journal of this path.
+    pub(crate) fn lending(self, journal: &Path) -> Result<Self> {
+        let lender = Lender::new(Arc::clone(&self.root), journal)?;
+        Ok(Self { lender: Some(Arc::new(lender)), ..self })
+    }
+
+    /// Makes what was found at a path readable, if that can be lent; gives whether it was made so.
+    fn lend(
+        &self,
+        path: &TreePath,
+        open: impl FnOnce(OFlags) -> rustix::io::Result<OwnedFd>,
+    ) -> Result<bool> {
+        let Some(lender) = &self.lender else { return Ok(false) };
+        match open(OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
+            Ok(place) => lender.lend(path, &place),
+            Err(_) => Ok(false),
         }
     }
 
@@ -60,5 +83,13 @@ impl SourceTree {
             return self.path.clone();
         }
         self.path.join(std::ffi::OsStr::from_bytes(&path.to_relative()))
+    }
+}
+
+/// Metadata as it is when nothing is lent.
+fn corrected(lender: Option<&Arc<Lender>>, stat: Stat) -> Stat {
+    match lender.and_then(|lender| lender.mode(&stat)) {
+        Some(mode) => Stat { mode, ..stat },
+        None => stat,
     }
 }

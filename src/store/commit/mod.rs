@@ -83,7 +83,11 @@ impl Project {
         let source = SourceTree::open(directory)?;
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
-        let base = self.base_of(directory, &source.root_stat()?, workspace.as_ref(), options)?;
+        let stat = source.root_stat()?;
+        let base = self.base_of(directory, &stat, workspace.as_ref(), options)?;
+        // What this store wrote is read whatever modes it has; whose modes anything else has is not known.
+        let is_own = base.known.is_some() || workspace.is_some();
+        let source = if is_own { self.store.lending(source, &stat)? } else { source };
         let started = file_time();
         let (session, reader, options) = self.begin_commit(&hold, options)?;
         drop(catalog);

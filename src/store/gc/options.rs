@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::store::LeftOver;
+
 /// What a collection does.
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -15,6 +17,8 @@ pub struct GcOptions {
     /// Free as much as can be: also packs of which little is unneeded, and single objects that are compressed together with
     /// others. Costs reading and writing most of what is in such packs.
     pub full: bool,
+    /// Free the prepared files that no workspace uses now, too; the next workspace on their images prepares them again.
+    pub caches: bool,
     /// Is told how far it is, and can stop it.
     pub watch: Option<GcWatch>,
 }
@@ -64,7 +68,7 @@ pub struct GcProgress {
     pub total: u64,
 }
 
-/// What a collection found and did. Bytes are those of packs on the disk.
+/// What a collection found and did. Bytes are those of packs on the disk, unless they are said to be others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GcReport {
     /// Whether nothing was changed, and the report tells what would be.
@@ -93,6 +97,15 @@ pub struct GcReport {
     pub is_short_of_room: bool,
     /// Packs that stay because they are damaged: `verify` says how.
     pub damaged_packs: u64,
+    /// Bytes on the disk, before, of the files that were prepared for workspaces, which several of them share.
+    pub workspace_bytes_before: u64,
+    /// How many of them were freed: of images that are gone, of an earlier boot, more than
+    /// [are kept](crate::StoreOptions::workspace_cache_bytes), or with [`caches`](GcOptions::caches) all that no workspace uses.
+    pub freed_workspace_bytes: u64,
+    /// How many of those that stay no workspace uses now.
+    pub idle_workspace_bytes: u64,
+    /// What workspaces that have ended left, and could not be removed.
+    pub left_over: Vec<LeftOver>,
 }
 
 impl GcReport {

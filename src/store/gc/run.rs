@@ -120,11 +120,8 @@ impl<'c> Collection<'c> {
             let turn = take_turn(store)?;
             // A held store is not opened again once there is room.
             store.gate.recover(&catalog)?;
-            if let Some(folder) = &store.workspaces {
-                // What a killed process was making a workspace of needs its image no more.
-                store.clean_workspaces(folder)?;
-                store.evict_unneeded_lowers(folder)?;
-            }
+            // What a killed process was making a workspace of needs its image no more.
+            store.workspaces.as_ref().map_or(Ok(Vec::new()), |folder| store.clean_workspaces(folder))?;
             let mut told = None;
             let lease = catalog.write(|tx| {
                 // One that ended without a word, and whose turn it no longer is.
@@ -139,6 +136,7 @@ impl<'c> Collection<'c> {
             Some((lease.inspect_err(|_| store.gate.abandon(told))?, turn))
         };
         let (lease, turn) = lease.unzip();
+        collect_workspaces(store, options, &mut report)?;
         let mut begun = Self { store, options, lease, _turn: turn, report: GcReport::default() };
         if lease.is_some() {
             // What an earlier one condemned.
@@ -417,6 +415,18 @@ impl Marked {
         }
         Ok(())
     }
+}
+
+/// Frees what was prepared for workspaces and is not needed, or says how much that is.
+fn collect_workspaces(store: &Inner, options: &GcOptions, report: &mut GcReport) -> Result<()> {
+    let Some(folder) = &store.workspaces else { return Ok(()) };
+    let usage = store.collect_lowers(folder, options.caches, options.dry_run)?;
+    report.workspace_bytes_before = usage.bytes_before;
+    report.freed_workspace_bytes = usage.freed_bytes;
+    report.idle_workspace_bytes = usage.idle_bytes;
+    report.left_over =
+        if options.dry_run { store.left_overs(folder)? } else { store.clean_workspaces(folder)? };
+    Ok(())
 }
 
 fn add_removed(report: &mut GcReport, removed: Removed) {

@@ -1,20 +1,57 @@
 //! Ending workspaces whose process is gone, and removing what was left over.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
 
 use crate::catalog::record::WorkspaceRecord;
 use crate::catalog::table::{Lowers, Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::host::stat::Stat;
+use crate::host::usage::allocated_bytes;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::store::Inner;
 
 use super::folder::{Folder, remove_directory};
-use super::has_ended;
+use super::{Workspace, has_ended};
+
+/// What a workspace that has ended left on the disk, because it could not be removed. Each collection tries again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LeftOver {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes that it takes.
+    pub bytes: u64,
+    /// What could not be removed, and why.
+    pub reason: String,
+}
+
+impl LeftOver {
+    fn new(folder: &Folder, id: WorkspaceId, reason: String) -> Self {
+        let path = folder.directory(id);
+        let bytes = allocated_bytes(&path).unwrap_or(0);
+        Self { path, bytes, reason }
+    }
+}
+
+impl Workspace {
+    /// What it left on the disk when it ended; tries once more to remove that.
+    pub fn left_over(&self) -> Result<Option<LeftOver>> {
+        let folder = self.project.store.workspaces()?;
+        let known = self.project.store.read(known)?;
+        if known.contains(&self.id) || Stat::find(&folder.directory(self.id))?.is_none() {
+            return Ok(None);
+        }
+        let removed = folder.remove_unused(self.id);
+        Ok(removed.err().map(|error| LeftOver::new(folder, self.id, reason(&error))))
+    }
+}
 
 impl Inner {
-    /// Ends the workspaces of processes that are gone, and removes what others left.
-    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<()> {
+    /// Ends the workspaces of processes that are gone, and removes what others left. Gives what could not be removed.
+    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
         let ended = self.read(|tx| {
             let rows = tx.collect::<Workspaces>(&[])?;
             Ok(rows.into_iter().filter(|(_, record)| has_ended(record)).collect::<Vec<_>>())
@@ -29,26 +66,33 @@ impl Inner {
                 Ok(())
             })?;
         }
-        // Listed before the rows are read: a row comes before its directory.
-        let (ids, probes) = folder.list()?;
-        let known = self.read(|tx| {
-            let workspaces = tx.collect::<Workspaces>(&[])?.into_iter().map(|(_, record)| record.id);
-            let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
-            Ok(workspaces.chain(lowers).collect::<HashSet<_>>())
-        })?;
-        let strays: Vec<_> = ids.into_iter().filter(|id| !known.contains(id)).collect();
+        let (strays, probes) = self.strays(folder)?;
         if !strays.is_empty() {
             // A power cut must not bring back the row of a workspace that a process ended which was killed in it.
             self.catalog()?.make_durable()?;
         }
         // What can't be removed now is left to the next.
-        for stray in strays {
-            let _ = folder.remove_unused(stray);
-        }
         for probe in probes {
             let _ = remove_directory(&probe);
         }
-        Ok(())
+        let removed = strays.into_iter().map(|stray| (stray, folder.remove_unused(stray)));
+        let stay = removed.filter_map(|(stray, removed)| Some((stray, removed.err()?)));
+        Ok(stay.map(|(stray, error)| LeftOver::new(folder, stray, reason(&error))).collect())
+    }
+
+    /// What the next clean-up is to remove, beside the workspaces of processes that are gone.
+    pub(in crate::store) fn left_overs(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
+        let strays = self.strays(folder)?.0.into_iter();
+        Ok(strays.map(|stray| LeftOver::new(folder, stray, "a dry run removes nothing".to_owned())).collect())
+    }
+
+    /// Directories without a row, and those in which a mount was tried by a process that is gone.
+    fn strays(&self, folder: &Folder) -> Result<(Vec<WorkspaceId>, Vec<PathBuf>)> {
+        // Listed before the rows are read: a row comes before its directory.
+        let (mut ids, probes) = folder.list()?;
+        let known = self.read(known)?;
+        ids.retain(|id| !known.contains(id));
+        Ok((ids, probes))
     }
 
     /// Fails if there is anything in the directories of workspaces that is not theirs.
@@ -64,6 +108,21 @@ impl Inner {
                 let _ = folder.remove(id);
             }
         }
+    }
+}
+
+/// The numbers that have a row.
+fn known(tx: &crate::catalog::ReadTx) -> Result<HashSet<WorkspaceId>> {
+    let workspaces = tx.collect::<Workspaces>(&[])?.into_iter().map(|(_, record)| record.id);
+    let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
+    Ok(workspaces.chain(lowers).collect())
+}
+
+/// An error with what caused it.
+fn reason(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

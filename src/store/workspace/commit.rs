@@ -150,7 +150,7 @@ impl Workspace {
         drop(catalog);
         let last = last.map_or(record.base, |image| Equal::from(&image));
         let becomes = match store.known_lower(folder, record.base.root)? {
-            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(self.id, &lower),
+            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(folder, self.id, &lower),
             _ => None,
         };
         let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends: end != End::Not, becomes };

@@ -19,6 +19,8 @@ use crate::id::{ObjectId, WorkspaceId};
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
 const LOCK: &str = "lock-";
 const LOCKS: u8 = 32;
+/// How the files begin in which changed modes are noted.
+const JOURNAL: &str = "lent-";
 const LONGEST_UNLOCKED: Duration = Duration::from_secs(1);
 
 /// The folder.
@@ -46,6 +48,12 @@ impl Folder {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(|error| Error::host(&self.path, "make the folder of workspaces", error))?;
         self.path.parent().map_or(Ok(()), overlay::sync_directory)
+    }
+
+    /// Where it is noted which modes were changed in a directory, for as long as it is read.
+    pub(super) fn journal(&self, directory: &Stat) -> PathBuf {
+        let Stat { device, inode, born, .. } = directory;
+        self.path.join(format!("{JOURNAL}{device:x}-{inode:x}-{:x}-{:x}", born.seconds, born.nanos))
     }
 
     /// The number's directory relative to the folder.

@@ -5,15 +5,15 @@
 //! is none, it is made (see `fill`): over that of an image that this one came from it costs what differs, otherwise a
 //! checkout. They are only a cache, and not durable: after a boot they count for nothing and are made again.
 
-use std::collections::{HashMap, HashSet};
-use std::ops::ControlFlow;
+use std::collections::HashSet;
 
-use crate::catalog::record::{Equal, LowerRecord, LowerState, WorkspaceForm};
-use crate::catalog::table::{Images, Lowers, Sequence, Workspaces};
-use crate::catalog::{Direction, ReadTables, WriteTx};
+use crate::catalog::record::{Equal, LowerRecord, LowerState};
+use crate::catalog::table::{Lowers, Sequence};
+use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::format::record::Added;
 use crate::host::checkout::Checkout;
+use crate::host::usage::allocated_bytes;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layer;
 use crate::pack::reader::ObjectReader;
@@ -25,8 +25,6 @@ use super::folder::Folder;
 
 /// How many directories lie over each other at most: each costs every look-up in a mount.
 const DEEPEST: usize = 16;
-/// How many are kept that nothing lies over.
-const KEPT_IDLE: usize = 4;
 /// How many steps of an image's history are looked through for one whose directory is there.
 const LOOKED_BACK: usize = 256;
 
@@ -127,12 +125,11 @@ impl Inner {
         };
         let state = if filled.is_faithful { LowerState::Ready } else { LowerState::Impossible };
         let below = if filled.is_faithful && filled.lies_over { below } else { Stack::new() };
+        let record = LowerRecord::over(id, &below, state).made(folder);
         self.catalog()?.write(|tx| {
             // Nobody takes it while it is made, but it may have been removed with what it was for.
             match tx.get::<Lowers>(&root)? {
-                Some(there) if there.id == id => {
-                    tx.put::<Lowers>(&root, &LowerRecord::over(id, &below, state))
-                }
+                Some(there) if there.id == id => tx.put::<Lowers>(&root, &record),
                 _ => Err(Error::conflict(
                     Subject::Catalog,
                     "what was made for a workspace was removed; try again",
@@ -172,42 +169,6 @@ impl Inner {
         }
         Ok(Stack::new())
     }
-
-    /// Removes the directories that nothing lies over: those of an earlier boot, and of the others the least recently used.
-    pub(super) fn evict_lowers(&self, folder: &Folder) -> Result<()> {
-        self.evict(folder, &HashSet::new())
-    }
-
-    /// Removes those of roots that no image has, too. One that is published meanwhile has its directory made again.
-    pub(in crate::store) fn evict_unneeded_lowers(&self, folder: &Folder) -> Result<()> {
-        let unneeded = self.read(|tx| {
-            let lowers = tx.collect::<Lowers>(&[])?.into_iter();
-            let mut roots: HashSet<_> = lowers.map(|(root, _)| root).collect();
-            if !roots.is_empty() {
-                tx.scan::<Images>(&[], None, Direction::Ascending, |_, image| {
-                    roots.remove(&image.root);
-                    Ok(ControlFlow::Continue(()))
-                })?;
-            }
-            Ok(roots)
-        })?;
-        self.evict(folder, &unneeded)
-    }
-
-    fn evict(&self, folder: &Folder, unneeded: &HashSet<ObjectId>) -> Result<()> {
-        while !self.read(|tx| evictable(tx, unneeded))?.is_empty() {
-            let evicted = self.catalog()?.write(|tx| {
-                let evicted = evictable(tx, unneeded)?;
-                evicted.iter().try_for_each(|(root, _)| tx.remove::<Lowers>(root).map(drop))?;
-                Ok(evicted)
-            })?;
-            // What can't be removed now is left to the next that cleans up.
-            for (_, id) in evicted {
-                let _ = folder.remove(id);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl LowerRecord {
@@ -217,10 +178,20 @@ impl LowerRecord {
         Self { id, below, state, boot: holder::boot(), used_ms: Moment::now().unix_ms(), bytes: Added(None) }
     }
 
+    /// One that is made.
+    fn made(self, folder: &Folder) -> Self {
+        let bytes = allocated_bytes(&folder.files(self.id)).ok();
+        Self { bytes: Added(bytes), ..self }
+    }
+
     /// What a workspace over these becomes for the image that it is committed as; none if too many would lie over each
     /// other.
-    pub(super) fn of_workspace(id: WorkspaceId, lower: &[(ObjectId, WorkspaceId)]) -> Option<Self> {
-        (lower.len() < DEEPEST).then(|| Self::over(id, lower, LowerState::Ready))
+    pub(super) fn of_workspace(
+        folder: &Folder,
+        id: WorkspaceId,
+        lower: &[(ObjectId, WorkspaceId)],
+    ) -> Option<Self> {
+        (lower.len() < DEEPEST).then(|| Self::over(id, lower, LowerState::Ready).made(folder))
     }
 }
 
@@ -228,29 +199,4 @@ impl LowerRecord {
 pub(super) fn touch_lower(tx: &mut WriteTx, root: ObjectId) -> Result<()> {
     let Some(record) = tx.get::<Lowers>(&root)? else { return Ok(()) };
     tx.put::<Lowers>(&root, &LowerRecord { used_ms: Moment::now().unix_ms(), ..record })
-}
-
-/// Roots whose directories may go: nothing lies over them, and they are unneeded, of an earlier boot, unfinished, or more
-/// than are kept.
-fn evictable(tx: &impl ReadTables, unneeded: &HashSet<ObjectId>) -> Result<Vec<(ObjectId, WorkspaceId)>> {
-    let boot = holder::boot();
-    let lowers: HashMap<_, _> = tx.collect::<Lowers>(&[])?.into_iter().collect();
-    let workspaces = tx.collect::<Workspaces>(&[])?;
-    let over = workspaces.iter().filter(|(_, workspace)| workspace.form != WorkspaceForm::Checkout);
-    let used: HashSet<_> = over
-        .map(|(_, workspace)| workspace.base.root)
-        .chain(lowers.values().filter_map(|record| record.below))
-        .collect();
-    // That a root is impossible takes no room. Of what is unfinished, whoever makes it has a workspace.
-    let is_there = |(root, record): &(&ObjectId, &LowerRecord), state| {
-        record.boot == boot && record.state == state && !unneeded.contains(root)
-    };
-    let is_kept = |lower: &_| is_there(lower, LowerState::Impossible);
-    let is_useful = |lower: &_| is_there(lower, LowerState::Ready);
-    let idle = lowers.iter().filter(|lower| !used.contains(lower.0) && !is_kept(lower));
-    let mut idle: Vec<_> = idle.collect();
-    idle.sort_unstable_by_key(|lower| (is_useful(lower), lower.1.used_ms));
-    let useful = idle.iter().filter(|lower| is_useful(lower)).count();
-    idle.truncate(idle.len() - useful.min(KEPT_IDLE));
-    Ok(idle.into_iter().map(|(root, record)| (*root, record.id)).collect())
 }

@@ -6,6 +6,7 @@
 mod clean;
 mod commit;
 mod create;
+mod evict;
 mod fill;
 mod folder;
 mod lower;
@@ -20,12 +21,15 @@ use crate::catalog::record::{HolderRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::host::source::SourceTree;
+use crate::host::stat::Stat;
 use crate::id::{ImageId, ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::time::Moment;
 
 use super::project::Project;
 use super::{Inner, holder};
+pub use clean::LeftOver;
 pub(super) use clean::forget_workspaces;
 pub(super) use commit::{OfWorkspace, WorkspaceStep};
 pub(super) use folder::Folder;
@@ -196,6 +200,17 @@ impl Workspace {
 }
 
 impl Inner {
+    /// A tree of which the user that this process is reads all that is his. Root reads everything anyway.
+    pub(super) fn lending(&self, source: SourceTree, root: &Stat) -> Result<SourceTree> {
+        match &self.workspaces {
+            Some(folder) if !rustix::process::geteuid().is_root() => {
+                folder.make()?;
+                source.lending(&folder.journal(root))
+            }
+            _ => Ok(source),
+        }
+    }
+
     /// The folder of workspaces; a store in memory has none.
     fn workspaces(&self) -> Result<&Folder> {
         self.workspaces.as_ref().ok_or_else(|| {

@@ -25,6 +25,9 @@ pub(crate) struct GcArguments {
     /// Free as much as possible by rewriting partly used packs (slower)
     #[arg(long)]
     pub(crate) full: bool,
+    /// Free also the files that are prepared for workspaces and that none uses now
+    #[arg(long)]
+    pub(crate) caches: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
@@ -42,7 +45,8 @@ pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
         show(&shown, progress);
         if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let options = GcOptions { dry_run: arguments.dry_run, full: arguments.full, watch: Some(watch) };
+    let GcArguments { dry_run, full, caches } = *arguments;
+    let options = GcOptions { dry_run, full, caches, watch: Some(watch) };
     let report = store.collect_garbage(&options);
     bar.finish_and_clear();
     Ok(context.out.show(&Collected { report: report?, is_full: arguments.full })?)
@@ -86,6 +90,20 @@ impl Report for Collected {
             count(images, "image", "images"),
             if images == 1 { "stays" } else { "stay" },
         ))?;
+        if report.workspace_bytes_before > 0 {
+            Output::line(&format!(
+                "{} {verb} of {} prepared for workspaces",
+                size(report.freed_workspace_bytes),
+                size(report.workspace_bytes_before)
+            ))?;
+        }
+        if report.idle_workspace_bytes > 0 {
+            let idle = size(report.idle_workspace_bytes);
+            Output::note(&format!("{idle} of that no workspace uses now: --caches frees it."));
+        }
+        for left in &report.left_over {
+            Output::note(&format!("{} is left of a workspace: {}.", size(left.bytes), left.reason));
+        }
         if report.waiting_packs > 0 {
             let packs = count(report.waiting_packs, "pack goes", "packs go");
             Output::note(&format!(

@@ -3,7 +3,7 @@
 use std::io;
 
 use clap::Args;
-use layerstone::{CommitOptions, TagName, WriteReport};
+use layerstone::{CommitOptions, TagName, Workspace, WriteReport};
 use serde::Serialize;
 
 use super::Outcome;
@@ -77,5 +77,13 @@ pub(super) fn summary(report: &WriteReport) -> String {
         )
     } else {
         "unchanged: this image was there already".to_owned()
+    }
+}
+
+/// Says what a workspace that has ended left on the disk.
+pub(super) fn note_left_over(workspace: &Workspace) {
+    if let Ok(Some(left)) = workspace.left_over() {
+        let (bytes, path) = (size(left.bytes), left.path.display());
+        Output::note(&format!("{bytes} stay in {path}, and each gc tries again: {}.", left.reason));
     }
 }

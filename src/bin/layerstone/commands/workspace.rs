@@ -89,11 +89,16 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
         WorkspaceCommand::Commit { name, keep, made } => {
             let (options, workspace) = (made.options(), project.workspace(name)?);
             let report = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
+            if !keep {
+                made::note_left_over(&workspace);
+            }
             made::show(out, made.quiet, &report, &made.message)?;
         }
         WorkspaceCommand::Discard { names } => {
             return each(out, names, |name| {
-                project.workspace(name)?.discard()?;
+                let workspace = project.workspace(name)?;
+                workspace.discard()?;
+                made::note_left_over(&workspace);
                 Ok(Discarded { name })
             });
         }
