@@ -101,6 +101,16 @@ impl Image {
             .collect()
     }
 
+    /// The entry that `path` leads to: links are followed inside the image, also the last, and the entry's path is where they
+    /// lead.
+    ///
+    /// Errors: as of [`list`](Self::list).
+    pub fn entry(&self, path: &TreePath) -> Result<EntryInfo> {
+        let root = self.root()?;
+        let (path, entry) = self.locate(&root, path, true)?;
+        self.entry_info(&root, path, entry)
+    }
+
     /// A file's content as a stream. Links are followed inside the image.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound), and [`Invalid`](crate::ErrorKind::Invalid) for what is no

@@ -51,6 +51,7 @@ mod reimport;
 mod repair;
 mod roundtrip;
 mod run;
+mod run_reports;
 mod shared;
 mod system;
 mod tenants;

@@ -13,7 +13,7 @@ use crate::system;
 const PROGRAMS: [&str; 6] = ["sh", "cat", "grep", "readlink", "sleep", "ls"];
 
 /// A store with an image that has a few programs and nothing else: not even mount points.
-fn small() -> Option<Cli> {
+pub(crate) fn small() -> Option<Cli> {
     if !system::is_on() {
         return None;
     }
@@ -38,7 +38,7 @@ fn small() -> Option<Cli> {
     Some(cli)
 }
 
-fn image(cli: &Cli, reference: &str) -> String {
+pub(crate) fn image(cli: &Cli, reference: &str) -> String {
     let inspected: serde_json::Value = serde_json::from_str(&cli.ok(&["inspect", reference])).unwrap();
     inspected[0]["id"].as_str().unwrap().to_owned()
 }
@@ -50,12 +50,12 @@ fn outcome(output: &Output) -> (String, String) {
     (last.to_owned(), before.to_owned())
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
 /// Neither workspaces nor mounts.
-fn nothing_is_left(cli: &Cli) {
+pub(crate) fn nothing_is_left(cli: &Cli) {
     assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]");
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let store = cli.path("store");
@@ -149,7 +149,7 @@ fn what_comes_of_a_command_is_committed_and_its_exit_code_passed_on() {
         (
             &["--", "/bin/broken"],
             127,
-            "'/bin/broken' is not in the image, or what its first line names is not",
+            "'/bin/broken' names a program in its first line that is not in the image",
         ),
         (&["-e", "=x", "--", "sh"], 125, "NAME=VALUE is expected"),
     ] {
@@ -218,7 +218,7 @@ fn a_workspace_is_kept_where_that_is_asked_for() {
 }
 
 /// Starts the program where crun can work: it refuses hosts whose control groups are of two kinds.
-fn command(cli: &Cli, runtime: &str, words: &[&str]) -> Command {
+pub(crate) fn command(cli: &Cli, runtime: &str, words: &[&str]) -> Command {
     let words = [&["run", "small", "--runtime", runtime], words].concat();
     let is_unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     if runtime == "bubblewrap" || is_unified {
@@ -356,7 +356,7 @@ fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing()
             let output = child.wait_with_output().unwrap();
             assert_eq!(code(&output), expected, "{runtime}: {output:?}");
             let text = String::from_utf8_lossy(&output.stderr);
-            assert!(text.contains("Stopped by a signal; nothing was committed."), "{text}");
+            assert!(text.contains("stopped by a signal; nothing was committed"), "{text}");
             assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
             wait_until("the command is gone", || processes_with("sleep 1234.5") == 0);
             nothing_is_left(&cli);

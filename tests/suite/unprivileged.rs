@@ -320,9 +320,10 @@ fn what_its_owner_can_t_read_is_committed_and_stays_so() {
             {
                 set(&root.join(name), mode);
             }
-            let made = match root == &path {
-                true => workspace.commit(&CommitOptions::default()),
-                false => project.commit(root, &CommitOptions::default()),
+            let made = if root == &path {
+                workspace.commit(&CommitOptions::default())
+            } else {
+                project.commit(root, &CommitOptions::default())
             };
             let made = project.find(&made.unwrap().image.into()).unwrap();
             for (name, text) in [

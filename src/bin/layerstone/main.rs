@@ -32,6 +32,8 @@ enum Failure {
     Output(io::Error),
     /// A command that was run ended with this exit code.
     Ended(u8),
+    /// A command was not run, or what it did was not committed; the exit code to end with.
+    Run { kind: ErrorKind, message: String, code: u8 },
 }
 
 impl Failure {
@@ -40,7 +42,7 @@ impl Failure {
         let mut cause: Option<&dyn StdError> = match self {
             Self::Output(error) => Some(error),
             Self::Store(error) => Some(error),
-            Self::Several(_) | Self::Ended(_) => None,
+            Self::Several(_) | Self::Ended(_) | Self::Run { .. } => None,
         };
         while let Some(error) = cause {
             if error
@@ -93,6 +95,10 @@ fn main() -> ExitCode {
             own_code(ErrorKind::Io)
         }
         Err(Failure::Ended(code)) => ExitCode::from(code),
+        Err(Failure::Run { kind, message, code }) => {
+            Output::complain(kind, &message, json);
+            ExitCode::from(code)
+        }
         Err(Failure::Store(error)) => fail(&[error]),
         Err(Failure::Several(errors)) => fail(&errors),
     }

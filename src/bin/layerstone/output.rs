@@ -113,14 +113,19 @@ struct Complaint {
 
 impl From<&Error> for Complaint {
     fn from(error: &Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Self { error: error.kind().as_str(), message }
+        Self { error: error.kind().as_str(), message: with_causes(error) }
     }
+}
+
+/// A failure of the library, with what caused it.
+pub(crate) fn with_causes(error: &Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
 }
 
 /// Text as one line that only shows.

@@ -1,22 +1,26 @@
 //! `run`: a workspace, a command in it, a commit.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layerstone::{Error, ImageRef, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
+use layerstone::{Error, ErrorKind, ImageRef, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::made::{MadeArguments, summary};
-use super::{Context, Outcome};
+use super::made::{self, MadeArguments, summary};
+use super::{Context, Outcome, usage};
 use crate::Failure;
-use crate::output::{Output, Report};
-use crate::run::{self, Ended, Job, OWN_FAILURE, Runtime};
+use crate::output::{Output, Report, with_causes};
+use crate::replacement::write_file;
+use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
 
 /// Run a command in a copy of an image, commit what it changed, and print the image's UUID last
+///
+/// Options come before the command. With --json, standard output has the report alone, and what the command prints goes to
+/// standard error.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  layerstone run debian:12 --tag with-file -- apt-get install -y file\n  layerstone run with-file --disposable -- file /bin/ls"
@@ -25,10 +29,10 @@ pub(crate) struct RunArguments {
     /// Image, by UUID, tag or name
     pub(crate) image: ImageRef,
     /// Command to run, and its arguments
-    #[arg(last = true, required = true)]
+    #[arg(trailing_var_arg = true, required = true)]
     pub(crate) command: Vec<OsString>,
     /// Commit nothing
-    #[arg(long, conflicts_with = "tags")]
+    #[arg(long, visible_alias = "rm", conflicts_with_all = ["tags", "id_file"])]
     pub(crate) disposable: bool,
     /// Keep the workspace that it runs in
     #[arg(long)]
@@ -42,6 +46,9 @@ pub(crate) struct RunArguments {
     /// Start in this directory of the image
     #[arg(short, long, value_name = "DIR", default_value = "/")]
     pub(crate) workdir: PathBuf,
+    /// Write the image's UUID to this file, too, which must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) id_file: Option<PathBuf>,
     /// Choose what runs it [default: what is installed, bubblewrap first]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
@@ -58,91 +65,179 @@ pub(super) fn run(context: &Context, arguments: &RunArguments) -> Outcome {
 
 /// Runs the command, commits what it did, and gives the exit code to end with.
 fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Failure> {
+    // With --json a failure is one object, so nothing else is said.
+    let says = !arguments.made.quiet && !context.out.json;
+    let job = Job {
+        command: &arguments.command,
+        environment: environment(&arguments.environment, says)?,
+        directory: &arguments.workdir,
+        printed: if context.out.json { Printed::ToStderr } else { Printed::AsItIs },
+    };
+    check_places(arguments)?;
     let project = context.project()?;
     let runtime = Runtime::find(arguments.runtime)?;
+    let image = project.find(&arguments.image)?;
+    job.check(&image)?;
     let options = WorkspaceOptions {
         name: arguments.name.clone(),
         temporary: !arguments.keep,
         ..WorkspaceOptions::default()
     };
-    let workspace = project.find(&arguments.image)?.create_workspace(&options)?;
+    let workspace = image.create_workspace(&options)?;
     // Until here a signal ends this process as it does any other, and the next that is made clears away what is left.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]);
     let mut signals = signals.map_err(|error| Error::host(Path::new("run"), "wait for signals", error))?;
-    if let Some(why) = workspace.why_copy().filter(|_| !arguments.made.quiet) {
+    if let Some(why) = workspace.why_copy().filter(|_| says) {
         Output::note(&format!("A full copy, not an overlay mount: {why}."));
     }
-    let job = Job {
-        command: &arguments.command,
-        environment: &arguments.environment,
-        directory: &arguments.workdir,
-    };
     let ended = run::run(&workspace, &runtime, &job, &mut signals);
-    if let Ok(Ended::Exited(code)) = ended {
-        finish(&workspace, &context.out, arguments, code)?;
+    if let Ok((Ended::Exited(code), ends_line)) = ended {
+        finish(&workspace, &context.out, arguments, (code, ends_line))?;
         return Ok(code);
     }
     if !arguments.keep
         && let Err(error) = workspace.discard()
+        && says
     {
         // What went wrong first counts. The next that is made clears it away.
         Output::note(&error.to_string());
     }
-    match ended? {
-        Ended::Exited(code) | Ended::NotStarted(code) => Ok(code),
+    let (kind, message, code) = match ended?.0 {
+        Ended::Exited(code) => return Ok(code),
+        // It said why itself.
+        Ended::NotStarted(said) if said.is_empty() && !context.out.json => return Ok(OWN_FAILURE),
+        Ended::NotStarted(said) => {
+            (ErrorKind::Io, format!("the command could not be started: {said}"), OWN_FAILURE)
+        }
         Ended::Stopped(signal) => {
-            Output::note("Stopped by a signal; nothing was committed.");
-            Ok(u8::try_from(128 + signal).unwrap_or(OWN_FAILURE))
+            let code = u8::try_from(128 + signal).unwrap_or(OWN_FAILURE);
+            (ErrorKind::Cancelled, "stopped by a signal; nothing was committed".to_owned(), code)
+        }
+    };
+    Err(Failure::Run { kind, message, code })
+}
+
+/// The variables that are asked for, those of this process with their values.
+fn environment(wanted: &[String], says: bool) -> Result<Vec<(String, OsString)>, Failure> {
+    let mut environment = Vec::new();
+    for variable in wanted {
+        let (name, value) =
+            variable.split_once('=').map_or((&**variable, None), |(name, value)| (name, Some(value)));
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let message =
+                format!("'{}' is no variable; NAME or NAME=VALUE is expected", variable.escape_debug());
+            return Err(usage("--env", &message));
+        }
+        match value {
+            Some(value) => environment.push((name.to_owned(), value.into())),
+            None => match run::own_variable(name) {
+                Some(own) => environment.push(own),
+                None if says => {
+                    Output::note(&format!("{name} is not set here, so it is not set for the command."));
+                }
+                None => {}
+            },
         }
     }
+    Ok(environment)
+}
+
+/// Refuses paths that would only fail once the command has run.
+fn check_places(arguments: &RunArguments) -> Outcome {
+    if !arguments.workdir.is_absolute() {
+        let message =
+            format!("'{}' is not absolute; a path in the image is expected", shown(&arguments.workdir));
+        return Err(usage("--workdir", &message));
+    }
+    let Some(file) = &arguments.id_file else { return Ok(()) };
+    if file.symlink_metadata().is_ok() {
+        let message = format!("'{}' exists already; remove it, or name another file", shown(file));
+        return Err(usage("--id-file", &message));
+    }
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(usage("--id-file", &format!("'{}' is no directory to write it in", shown(folder))));
+    }
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string().escape_debug().to_string()
 }
 
 /// Commits or ends the workspace, and says so.
-fn finish(workspace: &Workspace, out: &Output, arguments: &RunArguments, code: u8) -> Outcome {
-    let RunArguments { keep, disposable, made, .. } = arguments;
+fn finish(
+    workspace: &Workspace,
+    out: &Output,
+    arguments: &RunArguments,
+    (exit_code, ends_line): (u8, bool),
+) -> Outcome {
+    let RunArguments { keep, disposable, made, id_file, .. } = arguments;
     let quiet = made.quiet;
-    match (disposable, keep) {
-        (true, true) => {}
-        (true, false) => workspace.discard()?,
-        (false, _) => {
-            let options = made.options();
-            let made = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) };
-            let report = made.inspect_err(|_| keep_what_was_done(workspace))?;
-            let workspace = keep.then_some(workspace.name());
-            out.show(&Ran { exit_code: code, report, workspace, quiet })?;
+    let report = match (disposable, keep) {
+        (true, true) => None,
+        (true, false) => {
+            workspace.discard()?;
+            None
         }
+        (false, true) => Some(workspace.commit(&made.options())),
+        (false, false) => Some(workspace.commit_and_end(&made.options())),
+    };
+    let report = report.transpose().map_err(|error| keep_what_was_done(workspace, &error))?;
+    if let (Some(file), Some(report)) = (id_file, &report) {
+        write_file(file, |mut file| {
+            let written = writeln!(file, "{}", report.image);
+            written.map_err(|error| Error::host(Path::new("--id-file"), "write it", error))
+        })?;
     }
-    if *keep && !quiet {
+    if !keep {
+        made::note_left_over(workspace);
+    }
+    let kept = keep.then_some(workspace.name());
+    if report.is_some() || out.json {
+        out.show(&Ran { exit_code, report, workspace: kept, quiet, ends_line })?;
+    }
+    if *keep && !quiet && !out.json {
         Output::note(&format!("The workspace {} was kept.", workspace.name()));
     }
     Ok(())
 }
 
-/// The command may have worked for hours.
-fn keep_what_was_done(workspace: &Workspace) {
+/// What failed, and where what the command did is: it may have worked for hours.
+fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
     let name = workspace.name();
-    match workspace.keep() {
-        Ok(()) => Output::note(&format!(
-            "What the command did is kept in the workspace {name}: layerstone workspace commit {name}"
-        )),
-        Err(error) => Output::note(&format!("What the command did could not be kept: {error}")),
-    }
+    let kept = match workspace.keep() {
+        Ok(()) => {
+            format!(
+                "what the command did is kept in the workspace {name}: layerstone workspace commit {name}"
+            )
+        }
+        Err(error) => format!("what the command did could not be kept: {}", with_causes(&error)),
+    };
+    let message = format!("{}; {kept}", with_causes(error));
+    Failure::Run { kind: error.kind(), message, code: OWN_FAILURE }
 }
 
 #[derive(Serialize)]
 struct Ran<'a> {
     exit_code: u8,
-    report: WriteReport,
+    report: Option<WriteReport>,
     workspace: Option<&'a WorkspaceName>,
     #[serde(skip)]
     quiet: bool,
+    #[serde(skip)]
+    ends_line: bool,
 }
 
 impl Report for Ran<'_> {
     fn text(&self) -> io::Result<()> {
-        if !self.quiet {
-            Output::note(&summary(&self.report));
+        let Some(report) = &self.report else { return Ok(()) };
+        if !self.ends_line {
+            Output::line("")?;
         }
-        Output::line(&self.report.image.to_string())
+        if !self.quiet {
+            Output::note(&summary(report));
+        }
+        Output::line(&report.image.to_string())
     }
 }

@@ -3,24 +3,31 @@
 //! The command sees the workspace as its root directory, has process, IPC, host name and mount namespaces of its own, Docker's
 //! capabilities, and the host's network. The store is not locked meanwhile: the workspace's row protects what is used.
 
+mod descriptors;
 mod mount_points;
+mod program;
+mod relay;
 mod sandbox;
+mod seccomp;
 
-use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread;
 
-use layerstone::{Error, Workspace};
-use rustix::io::Errno;
+use layerstone::{Error, ErrorKind, Image, Workspace};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGQUIT};
 use signal_hook::iterator::Signals;
 
-use crate::output::Output;
+use crate::Failure;
 
 use mount_points::{MountPoints, PointKind, copy};
+use program::{Finder, Lacking};
+use relay::{Hold, relay};
 use sandbox::Sandbox;
 pub(crate) use sandbox::{Found, Runtime};
 
@@ -50,29 +57,68 @@ const NOT_FOUND: u8 = 127;
 pub(crate) enum Ended {
     /// Its exit code; of one that was killed 128 and the signal's number.
     Exited(u8),
-    /// It was not started; what to end with instead.
-    NotStarted(u8),
+    /// What runs it failed before it was started, and said this, if it did not say so on standard error.
+    NotStarted(String),
     /// This process was asked to end it.
     Stopped(i32),
+}
+
+/// Where goes what the command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Printed {
+    /// Where this process prints.
+    AsItIs,
+    /// To standard error alone.
+    ToStderr,
 }
 
 /// What is to be run.
 pub(crate) struct Job<'a> {
     /// The command and its arguments.
     pub(crate) command: &'a [OsString],
-    /// `NAME=VALUE`, or the `NAME` of a variable to pass on.
-    pub(crate) environment: &'a [String],
+    /// What it finds in its environment beside what every command does.
+    pub(crate) environment: Vec<(String, OsString)>,
     /// The directory in the image to start in.
     pub(crate) directory: &'a Path,
+    pub(crate) printed: Printed,
 }
 
-/// Runs the command in the workspace.
+impl Job<'_> {
+    /// Says before a workspace is made whether the image has what is to be run, with the code that a shell would end with.
+    pub(crate) fn check(&self, image: &Image) -> Result<(), Failure> {
+        let path = self.environment.iter().rev().find(|(name, _)| name == "PATH");
+        let path = path.map_or(PATH.into(), |(_, path)| path.to_string_lossy());
+        let program = self.command.first().map_or(OsStr::new(""), OsString::as_os_str);
+        let found = match Finder::new(image, self.directory)? {
+            Ok(finder) => finder.find(program, &path)?,
+            Err(lacking) => Err(lacking),
+        };
+        let Err(lacking) = found else { return Ok(()) };
+        let (what, why, kind, code) = match lacking {
+            Lacking::Directory => {
+                (self.directory.as_os_str(), "is no directory in the image", ErrorKind::NotFound, OWN_FAILURE)
+            }
+            Lacking::Program => (program, "is not in the image", ErrorKind::NotFound, NOT_FOUND),
+            Lacking::Interpreter => {
+                let why = "names a program in its first line that is not in the image";
+                (program, why, ErrorKind::NotFound, NOT_FOUND)
+            }
+            Lacking::Permission => {
+                (program, "is no program that can be executed", ErrorKind::Invalid, NOT_EXECUTABLE)
+            }
+        };
+        let message = format!("'{}' {why}", what.display().to_string().escape_debug());
+        Err(Failure::Run { kind, message, code })
+    }
+}
+
+/// Runs the command in the workspace. Gives what became of it, and whether a line can follow what it printed.
 pub(crate) fn run(
     workspace: &Workspace,
     runtime: &Found,
     job: &Job,
     signals: &mut Signals,
-) -> Result<Ended, Error> {
+) -> Result<(Ended, bool), Error> {
     let root = workspace.path()?;
     // Beside the files, so that it goes with them whatever happens.
     let scratch = root.with_file_name("run");
@@ -91,13 +137,9 @@ fn start(
     (root, scratch): (&Path, &Path),
     points: &mut MountPoints,
     signals: &mut Signals,
-) -> Result<Ended, Error> {
+) -> Result<(Ended, bool), Error> {
     let name = workspace.name().as_str();
     let hostname = name.get(..LONGEST_HOSTNAME).unwrap_or(name);
-    let environment = environment(hostname, job.environment)?;
-    if let Some(code) = refuse(points, job, &environment) {
-        return Ok(Ended::NotStarted(code));
-    }
     let mut files = Vec::new();
     for (name, more) in [("resolv.conf", String::new()), ("hosts", format!("127.0.1.1\t{hostname}\n"))] {
         let (from, to) = (Path::new("/etc").join(name), scratch.join(name));
@@ -113,60 +155,62 @@ fn start(
         dev: points.add("/dev", PointKind::Directory)?,
         sys: points.add("/sys", PointKind::Directory)?,
         directory: job.directory,
-        environment,
+        environment: environment(hostname, &job.environment),
         command: job.command,
         scratch,
     };
+    descriptors::close_in_programs()
+        .map_err(|error| Error::host(Path::new("/proc/self/fd"), "look at it", error))?;
     let mut prepared = runtime.prepare(&sandbox)?;
-    let program = Path::new(prepared.command.get_program()).to_owned();
-    let child = prepared.command.spawn().map_err(|error| Error::host(&program, "start it", error))?;
-    let ended = wait(child, signals).map_err(|error| Error::host(&program, "wait for it", error))?;
-    Ok(match ended {
-        // It has said why.
-        Ended::Exited(_) if !runtime.has_started(scratch) => Ended::NotStarted(OWN_FAILURE),
-        ended => ended,
-    })
-}
-
-/// Says that there is nothing to run, with the code that a shell would end with.
-fn refuse(points: &MountPoints, job: &Job, environment: &[(String, OsString)]) -> Option<u8> {
-    let Job { command, directory, .. } = job;
-    let complain = |what: &Path, why: &str| {
-        Output::note(&format!("layerstone: '{}' {why}", what.display().to_string().escape_debug()));
-    };
-    if !points.is_directory(directory) {
-        complain(directory, "is no directory in the image");
-        return Some(OWN_FAILURE);
+    let command = &mut prepared.command;
+    let program = Path::new(command.get_program()).to_owned();
+    let failed = |action: &str, error| Error::host(&program, action, error);
+    let is_relayed = job.printed == Printed::AsItIs && !io::stdout().is_terminal();
+    match job.printed {
+        Printed::AsItIs if is_relayed => drop(command.stdout(Stdio::piped())),
+        Printed::AsItIs => {}
+        Printed::ToStderr => {
+            let stderr = io::stderr().as_fd().try_clone_to_owned();
+            let stderr = stderr.map_err(|error| failed("start it", error))?;
+            command.stdout(stderr).stderr(Stdio::piped());
+        }
     }
-    let program = Path::new(command.first()?);
-    let path = environment.iter().rev().find(|(name, _)| name == "PATH");
-    let path = path.map_or(PATH.into(), |(_, path)| path.to_string_lossy());
-    let (why, code) = match points.find_program(program.as_os_str(), directory, &path) {
-        Ok(()) => return None,
-        Err(Errno::ACCESS) => ("is no program that can be executed", NOT_EXECUTABLE),
-        Err(_) => ("is not in the image, or what its first line names is not", NOT_FOUND),
-    };
-    complain(program, why);
-    Some(code)
+    let mut child = command.spawn().map_err(|error| failed("start it", error))?;
+    // The runtime has them; without them here, what it printed ends when it does.
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = stdout.map(|from| thread::spawn(|| relay(from, io::stdout(), Hold::Nothing)));
+    let own_lines = runtime.own_lines(scratch);
+    let stderr = stderr.map(|from| thread::spawn(|| relay(from, io::stderr(), own_lines)));
+    let ended = wait(child, signals).map_err(|error| failed("wait for it", error))?;
+    let stdout = stdout.and_then(|relay| relay.join().ok());
+    let said = stderr.and_then(|relay| relay.join().ok()).map(|relayed| relayed.held);
+    let said = said.unwrap_or_default();
+    // On a terminal it can't be known.
+    let ends_line = stdout.map_or(job.printed == Printed::ToStderr, |stdout| stdout.ends_line);
+    if matches!(ended, Ended::Exited(_)) && !runtime.has_started(scratch) {
+        let said = String::from_utf8_lossy(&said).trim_end().replace('\n', "; ");
+        return Ok((Ended::NotStarted(said), ends_line));
+    }
+    // Lines of the command that only looked like the runtime's.
+    let _ = io::stderr().write_all(&said);
+    Ok((ended, ends_line))
 }
 
 /// What the command finds in its environment: later ones count.
-fn environment(hostname: &str, wanted: &[String]) -> Result<Vec<(String, OsString)>, Error> {
+fn environment(hostname: &str, wanted: &[(String, OsString)]) -> Vec<(String, OsString)> {
     let mut environment: Vec<(String, OsString)> = vec![
         ("PATH".into(), PATH.into()),
         ("HOME".into(), "/root".into()),
         ("HOSTNAME".into(), hostname.into()),
     ];
-    let own = |name: &str| std::env::var_os(name).map(|value| (name.to_owned(), value));
-    environment.extend(["TERM"].iter().chain(&PROXIES).filter_map(|name| own(name)));
-    for variable in wanted {
-        match variable.split_once('=') {
-            Some(("", _)) => return Err(Error::usage("--env", "NAME or NAME=VALUE is expected")),
-            Some((name, value)) => environment.push((name.to_owned(), value.into())),
-            None => environment.extend(own(variable)),
-        }
-    }
-    Ok(environment)
+    environment.extend(["TERM"].iter().chain(&PROXIES).filter_map(|name| own_variable(name)));
+    environment.extend_from_slice(wanted);
+    environment
+}
+
+/// A variable of this process's environment.
+pub(crate) fn own_variable(name: &str) -> Option<(String, OsString)> {
+    std::env::var_os(name).map(|value| (name.to_owned(), value))
 }
 
 /// Waits for the command, which is killed with all that it started when this process is asked to end. A terminal asks the

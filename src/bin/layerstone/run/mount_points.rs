@@ -110,64 +110,6 @@ impl MountPoints {
         openat2(&self.root, relative, flags, Mode::empty(), resolve)
     }
 
-    fn open_inside(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
-    }
-
-    /// Whether a process with this root would find a directory there.
-    pub(super) fn is_directory(&self, path: &Path) -> bool {
-        let stat = self.open_inside(path).and_then(fstat);
-        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-    }
-
-    /// Whether a process with this root and working directory would find a program of this name, looked for in the directories
-    /// of `search`, and what it says has to run it.
-    pub(super) fn find_program(
-        &self,
-        name: &OsStr,
-        directory: &Path,
-        search: &str,
-    ) -> rustix::io::Result<()> {
-        let check = |path: &Path| {
-            let path = directory.join(path);
-            let stat = fstat(self.open_inside(&path)?)?;
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if !is_file || stat.st_mode & 0o111 == 0 {
-                return Err(Errno::ACCESS);
-            }
-            match self.interpreter(&path)? {
-                Some(interpreter) => self.open_inside(&directory.join(interpreter)).map(drop),
-                None => Ok(()),
-            }
-        };
-        if name.as_bytes().contains(&b'/') {
-            return check(Path::new(name));
-        }
-        let mut outcome = Err(Errno::NOENT);
-        for folder in search.split(':') {
-            match check(&Path::new(folder).join(name)) {
-                Ok(()) => return Ok(()),
-                Err(Errno::ACCESS) => outcome = Err(Errno::ACCESS),
-                Err(_) => {}
-            }
-        }
-        outcome
-    }
-
-    /// What the first line of a script names.
-    fn interpreter(&self, path: &Path) -> rustix::io::Result<Option<PathBuf>> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat2(&self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?;
-        let mut begin = [0; 256];
-        let read = rustix::io::read(&file, &mut begin)?;
-        let line = begin.get(..read).and_then(|begin| begin.strip_prefix(b"#!"));
-        let words = line.and_then(|line| line.split(|byte| *byte == b'\n').next());
-        let mut words = words.into_iter().flat_map(|line| line.split(|byte| matches!(byte, b' ' | b'\t')));
-        let first = words.find(|word| !word.is_empty());
-        Ok(first.map(|word| PathBuf::from(OsStr::from_bytes(word))))
-    }
-
     /// Removes what was made and is still empty.
     pub(super) fn remove(self) {
         for (path, kind) in self.made.iter().rev() {
@@ -302,31 +244,5 @@ mod tests {
         assert!(root.join(outside.strip_prefix("/").unwrap()).join("hosts").exists());
         assert_eq!(points.add("/up/sys", PointKind::Directory).unwrap(), Path::new("/sys"));
         assert!(points.add("/loop/x", PointKind::File).is_err());
-    }
-
-    #[test]
-    fn a_program_is_looked_for_as_inside() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
-        fs::create_dir_all(root.join("usr/bin")).unwrap();
-        symlink("/usr/bin", root.join("bin")).unwrap();
-        fs::write(root.join("usr/bin/tool"), "").unwrap();
-        fs::write(root.join("usr/bin/good"), "#! /bin/tool -e\n").unwrap();
-        fs::write(root.join("usr/bin/bad"), "#!/bin/nope\nx").unwrap();
-        for script in ["good", "bad"] {
-            rustix::fs::chmod(root.join("usr/bin").join(script), Mode::from_raw_mode(0o755)).unwrap();
-        }
-        let points = MountPoints::new(root).unwrap();
-        let find = |name: &str| points.find_program(OsStr::new(name), Path::new("/usr"), "/sbin:/bin");
-        assert_eq!(find("tool"), Err(Errno::ACCESS));
-        rustix::fs::chmod(root.join("usr/bin/tool"), Mode::from_raw_mode(0o755)).unwrap();
-        assert_eq!(find("tool"), Ok(()));
-        assert_eq!(find("/bin/tool"), Ok(()));
-        assert_eq!(find("/usr/bin"), Err(Errno::ACCESS));
-        assert_eq!(find("./bin/tool"), Ok(()));
-        assert_eq!(find("./usr/bin/tool"), Err(Errno::NOENT));
-        assert!(points.is_directory(Path::new("/bin")) && !points.is_directory(Path::new("/bin/tool")));
-        assert_eq!(find("sh"), Err(Errno::NOENT));
-        assert_eq!((find("good"), find("bad")), (Ok(()), Err(Errno::NOENT)));
     }
 }

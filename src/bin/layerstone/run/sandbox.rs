@@ -13,6 +13,9 @@ use layerstone::Error;
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
+use super::relay::Hold;
+use super::seccomp;
+
 /// The capabilities that Docker gives a container.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
@@ -134,6 +137,18 @@ impl Found {
             Runtime::Crun => !told.is_empty(),
         }
     }
+
+    /// Which of the lines on standard error are its own: it writes to the same as the command.
+    pub(super) fn own_lines(&self, scratch: &Path) -> Hold {
+        match self.runtime {
+            Runtime::Bubblewrap => Hold::Lines(b"bwrap: "),
+            Runtime::Crun => {
+                let status = scratch.join(STATUS);
+                let has_started = move || status.metadata().is_ok_and(|status| status.len() > 0);
+                Hold::Until(Box::new(has_started))
+            }
+        }
+    }
 }
 
 fn told(scratch: &Path) -> String {
@@ -143,6 +158,7 @@ fn told(scratch: &Path) -> String {
 impl Sandbox<'_> {
     fn bubblewrap(&self, program: &Path) -> Result<Prepared, Error> {
         let status = self.inherited(STATUS, &[])?;
+        let filter = seccomp::program().map(|filter| self.inherited("filter", &filter)).transpose()?;
         let mut words: Vec<OsString> = Vec::new();
         let mut add = |more: &[&OsStr]| words.extend(more.iter().map(|word| (*word).to_owned()));
         add(&["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"].map(OsStr::new));
@@ -166,12 +182,17 @@ impl Sandbox<'_> {
         for capability in CAPABILITIES {
             add(&["--cap-add", capability].map(OsStr::new));
         }
+        let filter_fd = filter.as_ref().map(|filter| filter.as_raw_fd().to_string());
+        if let Some(filter) = &filter_fd {
+            add(&["--seccomp", filter].map(OsStr::new));
+        }
         // In a file and not on the command line, which everybody can see.
         let words: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
         let words = self.inherited("arguments", &words)?;
         let (mut command, alive) = self.ending_with_us(program)?;
         command.args(["--args", &words.as_raw_fd().to_string(), "--"]).args(self.command);
-        Ok(Prepared { command, _open: vec![status, words, alive] })
+        let open = [status, words, alive].into_iter().chain(filter).collect();
+        Ok(Prepared { command, _open: open })
     }
 
     /// A runtime that is killed when this process ends, with all that it started; and a file that is to stay open meanwhile.
@@ -267,6 +288,7 @@ impl Sandbox<'_> {
             "mounts": mounts,
             "linux": {
                 "namespaces": namespaces,
+                "seccomp": seccomp::configuration(),
                 "maskedPaths": [
                     "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
                     "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",

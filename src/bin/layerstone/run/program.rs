@@ -1,0 +1,177 @@
+//! Looks for the command in an image: what it names, and what that needs to run.
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use layerstone::{EntryInfo, EntryKind, Error, ErrorKind, Image, Result, TreePath};
+
+/// How many scripts the kernel runs by each other.
+const MOST_SCRIPTS: usize = 5;
+/// The bytes of a file that the kernel looks at.
+const FIRST_LINE_BYTES: u64 = 256;
+
+/// Why a command can't be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lacking {
+    /// The directory to start in is no directory.
+    Directory,
+    /// There is no such program.
+    Program,
+    /// What the first line of the script names is not there.
+    Interpreter,
+    /// It is no file that can be executed.
+    Permission,
+}
+
+/// What is found, or why it can't be run.
+type Checked<T> = std::result::Result<T, Lacking>;
+
+/// Looks for programs as a process with an image as its root directory does.
+pub(super) struct Finder<'i> {
+    image: &'i Image,
+    /// The process's working directory.
+    directory: TreePath,
+}
+
+impl<'i> Finder<'i> {
+    /// For a process that starts in this directory.
+    pub(super) fn new(image: &'i Image, directory: &Path) -> Result<Checked<Self>> {
+        let found = lookup(image, &TreePath::root(), directory.as_os_str().as_bytes())?;
+        let directory = found.filter(|entry| entry.kind == EntryKind::Directory);
+        Ok(directory.map(|entry| Self { image, directory: entry.path }).ok_or(Lacking::Directory))
+    }
+
+    /// Whether a program of this name can be run, which without a `/` is looked for in the directories of `search`.
+    pub(super) fn find(&self, name: &OsStr, search: &str) -> Result<Checked<()>> {
+        if name.as_bytes().contains(&b'/') {
+            return self.check(name.as_bytes(), MOST_SCRIPTS);
+        }
+        let mut outcome = Err(Lacking::Program);
+        for folder in search.split(':').filter(|_| !name.is_empty()) {
+            match self.check(Path::new(folder).join(name).as_os_str().as_bytes(), MOST_SCRIPTS)? {
+                Ok(()) => return Ok(Ok(())),
+                Err(Lacking::Program) => {}
+                // The search goes on, but this is what is said in the end.
+                Err(lacking) => outcome = Err(lacking),
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn check(&self, path: &[u8], scripts: usize) -> Result<Checked<()>> {
+        let Some(entry) = lookup(self.image, &self.directory, path)? else {
+            return Ok(Err(Lacking::Program));
+        };
+        if entry.kind != EntryKind::File || entry.mode & 0o111 == 0 {
+            return Ok(Err(Lacking::Permission));
+        }
+        let Some(interpreter) = self.interpreter(&entry.path)? else { return Ok(Ok(())) };
+        if scripts == 0 {
+            return Ok(Err(Lacking::Permission));
+        }
+        Ok(self.check(&interpreter, scripts - 1)?.map_err(|lacking| match lacking {
+            Lacking::Program => Lacking::Interpreter,
+            lacking => lacking,
+        }))
+    }
+
+    /// What the first line of a script names.
+    fn interpreter(&self, path: &TreePath) -> Result<Option<Vec<u8>>> {
+        let mut begin = Vec::new();
+        let read = self.image.read_file(path)?.take(FIRST_LINE_BYTES).read_to_end(&mut begin);
+        read.map_err(Error::from_stream)?;
+        let line = begin.strip_prefix(b"#!").and_then(|line| line.split(|byte| *byte == b'\n').next());
+        let words = line.into_iter().flat_map(|line| line.split(|byte| matches!(byte, b' ' | b'\t' | 0)));
+        Ok(words.into_iter().find(|word| !word.is_empty()).map(<[u8]>::to_vec))
+    }
+}
+
+/// What a path leads to from a directory of the image, as the kernel follows it: `..` goes up from where a link led.
+fn lookup(image: &Image, directory: &TreePath, path: &[u8]) -> Result<Option<EntryInfo>> {
+    let mut at = if path.starts_with(b"/") { TreePath::root() } else { directory.clone() };
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => match entry(image, &at)? {
+                Some(entry) if entry.kind == EntryKind::Directory => {
+                    at = entry.path.parent().unwrap_or_default();
+                }
+                _ => return Ok(None),
+            },
+            // No image has what can't be a path.
+            name => match at.join(name) {
+                Ok(path) => at = path,
+                Err(_) => return Ok(None),
+            },
+        }
+    }
+    entry(image, &at)
+}
+
+/// The entry that a path leads to; none if it leads to nothing.
+fn entry(image: &Image, path: &TreePath) -> Result<Option<EntryInfo>> {
+    match image.entry(path) {
+        Ok(entry) => Ok(Some(entry)),
+        // A path through a file, or links that lead to each other.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use layerstone::{ImportOptions, Store};
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_as_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        fs::create_dir_all(root.join("opt")).unwrap();
+        symlink("/usr/bin", root.join("bin")).unwrap();
+        symlink("../opt", root.join("usr/opt")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let files = [
+            ("tool", "", 0o644),
+            ("run", "\x7fELF", 0o711),
+            ("good", "#! /bin/run -e\n", 0o755),
+            ("deep", "#!../bin/good", 0o755),
+            ("bad", "#!/bin/nope\nx", 0o755),
+            ("worse", "#!bin/tool", 0o755),
+            ("itself", "#!/bin/itself", 0o755),
+        ];
+        for (name, text, mode) in files {
+            fs::write(root.join("usr/bin").join(name), text).unwrap();
+            fs::set_permissions(root.join("usr/bin").join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let project = Store::in_memory().unwrap().default_project().unwrap();
+        let id = project.import_directory(root, &ImportOptions::default()).unwrap().image;
+        let image = project.find(&id.into()).unwrap();
+        let start = |directory: &str| Finder::new(&image, Path::new(directory)).unwrap();
+        for directory in ["/nowhere", "/bin/tool", "/loop", "/bin/tool/.."] {
+            assert_eq!(start(directory).err(), Some(Lacking::Directory), "{directory}");
+        }
+        assert_eq!(start("/usr/opt/..").unwrap().directory.to_string(), "/", "up from where the link leads");
+        let finder = start("/bin/../").unwrap();
+        assert_eq!(finder.directory.to_string(), "/usr");
+        let find = |name: &str| finder.find(OsStr::new(name), "/sbin:/bin").unwrap();
+        for name in ["run", "/bin/run", "./bin/run", "opt/../usr/bin/run", "good", "bin//good", "deep"] {
+            assert_eq!(find(name), Ok(()), "{name}");
+        }
+        for name in ["sh", "./usr/bin/run", "", "/loop", "/bin/run/x", "/bin/run/../run"] {
+            assert_eq!(find(name), Err(Lacking::Program), "{name}");
+        }
+        for name in ["tool", "/usr/bin", "worse", "itself"] {
+            assert_eq!(find(name), Err(Lacking::Permission), "{name}");
+        }
+        assert_eq!(find("bad"), Err(Lacking::Interpreter));
+        assert_eq!(finder.find(OsStr::new("run"), "/sbin::bin").unwrap(), Ok(()), "none is where it starts");
+    }
+}

@@ -1,0 +1,160 @@
+//! What `run` says, to whom and where, and what it lets through to the command. Needs root, and what `.ci/run` installs.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use crate::run::{code, command, image, nothing_is_left, small};
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// The same command, started by a shell that has descriptors 8 and 9 open, as it is told to.
+fn with_descriptors(inner: &Command, opened: &str) -> Output {
+    let mut outer = Command::new("sh");
+    outer.args(["-c", &format!("exec {opened}; exec \"$@\""), "sh"]);
+    outer.arg(inner.get_program()).args(inner.get_args());
+    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.current_dir(inner.get_current_dir().unwrap_or(std::path::Path::new("/")));
+    outer.output().unwrap()
+}
+
+#[test]
+fn a_command_gets_three_descriptors_and_no_other() {
+    let Some(cli) = small() else { return };
+    let (host, log) = (cli.path("host"), cli.path("log"));
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("f"), "before").unwrap();
+    let opened = format!("9< '{}' 8>> '{}'", host.display(), log.display());
+    for runtime in ["bubblewrap", "crun"] {
+        let script = "ls /proc/self/fd; echo end; echo changed > /proc/self/fd/9/f; echo changed >&8";
+        let words = ["--disposable", "--", "sh", "-c", script];
+        let output = with_descriptors(&command(&cli, runtime, &words), &opened);
+        // The last is that of the listing itself.
+        assert_eq!(text(&output.stdout), "0\n1\n2\n3\nend\n", "{runtime}: {output:?}");
+        assert_eq!(fs::read(host.join("f")).unwrap(), b"before", "{runtime}");
+        assert_eq!(fs::read(&log).unwrap(), b"", "{runtime}");
+    }
+}
+
+#[test]
+fn a_command_that_the_image_lacks_is_missed_before_anything_is_prepared() {
+    let Some(cli) = small() else { return };
+    for (words, expected) in [
+        (&["nope"][..], 127),
+        (&["/lib"], 126),
+        (&["-w", "/nowhere", "sh"], 125),
+        (&["-w", "bin", "sh"], 125),
+    ] {
+        assert_eq!(code(&cli.run(&[&["run", "small"], words].concat())), expected, "{words:?}");
+        assert!(!cli.path("store/workspaces").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn with_json_a_failure_is_one_object_and_a_success_another() {
+    let Some(cli) = small() else { return };
+    let file = cli.path("taken");
+    fs::write(&file, "mine").unwrap();
+    let file = file.to_str().unwrap();
+    for (words, expected, error, message) in [
+        (&["small", "nope"][..], 127, "not_found", "'nope' is not in the image"),
+        (&["small", "/lib"], 126, "invalid", "'/lib' is no program that can be executed"),
+        (&["-w", "/nowhere", "small", "sh"], 125, "not_found", "'/nowhere' is no directory in the image"),
+        (&["-w", "bin", "small", "sh"], 125, "invalid", "--workdir: 'bin' is not absolute"),
+        (&["-e", "A B", "small", "sh"], 125, "invalid", "--env: 'A B' is no variable"),
+        (&["--id-file", file, "small", "sh"], 125, "invalid", "exists already"),
+        (&["--id-file", "/nowhere/id", "small", "sh"], 125, "invalid", "'/nowhere' is no directory"),
+        (&["absent", "sh"], 125, "not_found", "absent"),
+        (
+            &["--max-layer-bytes", "3", "small", "sh", "-c", "echo text > /new"],
+            125,
+            "quota_exceeded",
+            "is kept in the workspace ",
+        ),
+    ] {
+        let output = cli.run(&[&["--json", "run"], words].concat());
+        assert_eq!(code(&output), expected, "{output:?}");
+        assert_eq!(text(&output.stdout), "", "{words:?}");
+        let found: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!(found["error"], error, "{found}");
+        assert!(found["message"].as_str().unwrap().contains(message), "{found}");
+    }
+    assert_eq!(fs::read(file).unwrap(), b"mine");
+    // What the command prints is apart from the report, whatever it is.
+    let script = "echo '{\"exit_code\": 0}'; printf broken >&2; exit 3";
+    let output = cli.run(&["--json", "run", "small", "sh", "-c", script]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((code(&output), &report["exit_code"]), (3, &serde_json::json!(3)));
+    assert_eq!(report["report"]["image"], image(&cli, "small"));
+    let printed = text(&output.stderr);
+    assert!(printed.contains("{\"exit_code\": 0}\n") && printed.contains("broken"), "{printed}");
+    let output = cli.run(&["--json", "run", "--disposable", "small", "sh", "-c", "exit 4"]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report, serde_json::json!({ "exit_code": 4, "report": null, "workspace": null }));
+}
+
+#[test]
+fn the_image_s_uuid_is_a_line_of_its_own_and_in_a_file() {
+    let Some(cli) = small() else { return };
+    let base = image(&cli, "small");
+    for (script, printed) in
+        [("printf text", "text\n"), ("echo text", "text\n"), (":", ""), ("printf 'a\\nb'", "a\nb\n")]
+    {
+        let output = cli.run(&["run", "-q", "small", "sh", "-c", script]);
+        assert_eq!(text(&output.stdout), format!("{printed}{base}\n"), "{script}");
+    }
+    let file = cli.path("id");
+    let words = ["run", "--id-file", file.to_str().unwrap(), "small", "sh", "-c", "echo text > /new; exit 5"];
+    let output = cli.run(&words);
+    let made = fs::read_to_string(&file).unwrap();
+    assert_eq!((code(&output), text(&output.stdout)), (5, &*made));
+    assert_eq!(cli.ok(&["cat", made.trim_end(), "/new"]), "text\n");
+    // It is not replaced, and nothing is run.
+    assert_eq!(code(&cli.run(&words)), 125);
+    assert_eq!(fs::read_to_string(&file).unwrap(), made);
+    nothing_is_left(&cli);
+}
+
+#[test]
+fn the_words_of_other_programs_are_understood() {
+    let Some(cli) = small() else { return };
+    let run = |words: &[&str]| {
+        let output = cli.run(&[&["run"], words].concat());
+        (code(&output), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let script = "echo $0 $1 $2; echo text > /new";
+    assert_eq!(run(&["--rm", "small", "sh", "-c", script, "--tag", "--", "-q"]).1, "--tag -- -q\n");
+    assert_eq!(cli.ok(&["images", "-a", "-q"]).lines().count(), 1, "nothing was committed");
+    assert_eq!(run(&["small", "--rm", "--", "sh", "-c", script, "a"]).1, "a\n");
+    let (code, _, said) = run(&["-e", "MISSING", "small", "sh", "-c", "exit ${MISSING-7}"]);
+    assert_eq!(code, 7);
+    assert!(said.starts_with("MISSING is not set here"), "{said}");
+    for words in [&["-e", "A B"][..], &["-e", "A B=c"], &["-e", "=c"], &["-e", ""], &["-e", "A\n=c"]] {
+        let (code, _, said) = run(&[words, &["small", "sh"]].concat());
+        assert_eq!(code, 125, "{words:?}");
+        assert!(said.contains("NAME or NAME=VALUE is expected"), "{words:?}: {said}");
+    }
+    assert_eq!(run(&["-q", "-e", "A=b c", "-e", "A.B=", "--rm", "small", "sh", "-c", "echo $A"]).1, "b c\n");
+}
+
+#[test]
+fn a_command_types_nothing_into_the_terminal() {
+    let Some(cli) = small() else { return };
+    let copy = |from: &str| {
+        let to = cli.path("tree").join(from.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(from, to).unwrap();
+    };
+    copy("/usr/bin/perl");
+    let libraries = Command::new("ldd").arg("/usr/bin/perl").output().unwrap();
+    text(&libraries.stdout).split_whitespace().filter(|word| word.starts_with('/')).for_each(copy);
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
+    // Not a terminal is error 25, not permitted 1. The kernel takes the low half of a request.
+    let script = "for (0x5412, 0x541C, 0x5413) { ioctl(STDIN, $_, $b = 'x' x 64); print $!+0, ' ' }";
+    for runtime in ["bubblewrap", "crun"] {
+        let words = ["--rm", "--", "/usr/bin/perl", "-e", script];
+        let output = command(&cli, runtime, &words).output().unwrap();
+        assert_eq!(text(&output.stdout), "1 1 25 ", "{runtime}: {output:?}");
+    }
+}
