@@ -59,11 +59,25 @@ pub struct CheckoutReport {
     pub omitted: u64,
     /// Files that were taken from [`CheckoutOptions::shared`] instead of being written.
     pub files_shared: u64,
+    /// Why the store could not remember the checkout, where it could not: a commit of it must name its
+    /// [base](crate::CommitOptions::base), reads all of it, and takes what is counted here for changes.
+    pub untracked: Option<String>,
+}
+
+/// What becomes of a checkout that the store can't remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unremembered {
+    /// It appears all the same, and the report says so.
+    Appears,
+    /// It fails.
+    Fails,
 }
 
 impl Image {
     /// Writes the image as real files to `directory`, which must be absent or an empty directory; it appears whole or
-    /// not at all. A later [`commit`](crate::Project::commit) of that directory costs what was changed in it.
+    /// not at all. A later [`commit`](crate::Project::commit) of that directory costs what was changed in it. From a store that
+    /// can't be written (read-only, full, another user's) the image is written all the same, and the
+    /// [report](CheckoutReport::untracked) says that the store does not know the directory.
     ///
     /// Errors: [`AlreadyExists`](crate::ErrorKind::AlreadyExists) where something is there;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) where stored bytes are damaged; [`Invalid`](crate::ErrorKind::Invalid) where
@@ -71,11 +85,16 @@ impl Image {
     pub fn check_out(&self, directory: impl AsRef<Path>, options: CheckoutOptions) -> Result<CheckoutReport> {
         let directory = absolute(directory.as_ref())?;
         self.project.store.check_is_outside(&directory)?;
-        self.check_out_to(&directory, options)
+        self.check_out_to(&directory, options, Unremembered::Appears)
     }
 
     /// The same to any absolute path.
-    pub(super) fn check_out_to(&self, directory: &Path, options: CheckoutOptions) -> Result<CheckoutReport> {
+    pub(super) fn check_out_to(
+        &self,
+        directory: &Path,
+        options: CheckoutOptions,
+        unremembered: Unremembered,
+    ) -> Result<CheckoutReport> {
         if let Some(shared) = &options.shared {
             self.project.store.check_is_outside(&absolute(&shared.directory)?)?;
         }
@@ -94,9 +113,16 @@ impl Image {
         let observed = settle(&written);
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());
-        self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?)?;
+        let remembered =
+            self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?);
+        let untracked = match remembered {
+            Ok(()) => None,
+            // Whatever kept the store from it, the image could be read.
+            Err(error) if unremembered == Unremembered::Appears => Some(error.to_string()),
+            Err(error) => return Err(error),
+        };
         checkout.publish(options.fsync)?;
-        Ok(report)
+        Ok(CheckoutReport { untracked, ..report })
     }
 
     /// Records the checkout before it appears: a directory that is there is always known.
@@ -162,6 +188,7 @@ fn report(written: &Written, bytes: u64) -> CheckoutReport {
         xattrs_unset: written.xattrs_unset,
         omitted: written.omitted,
         files_shared: written.files_shared,
+        untracked: None,
     }
 }
 

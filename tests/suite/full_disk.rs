@@ -31,7 +31,7 @@ fn check(project: &Project, image: ImageId, number: u64, bytes: usize) {
 }
 
 /// Leaves not a byte of the file system.
-fn fill(mounted: &Mounted) -> std::path::PathBuf {
+pub(crate) fn fill(mounted: &Mounted) -> std::path::PathBuf {
     let path = mounted.path("filler");
     let filler = std::fs::File::create(&path).unwrap();
     let (mut chunk, mut filled) = (MIB as u64, 0);

@@ -60,4 +60,5 @@ mod unprivileged;
 mod verify;
 mod workspace_places;
 mod workspaces;
+mod untracked;
 mod write_order;

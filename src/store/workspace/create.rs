@@ -11,7 +11,7 @@ use crate::host::stat::Stat;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::pack::reader::ObjectReader;
-use crate::store::checkout::CheckoutOptions;
+use crate::store::checkout::{CheckoutOptions, Unremembered};
 use crate::store::gc::note_workspace;
 use crate::store::holder;
 use crate::store::image::Image;
@@ -129,7 +129,7 @@ impl Image {
             fsync: !options.temporary,
             ..CheckoutOptions::default()
         };
-        self.check_out_to(&folder.files(id), everything)?;
+        self.check_out_to(&folder.files(id), everything, Unremembered::Fails)?;
         if !options.temporary {
             overlay::sync_directory(folder.path())?;
         }

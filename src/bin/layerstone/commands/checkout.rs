@@ -108,7 +108,9 @@ fn left_out(report: &CheckoutReport) {
     for (number, [one, many], text) in lines.iter().filter(|(number, ..)| *number > 0) {
         Output::note(&format!("{} {} {text}", paths(*number), if *number == 1 { one } else { many }));
     }
-    if lines.iter().any(|(number, ..)| *number > 0) {
+    if let Some(reason) = &report.untracked {
+        Output::note(&format!("The store can't remember this checkout ({reason}): commit it with --base."));
+    } else if lines.iter().any(|(number, ..)| *number > 0) {
         Output::note("A commit takes these from the image, not for changes.");
     }
 }
