@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Limits, Refusal, acl, number, sparse};
 use crate::tree::entry::Timestamp;
+use crate::tree::xattr;
 
 const SCHILY_XATTR: &[u8] = b"SCHILY.xattr.";
 const LIBARCHIVE_XATTR: &[u8] = b"LIBARCHIVE.xattr.";
@@ -55,12 +56,16 @@ impl Records {
         })
     }
 
-    /// The extended attributes, each once, names ascending.
+    /// The extended attributes, each once and in its canonical form, names ascending.
     pub(super) fn into_xattrs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut all = self.acls;
         all.extend(self.libarchive_xattrs);
         all.extend(self.xattrs);
-        all.into_iter().collect()
+        let canonical = |(name, value): (Vec<u8>, Vec<u8>)| {
+            let value = xattr::canonical(&name, &value).into_owned();
+            (name, value)
+        };
+        all.into_iter().map(canonical).collect()
     }
 
     fn apply_record(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Refusal> {

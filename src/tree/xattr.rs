@@ -7,6 +7,7 @@
 //! see [`MAX_NAME_BYTES`], [`MAX_VALUE_BYTES`], [`MAX_ATTRIBUTES`]. Which attributes may be set on a host is
 //! not decided here: all are kept, verbatim.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::content::{MAX_BLOB_BYTES, damaged, read_blob, write_blob};
@@ -25,6 +26,27 @@ pub const MAX_ATTRIBUTES: usize = 4096;
 pub const MAX_TOTAL_BYTES: usize = 16 << 20;
 
 const _: () = assert!(MAX_TOTAL_BYTES as u64 + 8 * MAX_ATTRIBUTES as u64 <= MAX_BLOB_BYTES);
+
+/// The attribute that gives a program some of root's powers.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
+
+/// Returns the value in which all that mean the same for an attribute are equal.
+///
+/// A capability of version 3 names the root user that it counts for. Where that is 0, the kernel takes it for one of version
+/// 2, and gives that back; so it is one here too.
+pub(crate) fn canonical<'v>(name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
+    if name == CAPABILITY
+        && let Some((body, [0, 0, 0, 0])) = value.split_last_chunk::<4>()
+        && let [flags @ .., 3] = *body.first_chunk::<4>().unwrap_or(&[0; 4])
+        && body.len() == CAPABILITY_BYTES
+    {
+        return [&flags[..], &[2], body.get(4..).unwrap_or_default()].concat().into();
+    }
+    value.into()
+}
+
+/// Bytes of a capability of version 2: version and flags, and two words each of two sets.
+const CAPABILITY_BYTES: usize = 20;
 
 /// Why an attribute cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -191,6 +213,22 @@ mod tests {
         let taken =
             (0..1000).take_while(|number| big.insert(number.to_string().as_bytes(), &largest).is_ok());
         assert_eq!(taken.count(), 255);
+    }
+
+    #[test]
+    fn a_capability_for_root_has_one_form() {
+        let version = |number: u8, root: &[u8]| {
+            let mut value = vec![1, 0, 0, number];
+            value.extend((0..16).chain(root.iter().copied()));
+            value
+        };
+        let (second, third) = (version(2, &[]), version(3, &[0; 4]));
+        assert_eq!(*canonical(CAPABILITY, &third), second);
+        for kept in [second, version(3, &[0, 0, 1, 0]), version(3, &[]), version(3, &[0; 5]), vec![], vec![3]]
+        {
+            assert_eq!(*canonical(CAPABILITY, &kept), kept);
+        }
+        assert_eq!(*canonical(b"user.capability", &third), third);
     }
 
     #[test]

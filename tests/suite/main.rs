@@ -17,6 +17,7 @@
 
 mod api;
 mod bombs;
+mod capabilities;
 mod chains;
 mod checkouts;
 mod cli;

@@ -3,8 +3,8 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fsetxattr,
-    setxattr, utimensat,
+    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fgetxattr,
+    fsetxattr, getxattr, setxattr, utimensat,
 };
 use rustix::io::Errno;
 
@@ -47,12 +47,30 @@ impl<'f> Handle<'f> {
             Self::Place(_) => setxattr(self.magic_link(), name, value, XattrFlags::empty()),
         }
     }
+
+    /// Whether an attribute that was set is there: an ACL that says no more than the mode does is dropped by the kernel.
+    fn keeps_xattr(self, name: &[u8]) -> rustix::io::Result<bool> {
+        if name != ACCESS_ACL {
+            return Ok(true);
+        }
+        let found = match self {
+            Self::Open(file) => fgetxattr(file, name, &mut [0_u8; 0]),
+            Self::Place(_) => getxattr(self.magic_link(), name, &mut [0_u8; 0]),
+        };
+        match found {
+            Ok(_) => Ok(true),
+            Err(Errno::NODATA) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
+
+const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 
 /// Whether an extended attribute is set by default: those that the file system's owner means for files.
 pub(super) fn is_default(name: &[u8]) -> bool {
     name.starts_with(b"user.")
-        || matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default" | b"security.capability")
+        || matches!(name, ACCESS_ACL | b"system.posix_acl_default" | b"security.capability")
 }
 
 /// What stands for lack of privilege or support rather than for a failure.
@@ -122,7 +140,8 @@ pub(super) fn set(
     for (name, value) in xattrs {
         let is_wanted = all_xattrs || is_default(name);
         match if is_wanted { file.set_xattr(name, value) } else { Err(Errno::OPNOTSUPP) } {
-            Ok(()) => {}
+            Ok(()) if file.keeps_xattr(name).map_err(at("read an extended attribute"))? => {}
+            Ok(()) => unset_xattrs.push(name.clone()),
             Err(error) if is_refusal(error) => unset_xattrs.push(name.clone()),
             Err(error) => return Err(at("set an extended attribute")(error)),
         }

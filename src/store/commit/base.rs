@@ -8,10 +8,12 @@ use crate::host::source::Xattr;
 use crate::host::state::{State, StateRow, Unset, encode_segment};
 use crate::id::{ImageId, ObjectId};
 use crate::ingest::{Captured, Judge, Wanted};
+use crate::object::ObjectSource;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::store::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use crate::store::links::Members;
+use crate::tree::xattr::{CAPABILITY, canonical};
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
 
 use super::missing::Expected;
@@ -122,7 +124,9 @@ impl Wanted for Changed<'_> {
     }
 
     fn correct(&self, path: &TreePath, inode: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
-        let Some((name, row)) = self.known_name(path) else {
+        let known = self.known_name(path);
+        keep_capability(self.reader, self.root, known.map_or(path, |(name, _)| name), xattrs)?;
+        let Some((name, row)) = known else {
             if self.base.root_user == Some((inode.uid, inode.gid)) {
                 (inode.uid, inode.gid) = (0, 0);
             }
@@ -167,4 +171,64 @@ fn correct_xattrs(reader: &ObjectReader, base: &Inode, unset: &Unset, xattrs: &m
         }
     }
     Ok(())
+}
+
+/// Puts the base's form of a capability in place of one that means the same: an image may have a form from before it was made
+/// canonical, which the kernel does not give back.
+pub(super) fn keep_capability(
+    reader: &impl ObjectSource,
+    root: &Root,
+    path: &TreePath,
+    xattrs: &mut [Xattr],
+) -> Result<()> {
+    let Some((name, found)) = xattrs.iter_mut().find(|(name, _)| name == CAPABILITY) else { return Ok(()) };
+    let Some((_, base)) = tree::group::resolve(reader, root, path)? else { return Ok(()) };
+    let base = Xattrs::read(reader, &base.xattrs)?;
+    if let Some(value) = base.get(name).filter(|value| *canonical(name, value) == **found) {
+        *found = value.to_vec();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::memory::MemoryObjects;
+    use crate::tree::{Content, Entry, InodeKind};
+
+    /// A capability of this version, with what comes behind its sets.
+    fn capability(version: u8, root: &[u8]) -> Vec<u8> {
+        [&[1, 0, 0, version], &[9; 16][..], root].concat()
+    }
+
+    #[test]
+    fn a_capability_that_means_the_same_is_no_change() {
+        let objects = MemoryObjects::default();
+        let path = |text: &str| TreePath::parse(text.as_bytes()).unwrap();
+        let entry = |kind, value: Option<&[u8]>| {
+            let mut xattrs = Xattrs::new();
+            if let Some(value) = value {
+                xattrs.insert(CAPABILITY, value).unwrap();
+            }
+            let (xattrs, links) = (xattrs.write(&mut &objects).unwrap(), Content::empty());
+            Entry::Inode(Inode { mode: 0, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs, links, kind })
+        };
+        let file = |value: &[u8]| entry(InodeKind::File(Content::empty()), Some(value));
+        let (second, third) = (capability(2, &[]), capability(3, &[0; 4]));
+        let entries = [
+            (TreePath::root(), entry(InodeKind::Directory, None)),
+            (path("new"), file(&second)),
+            (path("old"), file(&third)),
+            (path("other"), file(&capability(3, &[0, 1, 0, 0]))),
+            (path("plain"), entry(InodeKind::File(Content::empty()), None)),
+        ];
+        let root = tree::build(&mut &objects, entries).unwrap();
+        for (name, kept) in
+            [("new", &second), ("old", &third), ("other", &second), ("plain", &second), ("none", &second)]
+        {
+            let mut xattrs = vec![(b"a".to_vec(), b"b".to_vec()), (CAPABILITY.to_vec(), second.clone())];
+            keep_capability(&&objects, &root, &path(name), &mut xattrs).unwrap();
+            assert_eq!(&xattrs[1].1, kept, "{name}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::pack::session::ObjectWriter;
 use crate::path::TreePath;
 use crate::store::session::{Host, WriteSession};
 use crate::tree::content::ContentWriter;
+use crate::tree::xattr;
 use crate::tree::{
     self, Body, Content, Inode, InodeKind, Led, MAX_TARGET_BYTES, Root, Timestamp, Xattrs, content,
 };
@@ -196,7 +197,8 @@ impl<'s> Editor<'s> {
         };
         match value {
             Some(value) => {
-                xattrs.insert(name, value).map_err(|error| invalid(&path, error.to_string()))?;
+                let value = xattr::canonical(name, value);
+                xattrs.insert(name, &value).map_err(|error| invalid(&path, error.to_string()))?;
             }
             None => xattrs.remove(name),
         }
