@@ -118,7 +118,10 @@ impl Image {
         let untracked = match remembered {
             Ok(()) => None,
             // Whatever kept the store from it, the image could be read.
-            Err(error) if unremembered == Unremembered::Appears => Some(error.to_string()),
+            Err(error) if unremembered == Unremembered::Appears => {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+                Some(format!("{error}{}", cause.unwrap_or_default()))
+            }
             Err(error) => return Err(error),
         };
         checkout.publish(options.fsync)?;

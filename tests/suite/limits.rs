@@ -52,7 +52,7 @@ impl Given {
         fs::write(workspace.path().unwrap().join("new"), &bytes).unwrap();
         vec![
             self.project.commit(&upper, &named),
-            self.project.commit_upper(&upper, &self.base.into(), OverlayMarks::Trusted, options),
+            self.project.commit_upper(&upper, &self.base.into(), OverlayMarks::User, options),
             workspace.commit(options),
             image.edit().write("/new", bytes).commit(options),
         ]
@@ -111,7 +111,7 @@ fn what_is_much_too_large_is_refused_before_it_is_stored() {
     let named = CommitOptions { base: Some(given.base.into()), ..CommitOptions::default() };
     are_refused(&[
         given.project.commit(&upper, &named),
-        given.project.commit_upper(&upper, &base, OverlayMarks::Trusted, &CommitOptions::default()),
+        given.project.commit_upper(&upper, &base, OverlayMarks::User, &CommitOptions::default()),
     ]);
     let written = given.log.take().into_iter().map(|operation| match operation {
         DiskOperation::Write { bytes, .. } => bytes,

@@ -23,16 +23,24 @@ pub(crate) fn shell(directory: &Path, script: &str) {
 }
 
 /// An image, a checkout of it as lower layer, and an overlay mount of it for as long as this lives.
-struct Given {
-    place: Place,
-    project: Project,
-    base: ImageId,
+pub(crate) struct Given {
+    pub(crate) place: Place,
+    pub(crate) project: Project,
+    pub(crate) base: ImageId,
     marks: OverlayMarks,
     is_mounted: bool,
 }
 
 impl Given {
+    /// An overlay of the kernel.
     fn new(options: &str) -> Self {
+        let marks =
+            if options.contains("userxattr") { OverlayMarks::User } else { OverlayMarks::OnlyTrusted };
+        Self::mounted(&["mount", "-t", "overlay", "overlay"], options, marks)
+    }
+
+    /// An overlay that this program mounts.
+    pub(crate) fn mounted(program: &[&str], options: &str, marks: OverlayMarks) -> Self {
         let place = Place::new();
         let project = project(&Store::open(place.path("store")).unwrap(), "p");
         let source = place.directory("source", &[]);
@@ -58,19 +66,18 @@ impl Given {
         let at = |name: &str| place.path(name).display().to_string();
         let layers =
             format!("lowerdir={},upperdir={},workdir={}{options}", at("lower"), at("upper"), at("work"));
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(place.path("merged"));
-        let output = mount.output().expect("mount is installed");
+        let mut mount = Command::new(program[0]);
+        mount.args(&program[1..]).args(["-o", &layers]).arg(place.path("merged"));
+        let output = mount.output().unwrap_or_else(|error| panic!("{program:?}: {error}"));
         assert!(output.status.success(), "{layers}: {}", String::from_utf8_lossy(&output.stderr));
-        let marks = if options.contains("userxattr") { OverlayMarks::User } else { OverlayMarks::Trusted };
         Self { place, project, base, marks, is_mounted: true }
     }
 
-    fn merged(&self) -> PathBuf {
+    pub(crate) fn merged(&self) -> PathBuf {
         self.place.path("merged")
     }
 
-    fn unmount(&mut self) {
+    pub(crate) fn unmount(&mut self) {
         if std::mem::take(&mut self.is_mounted) {
             let status = Command::new("umount").arg(self.merged()).status().unwrap();
             assert!(status.success());
@@ -108,10 +115,12 @@ pub(crate) fn differences(
 
 /// Runs the script in the merged view, and compares what a commit of the upper directory holds with what it showed.
 fn is_committed_as_shown(options: &str, script: &str) {
-    if !system::is_on() {
-        return;
+    if system::is_on() {
+        check_is_committed_as_shown(Given::new(options), script);
     }
-    let mut given = Given::new(options);
+}
+
+pub(crate) fn check_is_committed_as_shown(mut given: Given, script: &str) {
     shell(&given.merged(), script);
     let expected = snapshot(&given.merged());
     given.unmount();
@@ -122,7 +131,7 @@ fn is_committed_as_shown(options: &str, script: &str) {
     let everything = CheckoutOptions { devices: true, all_xattrs: true, ..CheckoutOptions::default() };
     image.check_out(given.place.path("out"), everything).unwrap();
     let found = snapshot(&given.place.path("out"));
-    assert_eq!(differences(&expected, &found), Vec::<String>::new(), "with '{options}'");
+    assert_eq!(differences(&expected, &found), Vec::<String>::new(), "{script}");
     assert_eq!(image.info().parent, Some(given.base));
 }
 

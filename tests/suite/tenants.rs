@@ -108,7 +108,7 @@ fn calls() -> Vec<Call> {
         call("commit", |given, id| given.project.commit(given.place.path("imported"), &based_on(id))),
         call("commit_upper", |given, id| {
             let upper = given.place.path("imported");
-            given.project.commit_upper(upper, &id.into(), OverlayMarks::Trusted, &CommitOptions::default())
+            given.project.commit_upper(upper, &id.into(), OverlayMarks::User, &CommitOptions::default())
         }),
     ]
 }

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, openat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
@@ -75,6 +75,12 @@ impl SourceTree {
     /// The root directory's own metadata.
     pub(crate) fn root_stat(&self) -> Result<Stat> {
         Stat::of(&*self.root, b"").map_err(|error| failed(self.path.clone(), "read its metadata", error))
+    }
+
+    /// Whether this process sees attributes `trusted.*`, which others are not even listed.
+    pub(crate) fn shows_trusted_xattrs(&self) -> bool {
+        // This changes nothing, since there is no such attribute to replace.
+        fsetxattr(&*self.root, "trusted.layerstone.probe", b"", XattrFlags::REPLACE) != Err(Errno::PERM)
     }
 
     /// Where an entry is on the host.

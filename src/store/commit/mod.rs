@@ -4,6 +4,7 @@
 //! (see `host::state`), and becomes one edit of the base's tree.
 
 mod base;
+mod marks;
 mod missing;
 mod upper;
 
@@ -33,8 +34,8 @@ use super::session::WriteSession;
 use super::workspace::OfWorkspace;
 pub(super) use base::Base;
 use base::Changed;
+pub use marks::OverlayMarks;
 use missing::Missing;
-pub use upper::OverlayMarks;
 
 /// What goes with a commit besides the directory.
 #[derive(Clone, Debug, Default)]

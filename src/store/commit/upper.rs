@@ -1,20 +1,19 @@
 //! Commits of an overlay file system's upper directory: what was written over an image that is its lower layer.
 //!
-//! An upper directory holds what changed, and marks for the rest: a character device 0/0 (or an empty file with an
-//! attribute) where something is gone, and attributes `trusted.overlay.*` (`user.overlay.*` in a mount with `userxattr`) on
-//! directories that hide what is below, on those that were renamed, on files of which only the attributes were copied.
+//! An upper directory holds what changed, and marks for the rest (see `marks`): a character device 0/0 (or an empty file with
+//! an attribute) where something is gone, and attributes on directories that hide what is below, on those that were renamed,
+//! on files of which only the attributes were copied.
 //! What the merged view shows is put together from them and the image's tree: no file of the lower layer is opened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
-use crate::host::source::{Found, SourceTree, Xattr};
+use crate::host::source::SourceTree;
 use crate::host::stat::FileKind;
 use crate::id::ObjectId;
-use crate::ingest::{Judge, Scan, Scanned, Wanted, capture_listed};
+use crate::ingest::{Scan, Scanned, capture_listed};
 use crate::layer::{Changeset, Delta};
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
@@ -25,50 +24,8 @@ use crate::store::project::Project;
 use crate::store::session::WriteSession;
 use crate::tree::{Entry, Inode, InodeKind, Root};
 
+use super::marks::{Hides, MarkReader, Marks, OverlayMarks, take_named_whiteouts};
 use super::{CommitOptions, draft_of_delta, draft_of_further_delta};
-
-/// Which attributes are an overlay's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OverlayMarks {
-    /// `trusted.overlay.*`, which only root can set: of every mount without `userxattr`.
-    #[default]
-    Trusted,
-    /// `user.overlay.*`, of a mount with `userxattr`. In any other mount they are attributes as others are, and anyone's.
-    User,
-}
-
-impl OverlayMarks {
-    fn prefix(self) -> &'static [u8] {
-        match self {
-            Self::Trusted => b"trusted.overlay.",
-            Self::User => b"user.overlay.",
-        }
-    }
-}
-
-/// What follows where an attribute is not this overlay's own but of one that lies in it.
-const ESCAPE: &[u8] = b"overlay.";
-
-/// What of the lower layer does not show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hides {
-    /// What is in the directory.
-    Below,
-    /// The path itself.
-    Path,
-}
-
-/// What the overlay says of a path by its attributes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Marks {
-    hides: Option<Hides>,
-    /// Content is the lower file's.
-    is_metacopy: bool,
-    /// Other names of the lower inode are names of this one.
-    is_indexed: bool,
-    /// Where in the lower layer it was: absolute, or another name in its directory.
-    redirect: Option<Vec<u8>>,
-}
 
 /// What an upper directory has.
 #[derive(Default)]
@@ -84,44 +41,6 @@ struct UpperDelta {
     examined: u64,
 }
 
-/// Takes the overlay's own attributes away from what is read, and keeps what they say.
-struct MarkReader {
-    kind: OverlayMarks,
-    marks: Mutex<HashMap<TreePath, Marks>>,
-}
-
-impl Wanted for MarkReader {
-    fn judge(&self) -> Judge<'_> {
-        Box::new(|_| true)
-    }
-
-    fn correct(&self, path: &TreePath, _: &mut Inode, xattrs: &mut Vec<Xattr>) -> Result<()> {
-        let mut marks = Marks::default();
-        xattrs.retain_mut(|(name, value)| {
-            let Some(own) = name.strip_prefix(self.kind.prefix()) else { return true };
-            if let Some(inner) = own.strip_prefix(ESCAPE) {
-                *name = [self.kind.prefix(), inner].concat();
-                return true;
-            }
-            // The kernel takes these from no user's attributes: they would show any file of the lower layer.
-            let is_trusted = self.kind == OverlayMarks::Trusted;
-            match own {
-                b"opaque" if value == b"y" => marks.hides = Some(Hides::Below),
-                b"whiteout" => marks.hides = Some(Hides::Path),
-                b"metacopy" if is_trusted => marks.is_metacopy = true,
-                b"nlink" => marks.is_indexed = true,
-                b"redirect" if is_trusted => marks.redirect = Some(std::mem::take(value)),
-                _ => {}
-            }
-            false
-        });
-        if marks != Marks::default() {
-            self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), marks);
-        }
-        Ok(())
-    }
-}
-
 impl Project {
     /// Commits an overlay's upper directory, whose lower layer is a checkout of `base`, as a new image whose parent is
     /// `base`: what the overlay's merged view shows. The cost follows the upper directory alone.
@@ -130,8 +49,8 @@ impl Project {
     /// without `index=on` has copied up, each name is a file of its own, as the merged view shows them.
     ///
     /// Errors: as of [`commit`](Self::commit); [`Invalid`](crate::ErrorKind::Invalid) naming a path whose mark leads to
-    /// nothing in the base: the upper directory is of another one; [`Unsupported`](crate::ErrorKind::Unsupported) naming a
-    /// file with several links that was renamed in an overlay with `index=on`. What was changed there through a name that
+    /// nothing in the base: the upper directory is of another one; and naming a path with a mark of another kind of overlay
+    /// than `marks`; [`Unsupported`](crate::ErrorKind::Unsupported) naming a file with several links that was renamed in an overlay with `index=on`. What was changed there through a name that
     /// was removed afterwards is in the overlay's work directory only, and is not seen.
     pub fn commit_upper(
         &self,
@@ -173,7 +92,7 @@ impl Project {
         reader: &ObjectReader,
         options: &CommitOptions,
     ) -> Result<Draft> {
-        let upper = self.delta_of_upper(upper, base.root, OverlayMarks::Trusted, session, reader)?;
+        let upper = self.delta_of_upper(upper, base.root, OverlayMarks::OnlyTrusted, session, reader)?;
         let draft = draft_of_further_delta(last, base, &upper.delta, session, reader, options)?;
         Ok(Draft { examined: upper.examined, ..draft })
     }
@@ -187,16 +106,26 @@ impl Project {
         session: &WriteSession,
         reader: &ObjectReader,
     ) -> Result<UpperDelta> {
-        let marks = MarkReader { kind: marks, marks: Mutex::default() };
-        let upper = self.read_upper(source, &marks, session)?;
-        let examined = upper.inodes.len() as u64;
+        let kind = marks;
+        kind.check_are_seen(source)?;
         let root = Root::open(reader, base)?;
-        let marks = marks.marks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let marks = MarkReader::new(kind, reader, &root);
+        let mut upper = self.read_upper(source, &marks, session)?;
+        let examined = upper.inodes.len() as u64;
+        let mut marks = marks.into_marks();
+        if kind == OverlayMarks::FuseOverlayfs {
+            take_named_whiteouts(&mut upper.inodes, &mut marks)?;
+        }
         let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
         Ok(UpperDelta { delta: overlay.merge(upper)?, examined })
     }
 
-    fn read_upper(&self, source: &SourceTree, marks: &MarkReader, session: &WriteSession) -> Result<Upper> {
+    fn read_upper(
+        &self,
+        source: &SourceTree,
+        marks: &MarkReader<'_>,
+        session: &WriteSession,
+    ) -> Result<Upper> {
         let threads = self.store.options.threads;
         let scan = Scan { source, wanted: marks, refused: self.store.own_directory(), budget: None, threads };
         let mut linked = Vec::new();
@@ -204,18 +133,24 @@ impl Project {
             let mut inodes = BTreeMap::new();
             for scanned in scanned {
                 match scanned? {
-                    Scanned::Captured(path, captured) => drop(inodes.insert(path, captured.inode)),
-                    Scanned::Linked { found, .. } => linked.push(found),
+                    Scanned::Captured(path, captured) => {
+                        marks.check_name(&path, is_empty_file(&captured.inode))?;
+                        inodes.insert(path, captured.inode);
+                    }
+                    Scanned::Linked { found, .. } => {
+                        marks.check_name(
+                            &found.path,
+                            found.stat.kind == FileKind::File && found.stat.size == 0,
+                        )?;
+                        linked.push(found);
+                    }
                     Scanned::Left(_) => {}
                 }
             }
             Ok(inodes)
         })?;
-        // An overlay makes one whiteout and links it wherever it needs one: each is by itself.
-        let is_whiteout = |found: &Found| {
-            found.stat.kind == FileKind::CharDevice && (found.stat.major, found.stat.minor) == (0, 0)
-        };
-        let (whiteouts, linked): (Vec<_>, Vec<_>) = linked.into_iter().partition(is_whiteout);
+        let (whiteouts, linked): (Vec<_>, Vec<_>) =
+            linked.into_iter().partition(|found| marks.is_whiteout(found));
         let (firsts, members) = links::group(linked);
         let others = capture_listed(source, &whiteouts, session, marks, threads)?;
         inodes
@@ -241,12 +176,9 @@ impl Overlay<'_> {
         let mut indexed = Vec::new();
         // In the order of paths, so that a directory comes before what is in it.
         for (path, inode) in inodes {
-            // The root shows the lower layer's whatever its attributes say.
-            let marks = if path.is_root() { None } else { self.marks.get(&path).cloned() };
-            let marks = marks.unwrap_or_default();
+            let marks = self.marks.get(&path).cloned().unwrap_or_default();
             let is_device = inode.kind == InodeKind::CharDevice { major: 0, minor: 0 };
-            let is_marked = marks.hides == Some(Hides::Path)
-                && matches!(&inode.kind, InodeKind::File(content) if content.is_empty());
+            let is_marked = marks.hides == Some(Hides::Path) && is_empty_file(&inode);
             if is_device || is_marked {
                 if self.changes.find(&path)?.is_some() {
                     self.changes.remove(&path)?;
@@ -347,6 +279,10 @@ impl Overlay<'_> {
             _ => Err(astray(path, lower.unwrap_or(path))),
         }
     }
+}
+
+fn is_empty_file(inode: &Inode) -> bool {
+    matches!(&inode.kind, InodeKind::File(content) if content.is_empty())
 }
 
 fn astray(path: &TreePath, lower: &TreePath) -> Error {

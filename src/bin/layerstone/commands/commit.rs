@@ -27,15 +27,21 @@ pub(crate) struct CommitArguments {
     /// Commit an overlay's upper directory instead, whose lower layer is a checkout of the base
     #[arg(long, value_name = "DIR", requires = "base", conflicts_with = "directory")]
     pub(crate) upper: Option<PathBuf>,
-    /// The overlay was mounted with `userxattr`
+    /// Read the marks of an overlay that was mounted with `userxattr`
     #[arg(long, requires = "upper")]
     pub(crate) userxattr: bool,
+    /// Read the marks of fuse-overlayfs, which rootless Podman uses
+    #[arg(long, requires = "upper", conflicts_with = "userxattr")]
+    pub(crate) fuse_overlayfs: bool,
+    /// Keep what looks like marks of another kind of overlay as files and attributes of the image
+    #[arg(long, requires = "upper", conflicts_with = "fuse_overlayfs")]
+    pub(crate) keep_marks: bool,
     #[command(flatten)]
     pub(crate) made: MadeArguments,
 }
 
 pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
-    let CommitArguments { directory, base, layer, upper, userxattr, made } = arguments;
+    let CommitArguments { directory, base, layer, upper, made, .. } = arguments;
     let project = context.project()?;
     let options = made.options();
     let report = match (directory, layer, upper, base) {
@@ -47,8 +53,7 @@ pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
             edit.commit(&options)?
         }
         (None, None, Some(upper), Some(base)) => {
-            let marks = if *userxattr { OverlayMarks::User } else { OverlayMarks::Trusted };
-            project.commit_upper(upper, base, marks, &options)?
+            project.commit_upper(upper, base, marks(arguments), &options)?
         }
         (Some(directory), None, None, base) => {
             project.commit(directory, &CommitOptions { base: base.clone(), ..options })?
@@ -56,4 +61,14 @@ pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
         _ => return Err(usage("DIRECTORY", "one of a directory, --layer and --upper is expected")),
     };
     made::show(&context.out, made.quiet, &report, &made.message)
+}
+
+fn marks(arguments: &CommitArguments) -> OverlayMarks {
+    match (arguments.fuse_overlayfs, arguments.userxattr, arguments.keep_marks) {
+        (true, ..) => OverlayMarks::FuseOverlayfs,
+        (_, true, false) => OverlayMarks::User,
+        (_, true, true) => OverlayMarks::OnlyUser,
+        (_, false, false) => OverlayMarks::Trusted,
+        (_, false, true) => OverlayMarks::OnlyTrusted,
+    }
 }
