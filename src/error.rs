@@ -226,6 +226,12 @@ impl Error {
         self
     }
 
+    /// The same error, which also says what to do.
+    pub(crate) fn advise(mut self, advice: &str) -> Self {
+        self.0.message = format!("{}; {advice}", self.0.message);
+        self
+    }
+
     /// What class of failure this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -259,17 +265,24 @@ impl Error {
     /// Whether there was no room for what was to be written: on the disk, or within a quota of the file system.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-                return matches!(
-                    io.kind(),
-                    std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-                );
-            }
-            source = cause.source();
-        }
-        false
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self.io_kind(), Some(StorageFull | QuotaExceeded))
+    }
+
+    /// Whether the operating system refused because of who asked.
+    pub(crate) fn is_permission_denied(&self) -> bool {
+        self.io_kind() == Some(std::io::ErrorKind::PermissionDenied)
+    }
+
+    /// What the operating system said.
+    fn io_kind(&self) -> Option<std::io::ErrorKind> {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind).next()
+    }
+
+    /// Whether the operating system refused something at a path of the user's.
+    pub(crate) fn is_of_host(&self) -> bool {
+        self.kind() == ErrorKind::Io && matches!(self.subject(), Subject::Host(_))
     }
 
     /// Whether stored bytes are damaged.

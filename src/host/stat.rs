@@ -12,6 +12,9 @@ use crate::tree::Timestamp;
 
 use super::failed;
 
+/// A time before all others.
+pub(crate) const NEVER: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
+
 /// What kind of file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
@@ -45,7 +48,18 @@ pub(crate) struct Stat {
     pub(crate) born: Timestamp,
     /// Whether another file system, or another part of one, is mounted here.
     pub(crate) is_mount_point: bool,
+    /// What else the file system says of it, where that costs nothing.
+    pub(crate) attributes: StatxAttributes,
 }
+
+/// Attributes that change what can be done with a file and that no image keeps, each with its name.
+const UNKEPT: [(StatxAttributes, &str); 5] = [
+    (StatxAttributes::IMMUTABLE, "immutable"),
+    (StatxAttributes::APPEND, "append-only"),
+    (StatxAttributes::NODUMP, "no-dump"),
+    (StatxAttributes::ENCRYPTED, "encrypted"),
+    (StatxAttributes::VERITY, "verity"),
+];
 
 impl Stat {
     /// Of `name` in the directory `at`, or of `at` itself where the name is empty.
@@ -61,6 +75,21 @@ impl Stat {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(failed(path.to_owned(), "look at it", error)),
         }
+    }
+
+    /// The names of the attributes that are set and that no image keeps.
+    pub(crate) fn unkept(&self) -> impl Iterator<Item = &'static str> {
+        UNKEPT.into_iter().filter_map(|(flag, name)| self.attributes.contains(flag).then_some(name))
+    }
+
+    /// This as what no file is found to be: a row of it is never trusted.
+    pub(crate) fn distrusted(self) -> Self {
+        Self { ctime: NEVER, ..self }
+    }
+
+    /// Whether both are of one file, whatever became of it.
+    pub(crate) fn is_same_file(&self, other: &Self) -> bool {
+        (self.kind, self.device, self.inode) == (other.kind, other.device, other.inode)
     }
 
     /// Whether the file may have holes.
@@ -106,6 +135,7 @@ impl From<&Statx> for Stat {
             ctime: timestamp(found.stx_ctime),
             born: timestamp(found.stx_btime),
             is_mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+            attributes: found.stx_attributes,
         }
     }
 }

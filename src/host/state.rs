@@ -26,7 +26,7 @@ use crate::format::{DecodeError, Decoder, Encoder};
 use crate::path::TreePath;
 use crate::tree::{Inode, Timestamp};
 
-use super::stat::{FileKind, Stat};
+use super::stat::{FileKind, NEVER, Stat};
 
 const MAGIC: &[u8; 4] = b"LSST";
 const VERSION: u8 = 3;
@@ -257,9 +257,6 @@ pub(crate) fn is_settled(ctime: Timestamp, observed: Timestamp) -> bool {
     let granule_ns = if ctime.nanos == 0 { 2_000_000_000 } else { SETTLE_NS };
     ns(ctime) + granule_ns < ns(observed)
 }
-
-/// A time before all others.
-const NEVER: Timestamp = Timestamp { seconds: i64::MIN, nanos: 0 };
 
 /// After how long a file's change is settled on a file system with fractions of seconds.
 const SETTLE_NS: i128 = 20_000_000;

@@ -1,5 +1,7 @@
 //! Capturing one entry of the host: its attributes, and its content into packs.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{FilePiece, Found, SourceDirectory, SourceFile, Xattr};
 use crate::host::stat::{FileKind, Stat};
@@ -8,10 +10,12 @@ use crate::path::TreePath;
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{Content, Inode, InodeKind, Xattrs};
 
+use super::walk::Walk;
+
 /// Files below this size are read at once.
 const WHOLE_BYTES: usize = 1 << 20;
-/// How often a file that changes under the reader is read before it is given up.
-const ATTEMPTS: usize = 3;
+/// How often what changes under the reader is looked at before it is given up.
+pub(crate) const ATTEMPTS: usize = 3;
 
 /// An entry as it was read from the host.
 #[derive(Debug)]
@@ -48,14 +52,24 @@ impl Wanted for Everything {
 
 /// One thread's way from the host into a session.
 pub(super) struct Capturer<'w, W, S> {
+    walk: &'w Walk<'w>,
     wanted: &'w W,
     sink: S,
     buf: Vec<u8>,
 }
 
+/// What came of reading an entry as it was found.
+enum Attempt {
+    Read(Box<Captured>),
+    /// It changed meanwhile.
+    Changed,
+    /// It did not change, and has another size than its file system says.
+    Misstated,
+}
+
 impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
-    pub(super) fn new(wanted: &'w W, sink: S) -> Self {
-        Self { wanted, sink, buf: vec![0; WHOLE_BYTES] }
+    pub(super) fn new(walk: &'w Walk<'w>, wanted: &'w W, sink: S) -> Self {
+        Self { walk, wanted, sink, buf: vec![0; WHOLE_BYTES] }
     }
 
     pub(super) fn into_sink(self) -> S {
@@ -67,11 +81,46 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         self.finish(directory.path(), InodeKind::Directory, stat, directory.xattrs()?)
     }
 
-    /// An entry of it that is no directory.
-    pub(super) fn entry(&mut self, directory: &SourceDirectory<'_>, found: &Found) -> Result<Captured> {
+    /// An empty file in the place of something that is mounted there and left out. What is known of it vouches for nothing.
+    pub(super) fn mount_point(&mut self, found: &Found) -> Result<Captured> {
+        let kind = InodeKind::File(Content::empty());
+        self.finish(&found.path, kind, found.stat.clone().distrusted(), Vec::new())
+    }
+
+    /// An entry of it that is no directory, as it is at one moment; none if it is gone. What changes is read again: a file
+    /// changes now and then, and is quiet the next moment, and another may have taken its name.
+    pub(super) fn entry(
+        &mut self,
+        directory: &SourceDirectory<'_>,
+        found: &Found,
+    ) -> Result<Option<Captured>> {
+        let mut found = Cow::Borrowed(found);
+        let mut is_misstated = false;
+        for _ in 0..ATTEMPTS {
+            if found.stat.kind == FileKind::Directory {
+                break;
+            }
+            let attempt = match self.try_entry(directory, &found) {
+                Ok(Attempt::Read(captured)) => return Ok(Some(*captured)),
+                Err(error) if !error.is_of_host() => return Err(error),
+                attempt => attempt,
+            };
+            let Some(now) = directory.find(found.name())? else { return Ok(None) };
+            is_misstated = matches!(attempt, Ok(Attempt::Misstated));
+            if let Err(error) = attempt
+                && found.stat.is_unchanged(&now.stat)
+            {
+                return Err(error);
+            }
+            found = Cow::Owned(now);
+        }
+        self.changed(directory, &found, is_misstated)
+    }
+
+    fn try_entry(&mut self, directory: &SourceDirectory<'_>, found: &Found) -> Result<Attempt> {
         let stat = found.stat.clone();
         let kind = match stat.kind {
-            FileKind::File => return self.file(found, directory.open_file(found)?),
+            FileKind::File => return self.try_file(directory.open_file(found)?, &found.path),
             FileKind::Directory => InodeKind::Directory,
             FileKind::Symlink => InodeKind::Symlink(directory.read_link(found.name())?.into()),
             FileKind::CharDevice => InodeKind::CharDevice { major: stat.major, minor: stat.minor },
@@ -79,40 +128,64 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             FileKind::Fifo => InodeKind::Fifo,
             FileKind::Socket => InodeKind::Socket,
         };
-        self.finish(&found.path, kind, stat, directory.entry_xattrs(found.name())?)
+        let xattrs = directory.entry_xattrs(found.name())?;
+        self.finish(&found.path, kind, stat, xattrs).map(|captured| Attempt::Read(Box::new(captured)))
     }
 
-    /// A file changes while it is read now and then, and is quiet the next moment.
-    fn file(&mut self, found: &Found, mut file: SourceFile) -> Result<Captured> {
-        for _ in 0..ATTEMPTS {
-            if let Some((content, xattrs)) = self.try_file(&file)? {
-                return self.finish(&found.path, InodeKind::File(content), file.into_stat(), xattrs);
-            }
-            file = file.found_again()?;
-        }
-        Err(file.changed())
-    }
-
-    /// The content and the attributes, all of the moment at which the file was found; none if it changed since.
-    fn try_file(&mut self, file: &SourceFile) -> Result<Option<(Content, Vec<Xattr>)>> {
-        if file.stat().size < self.buf.len() as u64 {
-            let Some(bytes) = file.read_whole(&mut self.buf)? else { return Ok(None) };
-            let xattrs = file.xattrs()?;
-            if !file.is_as_found()? {
-                return Ok(None);
-            }
-            return Ok(Some((content::write(&mut self.sink, bytes)?, xattrs)));
-        }
-        let mut writer = ContentWriter::new(file.stat().size);
-        let is_whole = file.read(&mut self.buf, |piece| match piece {
-            FilePiece::Data(bytes) => writer.push_bytes(&mut self.sink, bytes),
-            FilePiece::Hole(len) => writer.push_hole(&mut self.sink, len),
-        })?;
+    /// The content and the attributes, all of the moment at which the file was found.
+    fn try_file(&mut self, file: SourceFile, path: &TreePath) -> Result<Attempt> {
+        let content = if file.stat().size < self.buf.len() as u64 {
+            let bytes = file.read_whole(&mut self.buf)?;
+            bytes.map(|bytes| content::write(&mut self.sink, bytes)).transpose()?
+        } else {
+            let mut writer = ContentWriter::new(file.stat().size);
+            let is_whole = file.read(&mut self.buf, |piece| push(&mut writer, &mut self.sink, piece))?;
+            if is_whole { Some(writer.finish(&mut self.sink)?) } else { None }
+        };
         let xattrs = file.xattrs()?;
-        if !is_whole || !file.is_as_found()? {
+        if !file.is_as_found()? {
+            return Ok(Attempt::Changed);
+        }
+        let Some(content) = content else { return Ok(Attempt::Misstated) };
+        self.finish(path, InodeKind::File(content), file.into_stat(), xattrs)
+            .map(|captured| Attempt::Read(Box::new(captured)))
+    }
+
+    /// What can be had of a file that changes all the time, where such files are kept.
+    fn changed(
+        &mut self,
+        directory: &SourceDirectory<'_>,
+        found: &Found,
+        is_misstated: bool,
+    ) -> Result<Option<Captured>> {
+        self.walk.pass_changed(&found.path, || {
+            let subject = Subject::Host(self.walk.source.host_path(&found.path));
+            if is_misstated {
+                let size = found.stat.size;
+                let message = format!(
+                    "does not have the {size} bytes that its file system says, as is usual in /proc and /sys; \
+                     leave it out (--exclude), or keep what can be read of such files (--changing keep)"
+                );
+                return Error::unsupported(subject, message);
+            }
+            let message = "changed each time it was read; try again when it is quiet, or keep what can be read of such \
+                           files (--changing keep)";
+            Error::conflict(subject, message)
+        })?;
+        if found.stat.kind != FileKind::File {
             return Ok(None);
         }
-        Ok(Some((writer.finish(&mut self.sink)?, xattrs)))
+        let file = directory.open_file(found)?.found_now()?;
+        let mut writer = ContentWriter::new(file.stat().size);
+        let take = |piece: FilePiece<'_>| push(&mut writer, &mut self.sink, piece);
+        if is_misstated {
+            file.read_to_end(&mut self.buf, take)?;
+        } else {
+            file.read(&mut self.buf, take)?;
+        }
+        let (xattrs, content) = (file.xattrs()?, writer.finish(&mut self.sink)?);
+        let stat = file.into_stat().distrusted();
+        self.finish(&found.path, InodeKind::File(content), stat, xattrs).map(Some)
     }
 
     fn finish(
@@ -128,6 +201,13 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         self.wanted.correct(path, &mut inode, &mut found_xattrs)?;
         inode.xattrs = store_xattrs(path, &found_xattrs, &mut self.sink)?;
         Ok(Captured { inode, stat })
+    }
+}
+
+fn push(writer: &mut ContentWriter, sink: &mut impl ObjectSink, piece: FilePiece<'_>) -> Result<()> {
+    match piece {
+        FilePiece::Data(bytes) => writer.push_bytes(sink, bytes),
+        FilePiece::Hole(len) => writer.push_hole(sink, len),
     }
 }
 

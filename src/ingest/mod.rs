@@ -7,15 +7,22 @@
 mod archive;
 mod budget;
 mod capture;
+mod exclude;
 mod listed;
 mod queue;
+mod report;
 mod scan;
+mod walk;
 
 pub(crate) use archive::{ArchiveTree, LayerMember, read_archive, read_layer};
 pub(crate) use budget::Budget;
-pub(crate) use capture::{Captured, Everything, Judge, Wanted};
-pub(crate) use listed::capture_listed;
+pub(crate) use capture::{ATTEMPTS, Captured, Everything, Judge, Wanted};
+pub use exclude::Excludes;
+pub(crate) use listed::{capture_listed, find_again};
+pub use report::{NotKept, SourceReport};
 pub(crate) use scan::{Scan, Scanned};
+pub use walk::Changing;
+pub(crate) use walk::{Walk, WalkRules};
 
 #[cfg(test)]
 mod tests;

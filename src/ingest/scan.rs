@@ -8,16 +8,16 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result, Subject};
-use crate::host::source::{Found, Listed, SourceDirectory, SourceTree};
+use crate::error::Result;
+use crate::host::source::{Found, Listed, SourceDirectory};
 use crate::host::stat::FileKind;
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
 
-use super::budget::Budget;
 use super::capture::{Captured, Capturer, Wanted};
 use super::queue::{Later, Queue, Steps};
+use super::walk::Walk;
 
 /// File bytes and entries that one job does itself.
 const JOB_BYTES: u64 = 1 << 20;
@@ -51,15 +51,10 @@ enum Job {
     Rest(Rest),
 }
 
-/// A directory to scan, and how.
+/// A directory to scan, and what of it is wanted.
 pub(crate) struct Scan<'s, W> {
-    pub(crate) source: &'s SourceTree,
+    pub(crate) walk: &'s Walk<'s>,
     pub(crate) wanted: &'s W,
-    /// The device and inode of a directory that may not be in the tree: the store's own.
-    pub(crate) refused: Option<(u64, u64)>,
-    /// What may be found, if there are limits.
-    pub(crate) budget: Option<&'s Budget>,
-    pub(crate) threads: usize,
 }
 
 impl<W: Wanted> Scan<'_, W> {
@@ -81,14 +76,14 @@ impl<W: Wanted> Scan<'_, W> {
                     return Ok(());
                 }
             };
-            let mut capturer = Capturer::new(self.wanted, writer);
+            let mut capturer = Capturer::new(self.walk, self.wanted, writer);
             queue.work(|job, steps| self.do_job(job, &mut capturer, steps));
             capturer.into_sink().flush()
         };
         std::thread::scope(|scope| {
             // Dropped when the consumer is done, whatever came of it, so that the workers end.
             let mut results = queue.results();
-            let workers: Vec<_> = (0..self.threads.max(1)).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> = (0..self.walk.threads.max(1)).map(|_| scope.spawn(work)).collect();
             let consumed = consume(&mut results);
             drop(results);
             let joined = workers.into_iter().try_for_each(crate::threads::join);
@@ -106,56 +101,96 @@ impl<W: Wanted> Scan<'_, W> {
         let mut is_wanted = self.wanted.judge();
         let (directory, rest) = match job {
             Job::Directory(path) => {
-                let Some(directory) = self.source.directory(&path)? else { return Ok(()) };
-                let stat = directory.stat()?;
-                self.check_is_allowed(&path, (stat.device, stat.inode))?;
-                let found = Found { path: path.clone(), stat };
-                self.take(&found)?;
+                let Some(directory) = self.open(&path)? else { return Ok(()) };
+                let found = Found { path: path.clone(), stat: directory.stat()? };
+                if self.walk.is_store(&found)? {
+                    return Ok(());
+                }
+                let is_left_out = self.walk.take(&found)?;
+                self.walk.note_not_kept(&path, directory.unkept_flags());
                 if is_wanted(&found) {
                     steps.push(Scanned::Captured(path.clone(), capturer.directory(&directory, found.stat)?));
                 } else {
                     steps.push(Scanned::Left(found));
                 }
+                if is_left_out {
+                    return Ok(());
+                }
                 let names = directory.list()?.into();
                 (directory, Rest { directory: path, names, from: 0 })
             }
             Job::Rest(rest) => {
-                let Some(directory) = self.source.directory(&rest.directory)? else { return Ok(()) };
+                let Some(directory) = self.open(&rest.directory)? else { return Ok(()) };
                 (directory, rest)
             }
         };
         // All is found and handed out before any of it is read, so that the others have something to do meanwhile.
-        for entry in find(&directory, rest, steps)? {
-            if let Entry::Here(found) = &entry {
-                self.take(found)?;
-            }
-            match entry {
-                Entry::Elsewhere(later) => steps.push_later(later),
-                Entry::Here(found) if found.is_linked() => {
-                    let is_wanted = is_wanted(&found);
-                    steps.push(Scanned::Linked { found, is_wanted });
+        for entry in self.find(&directory, rest, steps)? {
+            let found = match entry {
+                Entry::Elsewhere(later) => {
+                    steps.push_later(later);
+                    continue;
                 }
-                Entry::Here(found) if is_wanted(&found) => {
-                    let captured = capturer.entry(&directory, &found)?;
-                    steps.push(Scanned::Captured(found.path, captured));
-                }
-                Entry::Here(found) => steps.push(Scanned::Left(found)),
+                Entry::Here(found) => found,
+            };
+            if self.walk.take(&found)? {
+                let captured = capturer.mount_point(&found)?;
+                steps.push(Scanned::Captured(found.path, captured));
+            } else if found.is_linked() {
+                let is_wanted = is_wanted(&found);
+                steps.push(Scanned::Linked { found, is_wanted });
+            } else if !is_wanted(&found) {
+                steps.push(Scanned::Left(found));
+            } else if let Some(captured) = capturer.entry(&directory, &found)? {
+                steps.push(Scanned::Captured(found.path, captured));
             }
         }
         Ok(())
     }
 
-    fn take(&self, found: &Found) -> Result<()> {
-        let subject = || Subject::Host(self.source.host_path(&found.path));
-        self.budget.map_or(Ok(()), |budget| budget.take(found, subject))
+    /// Opens a directory; none if it is gone, or where what changes is passed over, if something else has its name.
+    fn open(&self, path: &TreePath) -> Result<Option<SourceDirectory<'_>>> {
+        match self.walk.source.directory(path) {
+            Err(error) if error.is_conflict() => self.walk.pass_changed(path, || error).map(|()| None),
+            opened => opened,
+        }
     }
 
-    fn check_is_allowed(&self, path: &TreePath, identity: (u64, u64)) -> Result<()> {
-        if self.refused != Some(identity) {
-            return Ok(());
+    /// Looks up names until they are enough for one job, and starts jobs for the directories among them and for the rest.
+    fn find(
+        &self,
+        directory: &SourceDirectory<'_>,
+        rest: Rest,
+        steps: &Steps<'_, Job, Scanned>,
+    ) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        for (index, listed) in rest.names.iter().enumerate().skip(rest.from) {
+            if entries.len() >= JOB_ENTRIES || bytes >= JOB_BYTES {
+                let path = directory.join(&listed.name)?;
+                entries.push(Entry::Elsewhere(steps.start(path, Job::Rest(Rest { from: index, ..rest }))));
+                break;
+            }
+            let found = match listed.is_directory {
+                Some(true) => None,
+                _ => match directory.find(&listed.name)? {
+                    Some(found) if found.stat.kind == FileKind::Directory => None,
+                    Some(found) => Some(found),
+                    None => continue,
+                },
+            };
+            if self.walk.excludes(directory, &listed.name, found.is_none())? {
+                continue;
+            }
+            if let Some(found) = found {
+                bytes += found.stat.size;
+                entries.push(Entry::Here(found));
+            } else {
+                let path = directory.join(&listed.name)?;
+                entries.push(Entry::Elsewhere(steps.start(path.clone(), Job::Directory(path))));
+            }
         }
-        let message = "is the store itself; a store can't import a directory that it lies in";
-        Err(Error::invalid(Subject::Host(self.source.host_path(path)), message))
+        Ok(entries)
     }
 }
 
@@ -165,33 +200,4 @@ enum Entry {
     Here(Found),
     /// A directory, or the names that are too many for one job.
     Elsewhere(Later),
-}
-
-/// Looks up names until they are enough for one job, and starts jobs for the directories among them and for the rest.
-fn find(directory: &SourceDirectory<'_>, rest: Rest, steps: &Steps<'_, Job, Scanned>) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    for (index, listed) in rest.names.iter().enumerate().skip(rest.from) {
-        if entries.len() >= JOB_ENTRIES || bytes >= JOB_BYTES {
-            let path = directory.join(&listed.name)?;
-            entries.push(Entry::Elsewhere(steps.start(path, Job::Rest(Rest { from: index, ..rest }))));
-            break;
-        }
-        let found = match listed.is_directory {
-            Some(true) => None,
-            _ => match directory.find(&listed.name)? {
-                Some(found) if found.stat.kind == FileKind::Directory => None,
-                Some(found) => Some(found),
-                None => continue,
-            },
-        };
-        if let Some(found) = found {
-            bytes += found.stat.size;
-            entries.push(Entry::Here(found));
-        } else {
-            let path = directory.join(&listed.name)?;
-            entries.push(Entry::Elsewhere(steps.start(path.clone(), Job::Directory(path))));
-        }
-    }
-    Ok(entries)
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::capture::{Everything, Judge, Wanted};
 use super::queue::Queue;
 use super::scan::{Scan, Scanned};
+use super::walk::{Walk, WalkRules};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::{SourceTree, Xattr};
 use crate::path::TreePath;
@@ -90,10 +91,11 @@ impl Wanted for Nothing {
     }
 }
 
-fn scan(source: &SourceTree, refused: Option<(u64, u64)>, threads: usize) -> Result<Vec<TreePath>> {
+fn scan(source: &SourceTree, own: Option<(u64, u64)>, threads: usize) -> Result<Vec<TreePath>> {
     let store = crate::Store::in_memory()?;
     let session = store.scratch_session()?;
-    Scan { source, wanted: &Nothing, refused, budget: None, threads }.run(&session, |scanned| {
+    let walk = Walk::new(source, WalkRules::default(), own, threads);
+    Scan { walk: &walk, wanted: &Nothing }.run(&session, |scanned| {
         scanned
             .map(|scanned| {
                 Ok(match scanned? {
@@ -122,12 +124,14 @@ fn a_large_directory_is_shared_out() {
 }
 
 #[test]
-fn a_refused_directory_ends_the_scan() {
+fn the_stores_own_directory_is_left_out_and_refused_as_the_root() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("a/store/packs")).unwrap();
-    let store = SourceTree::open(&folder.path().join("a/store")).unwrap().root_stat().unwrap();
+    let store = SourceTree::open(&folder.path().join("a/store")).unwrap();
+    let own = store.root_stat().map(|stat| (stat.device, stat.inode)).unwrap();
     let source = SourceTree::open(folder.path()).unwrap();
-    let error = scan(&source, Some((store.device, store.inode)), 2).unwrap_err();
+    assert_eq!(scan(&source, Some(own), 2).unwrap(), [TreePath::root(), path("a")]);
+    let error = scan(&store, Some(own), 2).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("a/store"), "{error}");
 }
@@ -223,7 +227,8 @@ fn everything_is_wanted_of_an_import() {
     let store = crate::Store::in_memory().unwrap();
     let session = store.scratch_session().unwrap();
     let source = SourceTree::open(folder.path()).unwrap();
-    let scan = Scan { source: &source, wanted: &Everything, refused: None, budget: None, threads: 2 };
+    let walk = Walk::new(&source, WalkRules::default(), None, 2);
+    let scan = Scan { walk: &walk, wanted: &Everything };
     let scanned = scan.run(&session, |scanned| scanned.collect::<Result<Vec<_>>>()).unwrap();
     assert!(matches!(&scanned[0], Scanned::Captured(path, _) if path.is_root()));
     assert!(scanned[1..].iter().all(|scanned| matches!(scanned, Scanned::Linked { is_wanted: true, .. })));

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Read, Write};
 use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
-use crate::ingest::{self, ArchiveTree};
+use crate::ingest::{self, ArchiveTree, SourceReport};
 use crate::path::TreePath;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
@@ -66,6 +66,7 @@ impl Project {
             tags: options.tags.clone(),
             comment: options.comment.clone(),
             examined: members,
+            source: SourceReport::default(),
             state: None,
             workspace: None,
         })

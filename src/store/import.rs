@@ -15,7 +15,9 @@ use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::id::{DirectoryId, ImageId, ObjectId};
-use crate::ingest::{Budget, Everything, Scan, Scanned, capture_listed};
+use crate::ingest::{
+    Budget, Changing, Everything, Excludes, Scan, Scanned, SourceReport, Walk, WalkRules, capture_listed,
+};
 use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
@@ -24,13 +26,13 @@ use crate::tree::{self, Entry, Root, Timestamp};
 
 use super::checkout::file_time;
 use super::closure::Needs;
-use super::commit::{Base, Changes};
+use super::commit::{Base, Changes, changes};
 use super::gc::note_image;
 use super::identity::{created, identity, identity_of, remember_image_id, time_and_counter};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
-use super::links;
+use super::links::{self, Links};
 use super::project::Project;
 use super::session::WriteSession;
 use super::tags::set_tag;
@@ -51,6 +53,13 @@ pub struct ImportOptions {
     /// Read every file of a directory, also those that an earlier import of it has read and whose size and times are as
     /// they were.
     pub reread: bool,
+    /// What becomes of a directory's files that change while they are read.
+    pub changing: Changing,
+    /// Leave out what is mounted below a directory: mount points stay, as empty directories and files. A subvolume that is
+    /// not mounted by itself is part of the file system that it lies in.
+    pub one_file_system: bool,
+    /// What of a directory is left out.
+    pub exclude: Excludes,
     /// What it may ask for at most.
     pub limits: Limits,
 }
@@ -72,6 +81,8 @@ pub struct WriteReport {
     pub new_bytes: u64,
     /// Bytes appended to packs.
     pub stored_bytes: u64,
+    /// What the image does not have of the directory that was read.
+    pub source: SourceReport,
 }
 
 /// An image that only lacks its id.
@@ -83,6 +94,7 @@ pub(super) struct Draft {
     pub(super) tags: Vec<TagName>,
     pub(super) comment: String,
     pub(super) examined: u64,
+    pub(super) source: SourceReport,
     pub(super) state: Option<StateUpdate>,
     pub(super) workspace: Option<WorkspaceStep>,
 }
@@ -111,9 +123,14 @@ impl Project {
     /// gives the same image and stores nothing; of a directory that this project has imported before, only files are read
     /// whose inode, size or times are not what they were, or that had changed within two seconds of that import.
     ///
+    /// What is gone when it is to be read is left out. The store's own directory is never read. The report has what the image
+    /// lacks, and what was mounted below the directory.
+    ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
     /// [`Io`](crate::ErrorKind::Io) naming what can't be read; [`Conflict`](crate::ErrorKind::Conflict) naming a file
-    /// that changed while it was read; [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and
+    /// that changed each time it was read, and [`Unsupported`](crate::ErrorKind::Unsupported) one whose size is not what its
+    /// file system says, unless such files are [kept](Changing::Keep);
+    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and
     /// [`TimedOut`](crate::ErrorKind::TimedOut) for a limit that it passes. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
@@ -127,11 +144,18 @@ impl Project {
         let observed = Timestamp { seconds: started.seconds - SETTLE_SECONDS, ..started };
         let (session, reader) = self.store.begin_session(&hold)?;
         drop(catalog);
-        let budget = Budget::new(&options.limits);
-        let made = match base {
-            None => self.import_all(&source, &budget, &session, place, observed),
-            Some(base) => self.import_changes(&source, &budget, base, &session, &reader, observed),
+        let rules = WalkRules {
+            changing: options.changing,
+            one_file_system: options.one_file_system,
+            excluded: options.exclude.matcher()?,
         };
+        let walk = self.store.walk(&source, rules).within(Budget::new(&options.limits));
+        let made = match base {
+            None => self.import_all(&walk, &session, place, observed),
+            Some(base) => import_changes(&walk, base, &session, &reader, observed),
+        };
+        let made = made.map_err(advise_exclusion);
+        let report = walk.into_report();
         let made = made.map(|ImportedTree { root, examined, state }| Draft {
             layer: LayerDraft {
                 created_by: "import directory",
@@ -144,6 +168,7 @@ impl Project {
             tags: options.tags.clone(),
             comment: options.comment.clone(),
             examined,
+            source: report,
             state,
             workspace: None,
             root,
@@ -178,92 +203,16 @@ impl Project {
     /// Stores a directory of which nothing is known.
     fn import_all(
         &self,
-        source: &SourceTree,
-        budget: &Budget,
+        walk: &Walk<'_>,
         session: &WriteSession,
         place: DirectoryPlace,
         observed: Timestamp,
     ) -> Result<ImportedTree> {
-        let (root, rows) = self.store_tree(source, budget, session)?;
+        let (root, rows) = store_tree(walk, session)?;
         let news = StateNews::Whole(None, StateFile::pack(&rows.finish(observed, &[]))?);
         let abandoned = self.store.abandoned_directories()?;
         let state = StateUpdate { place, news, abandoned };
         Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
-    }
-
-    /// Stores what of a directory is not as it was.
-    fn import_changes(
-        &self,
-        source: &SourceTree,
-        budget: &Budget,
-        base: Base,
-        session: &WriteSession,
-        reader: &ObjectReader,
-        observed: Timestamp,
-    ) -> Result<ImportedTree> {
-        session.host().build_on(Needs::tree(base.root));
-        let Changes { entries, gone, rows, examined } =
-            self.changes(source, Some(budget), &base, session, reader)?;
-        let mut root = Root::open(reader, base.root)?;
-        if !entries.is_empty() {
-            let mut writer = session.writer()?;
-            root = tree::edit(reader, &mut writer, &root, entries)?;
-            writer.flush()?;
-        }
-        Ok(ImportedTree { root, examined, state: base.state_update(observed, &rows, &gone)? })
-    }
-
-    /// Stores a directory's tree while it is scanned, and gives what its files were like. Hard link groups are put in
-    /// afterwards: only then are all their names known.
-    fn store_tree(
-        &self,
-        source: &SourceTree,
-        budget: &Budget,
-        session: &WriteSession,
-    ) -> Result<(Root, SegmentRows)> {
-        let threads = self.store.options.threads;
-        let scan = Scan {
-            source,
-            wanted: &Everything,
-            refused: self.store.own_directory(),
-            budget: Some(budget),
-            threads,
-        };
-        let mut linked = Vec::new();
-        let mut rows = SegmentRows::default();
-        let (mut writer, root) = scan.run(session, |scanned| {
-            let mut writer = session.tree_writer()?;
-            let mut failure = None;
-            let entries = scanned.map_while(|scanned| scanned.map_err(|error| failure = Some(error)).ok());
-            let root = tree::build(
-                &mut writer,
-                entries.filter_map(|scanned| match scanned {
-                    Scanned::Captured(path, captured) => {
-                        rows.push(&path, &StateRow::new(&captured.stat, Unset::default()));
-                        Some((path, Entry::Inode(captured.inode)))
-                    }
-                    Scanned::Linked { found, .. } => {
-                        // It is read later, and if it is not the same then, the row is of a file that is gone.
-                        rows.push(&found.path, &StateRow::new(&found.stat, Unset::default()));
-                        linked.push(found);
-                        None
-                    }
-                    Scanned::Left(_) => None,
-                }),
-            );
-            failure.map_or(root, Err).map(|root| (writer, root))
-        })?;
-        writer.flush()?;
-        if linked.is_empty() {
-            return Ok((root, rows));
-        }
-        let (firsts, members) = links::group(linked);
-        let captured = capture_listed(source, &firsts, session, &Everything, threads)?;
-        let entries = links::entries(&mut writer, firsts.into_iter().zip(captured), &members)?;
-        let changes = entries.into_iter().map(|(path, entry)| (path, Some(entry)));
-        let root = tree::edit(&writer.read_back()?, &mut writer, &root, changes)?;
-        writer.flush()?;
-        Ok((root, rows))
     }
 
     /// Publishes a draft, or gives up the session it was made in.
@@ -425,6 +374,76 @@ struct Published {
     gone: Vec<DirectoryId>,
 }
 
+/// Stores what of a directory is not as it was.
+fn import_changes(
+    walk: &Walk<'_>,
+    base: Base,
+    session: &WriteSession,
+    reader: &ObjectReader,
+    observed: Timestamp,
+) -> Result<ImportedTree> {
+    session.host().build_on(Needs::tree(base.root));
+    let Changes { entries, gone, rows, examined } = changes(walk, &base, session, reader)?;
+    let mut root = Root::open(reader, base.root)?;
+    if !entries.is_empty() {
+        let mut writer = session.writer()?;
+        root = tree::edit(reader, &mut writer, &root, entries)?;
+        writer.flush()?;
+    }
+    Ok(ImportedTree { root, examined, state: base.state_update(observed, &rows, &gone)? })
+}
+
+/// Stores a directory's tree while it is scanned, and gives what its files were like. Hard link groups are put in
+/// afterwards: only then are all their names known.
+fn store_tree(walk: &Walk<'_>, session: &WriteSession) -> Result<(Root, SegmentRows)> {
+    let scan = Scan { walk, wanted: &Everything };
+    let mut linked = Vec::new();
+    let mut rows = SegmentRows::default();
+    let (mut writer, root) = scan.run(session, |scanned| {
+        let mut writer = session.tree_writer()?;
+        let mut failure = None;
+        let entries = scanned.map_while(|scanned| scanned.map_err(|error| failure = Some(error)).ok());
+        let root = tree::build(
+            &mut writer,
+            entries.filter_map(|scanned| match scanned {
+                Scanned::Captured(path, captured) => {
+                    rows.push(&path, &StateRow::new(&captured.stat, Unset::default()));
+                    Some((path, Entry::Inode(captured.inode)))
+                }
+                Scanned::Linked { found, .. } => {
+                    // It is read later, and if it is not the same then, the row is of a file that is gone.
+                    rows.push(&found.path, &StateRow::new(&found.stat, Unset::default()));
+                    linked.push(found);
+                    None
+                }
+                Scanned::Left(_) => None,
+            }),
+        );
+        failure.map_or(root, Err).map(|root| (writer, root))
+    })?;
+    writer.flush()?;
+    if linked.is_empty() {
+        return Ok((root, rows));
+    }
+    let mut links = Links::new(linked);
+    while let Some(firsts) = links.firsts() {
+        let captured = capture_listed(walk, &firsts, session, &Everything)?;
+        links.take(walk, firsts, captured)?;
+    }
+    let (captured, members) = links.finish();
+    let entries = links::entries(&mut writer, captured, &members)?;
+    let changes = entries.into_iter().map(|(path, entry)| (path, Some(entry)));
+    let root = tree::edit(&writer.read_back()?, &mut writer, &root, changes)?;
+    writer.flush()?;
+    Ok((root, rows))
+}
+
+/// Says what to do about a file that this process may not read.
+fn advise_exclusion(error: Error) -> Error {
+    let is_denied = error.is_of_host() && error.is_permission_denied();
+    if is_denied { error.advise("read it as root, or leave it out (--exclude)") } else { error }
+}
+
 enum Prepared {
     Known(ImageRecord),
     New(ImageRecord),
@@ -445,5 +464,6 @@ fn report(
         examined: draft.examined,
         new_bytes,
         stored_bytes,
+        source: draft.source.clone(),
     }
 }

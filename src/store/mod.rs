@@ -51,6 +51,8 @@ use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx, Wr
 use crate::disk::{Disk, LOCK_FILE, MemoryDisk, RealDisk, UnsyncedDisk};
 use crate::error::{Error, Result, Subject};
 use crate::format::FORMAT_VERSION;
+use crate::host::source::SourceTree;
+use crate::ingest::{Walk, WalkRules};
 use crate::pack::hold::Hold;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
@@ -370,8 +372,13 @@ impl Inner {
 
     /// The device and inode of the store's directory, none in memory.
     fn own_directory(&self) -> Option<(u64, u64)> {
-        let source = crate::host::source::SourceTree::open(&self.location).ok()?;
+        let source = SourceTree::open(&self.location).ok()?;
         source.root_stat().ok().map(|stat| (stat.device, stat.inode))
+    }
+
+    /// A way through a directory of the host, around the store's own.
+    fn walk<'s>(&self, source: &'s SourceTree, rules: WalkRules) -> Walk<'s> {
+        Walk::new(source, rules, self.own_directory(), self.options.threads)
     }
 
     /// Refuses a destination in the store's own directory.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, openat, readlinkat};
+use rustix::fs::{Dir, FileType, IFlags, Mode, OFlags, ioctl_getflags, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
@@ -14,6 +14,14 @@ use crate::host::{failed, open_beneath};
 use crate::path::{PathError, TreePath};
 
 use super::{Found, SourceFile, SourceTree, Xattr, corrected};
+
+/// `FS_CASEFOLD_FL`.
+const CASEFOLD: IFlags = IFlags::from_bits_retain(0x4000_0000);
+const UNKEPT_FLAGS: [(IFlags, &str); 3] = [
+    (IFlags::NOCOW, "no-copy-on-write"),
+    (CASEFOLD, "case-folding"),
+    (IFlags::PROJECT_INHERIT, "project-id"),
+];
 
 /// A directory of a source tree.
 #[derive(Debug)]
@@ -32,14 +40,18 @@ pub(crate) struct Listed {
 }
 
 impl SourceTree {
-    /// Opens a directory of the tree. None if it is no longer there, or something else is.
+    /// Opens a directory of the tree. None if it is no longer there; *conflict* if something else is.
     pub(crate) fn directory(&self, path: &TreePath) -> Result<Option<SourceDirectory<'_>>> {
         let open = |flags| open_beneath(&*self.root, path, flags | OFlags::DIRECTORY);
         // Also one that can be listed may not let through to what is in it.
         self.lend(path, open)?;
         match open(OFlags::RDONLY) {
             Ok(opened) => Ok(Some(SourceDirectory { tree: self, path: path.clone(), opened })),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !path.is_root() => Ok(None),
+            Err(Errno::NOENT) if !path.is_root() => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) if !path.is_root() => {
+                let message = "was a directory when its tree was listed, and is none now";
+                Err(Error::conflict(Subject::Host(self.host_path(path)), message))
+            }
             Err(error) => Err(failed(self.host_path(path), "open the directory", error)),
         }
     }
@@ -67,6 +79,14 @@ impl SourceDirectory<'_> {
     pub(crate) fn stat(&self) -> Result<Stat> {
         let stat = Stat::of(&self.opened, b"").map_err(|error| self.failed("read its metadata", error))?;
         Ok(corrected(self.tree.lender.as_ref(), stat))
+    }
+
+    /// The names of the flags that are set, that no image keeps and that its own metadata does not say. What is made in
+    /// the directory has most of them, too, so only directories are asked.
+    pub(crate) fn unkept_flags(&self) -> impl Iterator<Item = &'static str> {
+        // File systems without flags refuse the question.
+        let flags = ioctl_getflags(&self.opened).unwrap_or(IFlags::empty());
+        UNKEPT_FLAGS.into_iter().filter_map(move |(flag, name)| flags.contains(flag).then_some(name))
     }
 
     /// What is in it, ascending by name.

@@ -1,5 +1,6 @@
 //! Reading a regular file that others may be changing.
 
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,18 +26,16 @@ pub(crate) struct SourceFile {
 }
 
 /// A run of a file's bytes.
+#[derive(Clone, Copy)]
 pub(crate) enum FilePiece<'b> {
     Data(&'b [u8]),
     Hole(u64),
 }
 
-impl SourceFile {
-    /// The file changed while it was looked at.
-    pub(crate) fn changed(&self) -> Error {
-        let message = "changed while it was read; try again when it is quiet";
-        Error::conflict(Subject::Host(self.host_path.clone()), message)
-    }
+/// The most bytes that are read of a file whose size is not what its file system says.
+const MISSTATED_BYTES_MAX: u64 = 64 << 20;
 
+impl SourceFile {
     /// What the file was like when it was found.
     pub(crate) fn stat(&self) -> &Stat {
         &self.stat
@@ -51,12 +50,9 @@ impl SourceFile {
         self.stat_now().map(|now| self.stat.is_unchanged(&now))
     }
 
-    /// The same file as if it had been found only now. Fails with *conflict* if another has its name.
-    pub(crate) fn found_again(self) -> Result<Self> {
-        let now = self.stat_now()?;
-        let is_same =
-            (self.stat.kind, self.stat.device, self.stat.inode) == (now.kind, now.device, now.inode);
-        if is_same { Ok(Self { stat: now, ..self }) } else { Err(self.changed()) }
+    /// The same file as if it had been found only now.
+    pub(crate) fn found_now(self) -> Result<Self> {
+        Ok(Self { stat: self.stat_now()?, ..self })
     }
 
     fn stat_now(&self) -> Result<Stat> {
@@ -71,10 +67,14 @@ impl SourceFile {
         let size = usize::try_from(self.stat.size).unwrap_or(usize::MAX);
         let Some(room) = size.checked_add(1).and_then(|want| buf.get_mut(..want)) else { return Ok(None) };
         let mut filled = 0;
-        while filled < size {
+        // An empty file is read, too: some file systems say that of files with content.
+        loop {
             match self.read_at(room.get_mut(filled..).unwrap_or_default(), filled as u64)? {
                 0 => break,
                 read => filled += read,
+            }
+            if filled >= size {
+                break;
             }
         }
         Ok(buf.get(..size).filter(|_| filled == size))
@@ -101,17 +101,49 @@ impl SourceFile {
             } else {
                 size
             };
-            while position < data_end {
-                let want = usize::try_from(data_end - position).unwrap_or(usize::MAX).min(buf.len());
-                let read = self.read_at(buf.get_mut(..want).unwrap_or_default(), position)?;
-                if read == 0 {
-                    return Ok(false);
-                }
-                take(FilePiece::Data(buf.get(..read).unwrap_or_default()))?;
-                position += read as u64;
+            let read = self.read_data(buf, position..data_end, &mut take)?;
+            position += read;
+            if position < data_end {
+                return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Hands all that can be read to `take`, in order, whatever its size is said to be, as long as it is not far too much.
+    pub(crate) fn read_to_end(
+        &self,
+        buf: &mut [u8],
+        mut take: impl FnMut(FilePiece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        if self.read_data(buf, 0..MISSTATED_BYTES_MAX, &mut take)? < MISSTATED_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!(
+            "has more than {MISSTATED_BYTES_MAX} bytes, and not the {} that its file system says; leave it out",
+            self.stat.size
+        );
+        Err(Error::unsupported(Subject::Host(self.host_path.clone()), message))
+    }
+
+    /// Hands the bytes of a range to `take` as far as they are there, and gives how many that are.
+    fn read_data(
+        &self,
+        buf: &mut [u8],
+        range: Range<u64>,
+        take: &mut impl FnMut(FilePiece<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        let mut position = range.start;
+        while position < range.end {
+            let want = usize::try_from(range.end - position).unwrap_or(usize::MAX).min(buf.len());
+            let read = self.read_at(buf.get_mut(..want).unwrap_or_default(), position)?;
+            if read == 0 {
+                break;
+            }
+            take(FilePiece::Data(buf.get(..read).unwrap_or_default()))?;
+            position += read as u64;
+        }
+        Ok(position - range.start)
     }
 
     fn read_at(&self, buf: &mut [u8], position: u64) -> Result<usize> {

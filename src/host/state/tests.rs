@@ -74,6 +74,7 @@ fn stat_of(row: &StateRow) -> Stat {
         minor: 0,
         allocated_bytes: 0,
         is_mount_point: false,
+        attributes: rustix::fs::StatxAttributes::empty(),
     }
 }
 

@@ -13,10 +13,10 @@ use std::path::Path;
 
 use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
 use crate::error::{Error, Result, Subject};
-use crate::host::source::SourceTree;
+use crate::host::source::{Found, SourceTree};
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
-use crate::ingest::{Budget, Scan, Scanned, capture_listed};
+use crate::ingest::{Changing, Scan, Scanned, SourceReport, Walk, WalkRules, capture_listed};
 use crate::layer::{self, Delta};
 use crate::name::{ImageRef, TagName};
 use crate::pack::reader::ObjectReader;
@@ -28,7 +28,7 @@ use super::closure::{self, Needs};
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, KnownDirectory};
 use super::limits::check_layer_bytes;
-use super::links::{self, Members};
+use super::links::{self, Links, Members};
 use super::project::Project;
 use super::session::WriteSession;
 use super::workspace::OfWorkspace;
@@ -49,6 +49,15 @@ pub struct CommitOptions {
     pub comment: String,
     /// Most bytes of file content in what is added or modified: a larger layer is refused.
     pub max_layer_bytes: Option<u64>,
+    /// What becomes of a directory's files that change while they are read.
+    pub changing: Changing,
+}
+
+impl CommitOptions {
+    /// How a directory is read.
+    fn rules(&self) -> WalkRules {
+        WalkRules { changing: self.changing, ..WalkRules::default() }
+    }
 }
 
 /// What a directory has that its base has not.
@@ -69,7 +78,8 @@ impl Project {
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) for a directory that is no checkout of this project, without a
     /// base; [`Io`](crate::ErrorKind::Io) naming what can't be read;
-    /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed while it was read. Nothing is visible then.
+    /// [`Conflict`](crate::ErrorKind::Conflict) naming a file that changed each time it was read, unless such files are
+    /// [kept](Changing::Keep). Nothing is visible then.
     pub fn commit(&self, directory: impl AsRef<Path>, options: &CommitOptions) -> Result<WriteReport> {
         self.commit_directory(directory.as_ref(), None, options)
     }
@@ -94,11 +104,12 @@ impl Project {
         drop(catalog);
         session.host().build_on(&base.equal());
         session.limit_content(options.max_layer_bytes);
+        let walk = self.store.walk(&source, options.rules());
         let made = check_is_there(directory, &base, &reader)
-            .and_then(|()| self.changes(&source, None, &base, &session, &reader))
+            .and_then(|()| changes(&walk, &base, &session, &reader))
             .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
-        let step = workspace.map(|workspace| workspace.step);
-        self.finish(session, made.map(|draft| Draft { workspace: step, ..draft }))
+        let (step, source) = (workspace.map(|workspace| workspace.step), walk.into_report());
+        self.finish(session, made.map(|draft| Draft { workspace: step, source, ..draft }))
     }
 
     fn base_of(
@@ -154,70 +165,106 @@ impl Project {
             root_user: workspace.and_then(|workspace| workspace.root_user),
         })
     }
+}
 
-    /// Finds what changed, and reads it.
-    pub(super) fn changes(
-        &self,
-        source: &SourceTree,
-        budget: Option<&Budget>,
-        base: &Base,
-        session: &WriteSession,
-        reader: &ObjectReader,
-    ) -> Result<Changes> {
-        let threads = self.store.options.threads;
-        let root = Root::open(reader, base.root)?;
-        let nothing = Members::new();
-        let wanted = Changed { base, reader, root: &root, members: &nothing };
-        let scan = Scan { source, wanted: &wanted, refused: self.store.own_directory(), budget, threads };
-        let mut linked = Vec::new();
-        let mut changes = scan.run(session, |scanned| {
-            let mut changes = Changes::default();
-            let mut missing = Missing::new(base.expected(reader, &root)?);
-            for scanned in scanned {
-                match scanned? {
-                    Scanned::Left(found) => {
-                        missing.see(&found.path, found.stat.kind == FileKind::Directory)?;
-                    }
-                    Scanned::Linked { found, is_wanted } => {
-                        missing.see(&found.path, false)?;
-                        linked.push((found, is_wanted));
-                    }
-                    Scanned::Captured(path, captured) => {
-                        missing.see(&path, captured.inode.kind == InodeKind::Directory)?;
-                        changes.rows.insert(path.clone(), wanted.row(&path, &captured));
-                        changes.entries.insert(path, Some(Entry::Inode(captured.inode)));
-                    }
+/// Finds what changed, and reads it.
+pub(super) fn changes(
+    walk: &Walk<'_>,
+    base: &Base,
+    session: &WriteSession,
+    reader: &ObjectReader,
+) -> Result<Changes> {
+    let root = Root::open(reader, base.root)?;
+    let nothing = Members::new();
+    let wanted = Changed { base, reader, root: &root, members: &nothing };
+    let mut linked = Vec::new();
+    let mut changes = Scan { walk, wanted: &wanted }.run(session, |scanned| {
+        let mut changes = Changes::default();
+        let mut missing = Missing::new(base.expected(reader, &root)?);
+        for scanned in scanned {
+            match scanned? {
+                Scanned::Left(found) => {
+                    missing.see(&found.path, found.stat.kind == FileKind::Directory)?;
+                }
+                Scanned::Linked { found, is_wanted } => {
+                    missing.see(&found.path, false)?;
+                    linked.push((found, is_wanted));
+                }
+                Scanned::Captured(path, captured) => {
+                    missing.see(&path, captured.inode.kind == InodeKind::Directory)?;
+                    changes.rows.insert(path.clone(), wanted.row(&path, &captured));
+                    changes.entries.insert(path, Some(Entry::Inode(captured.inode)));
                 }
             }
-            changes.gone = missing.finish()?;
-            Ok(changes)
-        })?;
-        changes.examined = changes.entries.len() as u64;
-        changes.entries.extend(changes.gone.iter().map(|path| (path.clone(), None)));
-
-        // One name that must be read makes the whole group be put together anew.
-        let inode = |stat: &Stat| (stat.device, stat.inode);
-        let groups: HashSet<_> =
-            linked.iter().filter(|(_, is_wanted)| *is_wanted).map(|(found, _)| inode(&found.stat)).collect();
-        let linked: Vec<_> = linked
-            .into_iter()
-            .filter_map(|(found, _)| groups.contains(&inode(&found.stat)).then_some(found))
-            .collect();
-        changes.examined += linked.len() as u64;
-        let (firsts, members) = links::group(linked);
-        let wanted = Changed { base, reader, root: &root, members: &members };
-        let captured = capture_listed(source, &firsts, session, &wanted, threads)?;
-        for (found, captured) in firsts.iter().zip(&captured) {
-            let row = wanted.row(&found.path, captured);
-            let names = members.get(&found.path).into_iter().flatten();
-            changes.rows.extend(names.map(|name| (name.clone(), row.clone())));
         }
-        let mut writer = session.writer()?;
-        let entries = links::entries(&mut writer, firsts.into_iter().zip(captured), &members)?;
-        writer.flush()?;
-        changes.entries.extend(entries.into_iter().map(|(path, entry)| (path, Some(entry))));
+        changes.gone = missing.finish()?;
         Ok(changes)
+    })?;
+    changes.examined = changes.entries.len() as u64;
+    want_broken_groups(reader, &root, &changes.gone, &mut linked)?;
+
+    // One name that must be read makes the whole group be put together anew.
+    let inode = |stat: &Stat| (stat.device, stat.inode);
+    let groups: HashSet<_> =
+        linked.iter().filter(|(_, is_wanted)| *is_wanted).map(|(found, _)| inode(&found.stat)).collect();
+    let linked: Vec<_> = linked
+        .into_iter()
+        .filter_map(|(found, _)| groups.contains(&inode(&found.stat)).then_some(found))
+        .collect();
+    changes.examined += linked.len() as u64;
+    changes.gone.extend(linked.iter().map(|found| found.path.clone()));
+    let mut links = Links::new(linked);
+    while let Some(firsts) = links.firsts() {
+        let wanted = Changed { members: links.members(), ..wanted };
+        let captured = capture_listed(walk, &firsts, session, &wanted)?;
+        links.take(walk, firsts, captured)?;
     }
+    let (captured, members) = links.finish();
+    let wanted = Changed { members: &members, ..wanted };
+    for (found, captured) in &captured {
+        let row = wanted.row(&found.path, captured);
+        let names = members.get(&found.path).into_iter().flatten();
+        changes.rows.extend(names.map(|name| (name.clone(), row.clone())));
+    }
+    let mut writer = session.writer()?;
+    let entries = links::entries(&mut writer, captured, &members)?;
+    writer.flush()?;
+    // What of them was removed since it was found has no entry.
+    changes.gone.retain(|path| !entries.contains_key(path));
+    changes.gone.sort_unstable();
+    changes.entries.extend(changes.gone.iter().map(|path| (path.clone(), None)));
+    changes.entries.extend(entries.into_iter().map(|(path, entry)| (path, Some(entry))));
+    Ok(changes)
+}
+
+/// Makes the names wanted that are left of the base's hard link groups when other names of them are gone: one that was left
+/// out does not show in the inode.
+fn want_broken_groups(
+    reader: &ObjectReader,
+    root: &Root,
+    gone: &[TreePath],
+    linked: &mut [(Found, bool)],
+) -> Result<()> {
+    if gone.is_empty() || linked.is_empty() {
+        return Ok(());
+    }
+    let mut firsts = HashSet::new();
+    let mut base = tree::iter(reader, root)?;
+    for path in gone {
+        match base.find(path)? {
+            Some(Entry::HardLink(first)) => drop(firsts.insert(first)),
+            Some(Entry::Inode(inode)) if !inode.links.is_empty() => drop(firsts.insert(path.clone())),
+            _ => {}
+        }
+    }
+    let mut base = tree::iter(reader, root)?;
+    for (found, is_wanted) in linked.iter_mut().filter(|(_, is_wanted)| !firsts.is_empty() && !is_wanted) {
+        *is_wanted = match base.find(&found.path)? {
+            Some(Entry::HardLink(first)) => firsts.contains(&first),
+            _ => firsts.contains(&found.path),
+        };
+    }
+    Ok(())
 }
 
 /// Fails if the image of a checkout was removed and what it had is gone: only its changes are read.
@@ -311,6 +358,7 @@ fn draft_of_changes(
         tags: options.tags.clone(),
         comment: options.comment.clone(),
         examined,
+        source: SourceReport::default(),
         state: None,
         workspace: None,
     })

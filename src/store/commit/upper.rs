@@ -13,13 +13,13 @@ use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::FileKind;
 use crate::id::ObjectId;
-use crate::ingest::{Scan, Scanned, capture_listed};
+use crate::ingest::{Scan, Scanned, Walk, capture_listed};
 use crate::layer::{Changeset, Delta};
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::store::import::{Draft, WriteReport};
-use crate::store::links::{self, Members};
+use crate::store::links::{Links, Members};
 use crate::store::project::Project;
 use crate::store::session::WriteSession;
 use crate::tree::{Entry, Inode, InodeKind, Root};
@@ -74,13 +74,14 @@ impl Project {
         drop(catalog);
         session.host().build_on(&base);
         session.limit_content(options.max_layer_bytes);
-        let made = self
-            .delta_of_upper(&source, base.root, marks, &session, &reader)
+        let walk = self.store.walk(&source, options.rules());
+        let made = delta_of_upper(&walk, base.root, marks, &session, &reader)
             .and_then(|upper| {
                 Ok((draft_of_delta(&base, "commit", &upper.delta, &session, &reader, &options)?, upper))
             })
             .map(|(draft, upper)| Draft { examined: upper.examined, ..draft });
-        self.finish(session, made)
+        let source = walk.into_report();
+        self.finish(session, made.map(|draft| Draft { source, ..draft }))
     }
 
     /// The image that an upper directory over `base` is, as a step from `last`: another image that it was before.
@@ -92,73 +93,69 @@ impl Project {
         reader: &ObjectReader,
         options: &CommitOptions,
     ) -> Result<Draft> {
-        let upper = self.delta_of_upper(upper, base.root, OverlayMarks::OnlyTrusted, session, reader)?;
+        let walk = self.store.walk(upper, options.rules());
+        let upper = delta_of_upper(&walk, base.root, OverlayMarks::OnlyTrusted, session, reader)?;
         let draft = draft_of_further_delta(last, base, &upper.delta, session, reader, options)?;
-        Ok(Draft { examined: upper.examined, ..draft })
+        Ok(Draft { examined: upper.examined, source: walk.into_report(), ..draft })
     }
+}
 
-    /// What an upper directory changes in the tree that it lies over.
-    fn delta_of_upper(
-        &self,
-        source: &SourceTree,
-        base: ObjectId,
-        marks: OverlayMarks,
-        session: &WriteSession,
-        reader: &ObjectReader,
-    ) -> Result<UpperDelta> {
-        let kind = marks;
-        kind.check_are_seen(source)?;
-        let root = Root::open(reader, base)?;
-        let marks = MarkReader::new(kind, reader, &root);
-        let mut upper = self.read_upper(source, &marks, session)?;
-        let examined = upper.inodes.len() as u64;
-        let mut marks = marks.into_marks();
-        if kind == OverlayMarks::FuseOverlayfs {
-            take_named_whiteouts(&mut upper.inodes, &mut marks)?;
-        }
-        let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
-        Ok(UpperDelta { delta: overlay.merge(upper)?, examined })
+/// Returns what an upper directory changes in the tree that it lies over.
+fn delta_of_upper(
+    walk: &Walk<'_>,
+    base: ObjectId,
+    marks: OverlayMarks,
+    session: &WriteSession,
+    reader: &ObjectReader,
+) -> Result<UpperDelta> {
+    let kind = marks;
+    kind.check_are_seen(walk.source)?;
+    let root = Root::open(reader, base)?;
+    let marks = MarkReader::new(kind, reader, &root);
+    let mut upper = read_upper(walk, &marks, session)?;
+    let examined = upper.inodes.len() as u64;
+    let mut marks = marks.into_marks();
+    if kind == OverlayMarks::FuseOverlayfs {
+        take_named_whiteouts(&mut upper.inodes, &mut marks)?;
     }
+    let overlay = Overlay { changes: Changeset::new(reader, &root)?, marks, lower: HashMap::new() };
+    Ok(UpperDelta { delta: overlay.merge(upper)?, examined })
+}
 
-    fn read_upper(
-        &self,
-        source: &SourceTree,
-        marks: &MarkReader<'_>,
-        session: &WriteSession,
-    ) -> Result<Upper> {
-        let threads = self.store.options.threads;
-        let scan = Scan { source, wanted: marks, refused: self.store.own_directory(), budget: None, threads };
-        let mut linked = Vec::new();
-        let mut inodes = scan.run(session, |scanned| {
-            let mut inodes = BTreeMap::new();
-            for scanned in scanned {
-                match scanned? {
-                    Scanned::Captured(path, captured) => {
-                        marks.check_name(&path, is_empty_file(&captured.inode))?;
-                        inodes.insert(path, captured.inode);
-                    }
-                    Scanned::Linked { found, .. } => {
-                        marks.check_name(
-                            &found.path,
-                            found.stat.kind == FileKind::File && found.stat.size == 0,
-                        )?;
-                        linked.push(found);
-                    }
-                    Scanned::Left(_) => {}
+fn read_upper(walk: &Walk<'_>, marks: &MarkReader<'_>, session: &WriteSession) -> Result<Upper> {
+    let scan = Scan { walk, wanted: marks };
+    let mut linked = Vec::new();
+    let mut inodes = scan.run(session, |scanned| {
+        let mut inodes = BTreeMap::new();
+        for scanned in scanned {
+            match scanned? {
+                Scanned::Captured(path, captured) => {
+                    marks.check_name(&path, is_empty_file(&captured.inode))?;
+                    inodes.insert(path, captured.inode);
                 }
+                Scanned::Linked { found, .. } => {
+                    let is_empty_file = found.stat.kind == FileKind::File && found.stat.size == 0;
+                    marks.check_name(&found.path, is_empty_file)?;
+                    linked.push(found);
+                }
+                Scanned::Left(_) => {}
             }
-            Ok(inodes)
-        })?;
-        let (whiteouts, linked): (Vec<_>, Vec<_>) =
-            linked.into_iter().partition(|found| marks.is_whiteout(found));
-        let (firsts, members) = links::group(linked);
-        let others = capture_listed(source, &whiteouts, session, marks, threads)?;
-        inodes
-            .extend(whiteouts.into_iter().zip(others).map(|(found, captured)| (found.path, captured.inode)));
-        let captured = capture_listed(source, &firsts, session, marks, threads)?;
-        inodes.extend(firsts.into_iter().zip(captured).map(|(found, captured)| (found.path, captured.inode)));
-        Ok(Upper { inodes, members })
+        }
+        Ok(inodes)
+    })?;
+    let (whiteouts, linked): (Vec<_>, Vec<_>) =
+        linked.into_iter().partition(|found| marks.is_whiteout(found));
+    let others = capture_listed(walk, &whiteouts, session, marks)?;
+    let others = whiteouts.into_iter().zip(others);
+    inodes.extend(others.filter_map(|(found, captured)| Some((found.path, captured?.inode))));
+    let mut links = Links::new(linked);
+    while let Some(firsts) = links.firsts() {
+        let captured = capture_listed(walk, &firsts, session, marks)?;
+        links.take(walk, firsts, captured)?;
     }
+    let (captured, members) = links.finish();
+    inodes.extend(captured.into_iter().map(|(found, captured)| (found.path, captured.inode)));
+    Ok(Upper { inodes, members })
 }
 
 /// The merged view, as changes of the base.

@@ -7,6 +7,7 @@ use clap::Args;
 use layerstone::{CommitOptions, ImageRef, OverlayMarks};
 
 use super::made::MadeArguments;
+use super::source::ReadArguments;
 use super::{Context, Outcome, made, open, usage};
 
 /// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image, and print its UUID last
@@ -37,13 +38,15 @@ pub(crate) struct CommitArguments {
     #[arg(long, requires = "upper", conflicts_with = "fuse_overlayfs")]
     pub(crate) keep_marks: bool,
     #[command(flatten)]
+    pub(crate) read: ReadArguments,
+    #[command(flatten)]
     pub(crate) made: MadeArguments,
 }
 
 pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
-    let CommitArguments { directory, base, layer, upper, made, .. } = arguments;
+    let CommitArguments { directory, base, layer, upper, read, made, .. } = arguments;
     let project = context.project()?;
-    let options = made.options();
+    let options = CommitOptions { changing: read.changing(), ..made.options() };
     let report = match (directory, layer, upper, base) {
         (None, Some(layer), None, Some(base)) => {
             let edit = project.find(base)?.edit();

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use layerstone::{ImportLimits, ImportOptions, TagName};
+use layerstone::{Excludes, ImportLimits, ImportOptions, TagName};
 
+use super::source::ReadArguments;
 use super::{Context, Outcome, made, open, usage};
 use crate::values::{bytes, seconds};
 
@@ -31,10 +32,43 @@ pub(crate) struct ImportArguments {
     #[arg(long)]
     pub(crate) reread: bool,
     #[command(flatten)]
+    pub(crate) directory: DirectoryArguments,
+    #[command(flatten)]
     pub(crate) limits: LimitArguments,
     /// Print the UUID only
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+/// What is read of a directory.
+#[derive(Debug, Args)]
+pub(crate) struct DirectoryArguments {
+    #[command(flatten)]
+    read: ReadArguments,
+    /// Leave out what is mounted below a directory: mount points stay, empty
+    #[arg(long)]
+    one_file_system: bool,
+    /// Leave out names of a directory that match, as in .gitignore: `*.log`, `/proc/*`, `cache/`; `!keep.log` takes one in
+    /// again; may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave out what the patterns of a file match, which come before those of `--exclude`; may be repeated
+    #[arg(long, value_name = "FILE")]
+    exclude_from: Vec<PathBuf>,
+}
+
+impl DirectoryArguments {
+    fn excludes(&self) -> layerstone::Result<Excludes> {
+        let mut excludes = Excludes::new();
+        self.exclude_from.iter().try_for_each(|file| excludes.add_file(file))?;
+        self.exclude.iter().try_for_each(|pattern| excludes.add(pattern))?;
+        Ok(excludes)
+    }
+
+    /// Whether an option was given that a tar has no use for.
+    fn is_given(&self) -> bool {
+        self.one_file_system || !self.exclude.is_empty() || !self.exclude_from.is_empty()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -80,12 +114,15 @@ impl LimitArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
-    let ImportArguments { source, tags, format, message, reread, limits, quiet } = arguments;
+    let ImportArguments { source, tags, format, message, reread, directory, limits, quiet } = arguments;
     let project = context.project()?;
     let options = ImportOptions {
         tags: tags.clone(),
         comment: message.clone(),
         reread: *reread,
+        changing: directory.read.changing(),
+        one_file_system: directory.one_file_system,
+        exclude: directory.excludes()?,
         limits: limits.limits(),
     };
     let is_stdin = source.as_os_str() == "-";
@@ -94,6 +131,10 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
         None => is_stdin || !source.is_dir(),
     };
+    if is_tar && directory.is_given() {
+        let message = "--one-file-system, --exclude and --exclude-from are for directories; unpack the tar to leave parts out";
+        return Err(usage("SOURCE", message));
+    }
     let report = match (is_tar, is_stdin) {
         (true, true) => project.import_tar(io::stdin().lock(), &options)?,
         (true, false) => project.import_tar(open(source)?, &options)?,

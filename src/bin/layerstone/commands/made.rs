@@ -6,7 +6,7 @@ use clap::Args;
 use layerstone::{CommitOptions, TagName, Workspace, WriteReport};
 use serde::Serialize;
 
-use super::Outcome;
+use super::{Outcome, source};
 use crate::output::{Output, Report, count, size};
 use crate::values::bytes;
 
@@ -31,10 +31,10 @@ impl MadeArguments {
     pub(super) fn options(&self) -> CommitOptions {
         let Self { tags, message, max_layer_bytes, quiet: _ } = self;
         CommitOptions {
-            base: None,
             tags: tags.clone(),
             comment: message.clone(),
             max_layer_bytes: *max_layer_bytes,
+            ..CommitOptions::default()
         }
     }
 }
@@ -60,6 +60,9 @@ impl Report for Written<'_> {
 pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
     if !report.is_new && !message.is_empty() {
         Output::note("This image was there already and keeps its comment; the message was not used.");
+    }
+    if !out.json {
+        source::note(&report.source);
     }
     Ok(out.show(&Written { report, quiet })?)
 }

@@ -20,6 +20,7 @@ pub(crate) mod project;
 pub(crate) mod repair;
 pub(crate) mod rm;
 pub(crate) mod run;
+mod source;
 pub(crate) mod tag;
 pub(crate) mod tree;
 pub(crate) mod untag;

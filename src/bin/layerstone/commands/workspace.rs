@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use layerstone::{ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
+use layerstone::{CommitOptions, ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
 use serde::Serialize;
 
 use super::list::each;
 use super::made::MadeArguments;
+use super::source::ReadArguments;
 use super::{Context, Outcome, made};
 use crate::output::{Output, Report, age};
 
@@ -58,6 +59,8 @@ pub(crate) enum WorkspaceCommand {
         #[arg(long)]
         keep: bool,
         #[command(flatten)]
+        read: ReadArguments,
+        #[command(flatten)]
         made: MadeArguments,
     },
     /// End workspaces and drop what was changed in them
@@ -86,8 +89,9 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
         }
         WorkspaceCommand::Ls => out.show(&project.workspaces()?)?,
         WorkspaceCommand::Path { name } => out.show(&Place { path: project.workspace(name)?.path()? })?,
-        WorkspaceCommand::Commit { name, keep, made } => {
-            let (options, workspace) = (made.options(), project.workspace(name)?);
+        WorkspaceCommand::Commit { name, keep, read, made } => {
+            let options = CommitOptions { changing: read.changing(), ..made.options() };
+            let workspace = project.workspace(name)?;
             let report = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
             if !keep {
                 made::note_left_over(&workspace);

@@ -1,0 +1,80 @@
+//! What the commands that read a directory have in common.
+
+use clap::{Args, ValueEnum};
+use layerstone::{Changing, NotKept, SourceReport, TreePath};
+
+use crate::output::{Output, count};
+
+/// How a directory is read that others use meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct ReadArguments {
+    /// What to do with files that can't be read as they were at one moment
+    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
+    changing: ChangingRule,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum ChangingRule {
+    /// Name one and make no image
+    #[default]
+    Refuse,
+    /// Keep what could be read of each, and name them all
+    Keep,
+}
+
+impl ReadArguments {
+    pub(super) fn changing(&self) -> Changing {
+        match self.changing {
+            ChangingRule::Refuse => Changing::Refuse,
+            ChangingRule::Keep => Changing::Keep,
+        }
+    }
+}
+
+/// How many mount points are named.
+const NAMED_MAX: usize = 5;
+
+/// Says on stderr what an image does not have of the directory that it was made of.
+pub(super) fn note(report: &SourceReport) {
+    let SourceReport { changed, mounts_read, mounts_left_out, excluded: _, store, not_kept } = report;
+    for path in changed {
+        Output::note(&format!(
+            "{path}: the image has what could be read of it: it changed meanwhile, or its size is not what is listed"
+        ));
+    }
+    if !mounts_read.is_empty() {
+        let mounts = mounts(mounts_read);
+        Output::note(&format!("{mounts} and was read, too; `import --one-file-system` leaves such out."));
+    }
+    if !mounts_left_out.is_empty() {
+        Output::note(&format!("{} and was left out.", mounts(mounts_left_out)));
+    }
+    if let Some(path) = store {
+        Output::note(&format!("{path}: left out: it is the store itself"));
+    }
+    for kind in not_kept {
+        Output::note(&lost(kind));
+    }
+}
+
+fn mounts(paths: &[TreePath]) -> String {
+    let named: Vec<_> = paths.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+    let more = if paths.len() > NAMED_MAX { ", …" } else { "" };
+    format!("What is mounted at {} ({}{more})", count(paths.len() as u64, "path", "paths"), named.join(", "))
+}
+
+fn lost(kind: &NotKept) -> String {
+    let what = match kind.what.as_ref() {
+        "immutable" => "immutable (chattr +i)",
+        "append-only" => "append-only (chattr +a)",
+        "no-dump" => "left out of dumps (chattr +d)",
+        "encrypted" => "encrypted by the file system",
+        "verity" => "protected by fs-verity",
+        "no-copy-on-write" => "not copied on write (chattr +C)",
+        "case-folding" => "indifferent to the case of names (chattr +F)",
+        "project-id" => "in a quota project (chattr +P)",
+        other => other,
+    };
+    let is = if kind.paths == 1 { "is" } else { "are" };
+    format!("{} {is} {what}, which no image keeps: {}", count(kind.paths, "path", "paths"), kind.example)
+}

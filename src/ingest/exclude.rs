@@ -1,0 +1,182 @@
+//! Which names of a directory an import leaves out.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::error::{Error, Result, Subject};
+use crate::path::TreePath;
+
+/// The byte order mark that some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Patterns of what an import of a directory leaves out, in the syntax of gitignore(5) and relative to that directory:
+/// `*.log` is any such name, `/proc` the one at the top, `cache/` only directories, `!keep.log` takes a name in again. The
+/// last pattern that matches decides. What is below a directory that is left out is left out with it, whatever matches it:
+/// to keep part of a directory, leave out `/var/*` and take in `!/var/lib`. Names are compared byte by byte, and upper and
+/// lower case are different.
+///
+/// ```
+/// let mut exclude = layerstone::Excludes::new();
+/// for pattern in ["/proc/*", "*.log", "!important.log"] {
+///     exclude.add(pattern)?;
+/// }
+/// let options = layerstone::ImportOptions { exclude, ..Default::default() };
+/// # Ok::<(), layerstone::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Excludes {
+    builder: GitignoreBuilder,
+}
+
+impl Default for Excludes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Excludes {
+    /// Leaves nothing out.
+    pub fn new() -> Self {
+        Self { builder: GitignoreBuilder::new(".") }
+    }
+
+    /// Adds a pattern. Error: [`Invalid`](crate::ErrorKind::Invalid) for one that is malformed, empty or a comment.
+    pub fn add(&mut self, pattern: &str) -> Result<()> {
+        let invalid = |what: &str| {
+            let message = format!("'{}' {what}; expected a pattern as in .gitignore", pattern.escape_debug());
+            Error::invalid(Subject::Argument("exclude"), message)
+        };
+        if pattern.starts_with('#') || matches!(pattern.trim(), "" | "!" | "/") {
+            return Err(invalid("names nothing"));
+        }
+        self.add_line(pattern).map_err(|error| invalid(&format!("is malformed ({error})")))
+    }
+
+    /// Adds the patterns of a file, one on each line; empty lines and those that begin with `#` are comments.
+    ///
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the line of a malformed pattern;
+    /// [`Io`](crate::ErrorKind::Io) if the file can't be read.
+    pub fn add_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let subject = || Subject::Host(path.as_ref().to_owned());
+        let bytes = std::fs::read(path.as_ref())
+            .map_err(|error| Error::io(subject(), "read the patterns in it", error))?;
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let invalid = |error: &dyn std::fmt::Display| {
+                let message = format!("line {} is no pattern as in .gitignore: {error}", number + 1);
+                Error::invalid(subject(), message)
+            };
+            let line = std::str::from_utf8(line).map_err(|_| invalid(&"expected UTF-8"))?;
+            self.add_line(line).map_err(|error| invalid(&error))?;
+        }
+        Ok(())
+    }
+
+    fn add_line(&mut self, line: &str) -> Result<(), ignore::Error> {
+        self.builder.add_line(None, line).map(drop)
+    }
+
+    /// What tells of each path whether it is left out.
+    pub(crate) fn matcher(&self) -> Result<Excluded> {
+        let invalid = |error: ignore::Error| Error::invalid(Subject::Argument("exclude"), error.to_string());
+        let patterns = self.builder.build().map_err(invalid)?;
+        Ok(Excluded { patterns: (!patterns.is_empty()).then_some(patterns) })
+    }
+}
+
+/// Tells which paths are left out.
+#[derive(Debug, Default)]
+pub(crate) struct Excluded {
+    /// None if nothing is.
+    patterns: Option<Gitignore>,
+}
+
+impl Excluded {
+    /// Whether anything may be left out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.patterns.is_none()
+    }
+
+    /// Whether this path below the root is left out, if its directory is not.
+    pub(super) fn has(&self, path: &TreePath, is_directory: bool) -> bool {
+        self.patterns.as_ref().is_some_and(|patterns| {
+            let relative = path.to_relative();
+            patterns.matched(Path::new(OsStr::from_bytes(&relative)), is_directory).is_ignore()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluded(patterns: &[&str], path: &[u8], is_directory: bool) -> bool {
+        let mut excludes = Excludes::new();
+        for pattern in patterns {
+            excludes.add(pattern).unwrap();
+        }
+        excludes.matcher().unwrap().has(&TreePath::parse(path).unwrap(), is_directory)
+    }
+
+    #[test]
+    fn patterns_mean_what_they_mean_to_git() {
+        for (patterns, path, is_directory, expected) in [
+            (&["*.log"][..], &b"a/b.log"[..], false, true),
+            (&["*.log", "!b.log"], b"a/b.log", false, false),
+            (&["!b.log", "*.log"], b"a/b.log", false, true),
+            (&["*.log"], b"a/b.LOG", false, false),
+            (&["/proc"], b"proc", true, true),
+            (&["/proc"], b"a/proc", true, false),
+            (&["proc/"], b"a/proc", true, true),
+            (&["proc/"], b"a/proc", false, false),
+            (&["a/b"], b"c/a/b", true, false),
+            (&["a/**"], b"a", true, false),
+            (&["a/**"], b"a/b/c", false, true),
+            (&["**/c"], b"a/b/c", false, true),
+            (&["a/*", "!a/b"], b"a/b", true, false),
+            (&["*"], b"anything", true, true),
+            (&["x  "], b"x", false, true),
+            (&["x\\ "], b"x ", false, true),
+            (&["x\\ "], b"x", false, false),
+            (&["\\#x"], b"#x", false, true),
+            (&["\\!x"], b"!x", false, true),
+            (&["caf*"], b"caf\xe9", false, true),
+            (&["caf?"], b"caf\xe9", false, true),
+            (&["./x"], b"x", false, false),
+            (&["a\nb"], b"a\nb", false, true),
+        ] {
+            let text = String::from_utf8_lossy(path);
+            assert_eq!(excluded(patterns, path, is_directory), expected, "{patterns:?} {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_names_nothing_or_is_malformed_is_refused() {
+        for pattern in ["", "  ", "# x", "!", "/", "a{b", "[z-a]"] {
+            let error = Excludes::new().add(pattern).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Invalid, "{pattern}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_patterns_is_read_as_git_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("patterns");
+        std::fs::write(&file, "\u{feff}*.log\r\n\r\n# a comment\r\n!keep.log\r\nlast").unwrap();
+        let mut excludes = Excludes::new();
+        excludes.add_file(&file).unwrap();
+        let excluded = excludes.matcher().unwrap();
+        let has = |path: &str| excluded.has(&TreePath::parse(path.as_bytes()).unwrap(), false);
+        assert!(has("a.log") && has("last") && !has("keep.log") && !has("# a comment"));
+        std::fs::write(&file, b"good\nbad\xff\n").unwrap();
+        let error = excludes.add_file(&file).unwrap_err();
+        assert!(error.to_string().contains("line 2"), "{error}");
+        let error = excludes.add_file(folder.path().join("absent")).unwrap_err();
+        assert!(error.to_string().contains("absent"), "{error}");
+    }
+}
