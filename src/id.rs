@@ -1,9 +1,13 @@
 //! One type per identifier, so that none can stand where another is meant.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
+
+use crate::error::{Error, Result, Subject};
+use crate::path::shortened;
 
 /// The name of an object: the BLAKE3 hash of its raw bytes, whatever form they are stored in.
 ///
@@ -32,6 +36,24 @@ impl ObjectId {
     /// The first eight bytes as a big-endian number: uniformly distributed, ordered like the id.
     pub(crate) fn prefix(&self) -> u64 {
         self.0.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = Error;
+
+    /// Reads what it displays as: 64 hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        let bytes = bytes.and_then(|bytes| <[u8; Self::LEN]>::try_from(bytes).ok());
+        let refused =
+            || Error::invalid(Subject::Reference(shortened(text)), "is no object id: 64 hexadecimal digits");
+        bytes.map(Self).ok_or_else(refused)
     }
 }
 
@@ -68,6 +90,16 @@ impl ImageId {
     #[must_use]
     pub const fn as_uuid(&self) -> Uuid {
         self.0
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = Error;
+
+    /// Reads a UUID.
+    fn from_str(text: &str) -> Result<Self> {
+        let refused = |_| Error::invalid(Subject::Reference(shortened(text)), "is no UUID");
+        Uuid::try_parse(text).map(Self).map_err(refused)
     }
 }
 
@@ -138,4 +170,22 @@ number_id!(
 impl ProjectId {
     /// The public scope.
     pub const PUBLIC: Self = Self(0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_parse_as_they_are_displayed_and_errors_show_what_is_none() {
+        let object = ObjectId::from_bytes(*blake3::hash(b"x").as_bytes());
+        assert_eq!(object.to_string().parse::<ObjectId>().unwrap(), object);
+        let image = ImageId::from_uuid(Uuid::from_u128(7));
+        assert_eq!(image.to_string().parse::<ImageId>().unwrap(), image);
+        for text in ["", "0", "xyz", &"0".repeat(63), &"0".repeat(66)] {
+            let shown = text.parse::<ObjectId>().unwrap_err().to_string();
+            assert!(shown.starts_with(&format!("'{text}': is no object id")), "{shown}");
+        }
+        assert_eq!("7\n".parse::<ImageId>().unwrap_err().to_string(), "'7\\n': is no UUID");
+    }
 }

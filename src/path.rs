@@ -5,18 +5,47 @@
 //! directory is one contiguous range of keys. The root directory is the empty key.
 
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
+
+use crate::error::{Error, Subject};
 
 /// Bytes a component may have.
 pub const MAX_COMPONENT_BYTES: usize = 255;
 /// Bytes a whole path may have: what one Linux system call takes, less its closing zero.
 pub const MAX_PATH_BYTES: usize = 4095;
 
-/// Why some bytes are not a [`TreePath`].
+/// Some bytes are not a [`TreePath`]. Displays them, shortened and escaped, and what is wrong with them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{text}' {fault}")]
+pub struct PathError {
+    text: String,
+    fault: PathFault,
+}
+
+impl PathError {
+    fn new(bytes: &[u8]) -> impl Fn(PathFault) -> Self {
+        move |fault| Self { text: shortened(&escape_bytes(bytes)), fault }
+    }
+
+    /// What is wrong with them.
+    #[must_use]
+    pub fn fault(&self) -> PathFault {
+        self.fault
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(error: PathError) -> Self {
+        Self::invalid(Subject::Argument("path"), error.to_string())
+    }
+}
+
+/// What is wrong with some bytes as a [`TreePath`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum PathError {
+pub enum PathFault {
     /// A `..` component.
     #[error("has a '..' component, which is not allowed")]
     DotDot,
@@ -38,10 +67,13 @@ pub enum PathError {
 ///
 /// ```
 /// use layerstone::TreePath;
-/// let path = TreePath::parse(b"/usr/./bin//env").unwrap();
+/// # fn main() -> layerstone::Result<()> {
+/// let path: TreePath = "/usr/./bin//env".parse()?;
 /// assert_eq!(path.to_string(), "/usr/bin/env");
-/// assert_eq!(path.parent().unwrap().to_string(), "/usr/bin");
-/// assert!(TreePath::parse(b"a/../../etc").is_err());
+/// assert_eq!(path.parent().unwrap(), TreePath::parse(b"usr/bin")?);
+/// let error = "a/../../etc".parse::<TreePath>().unwrap_err();
+/// assert_eq!(error.to_string(), "'a/../../etc' has a '..' component, which is not allowed");
+/// # Ok(()) }
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TreePath(Box<[u8]>);
@@ -56,36 +88,35 @@ impl TreePath {
     /// Parses a path as people and archives write it: `/` separates; leading, doubled and trailing separators
     /// and `.` components are dropped; `..` is refused wherever it stands.
     pub fn parse(text: &[u8]) -> Result<Self, PathError> {
+        let refused = PathError::new(text);
         if text.contains(&0) {
-            return Err(PathError::Separator);
+            return Err(refused(PathFault::Separator));
         }
         let mut key = Vec::with_capacity(text.len());
-        for component in text.split(|byte| *byte == b'/') {
-            if component.is_empty() || component == b"." {
-                continue;
-            }
-            push_component(&mut key, component)?;
-        }
+        let components = text.split(|byte| *byte == b'/');
+        let mut kept = components.filter(|component| !matches!(*component, b"" | b"."));
+        kept.try_for_each(|component| push_component(&mut key, component)).map_err(refused)?;
         Ok(Self(key.into()))
     }
 
     /// The path with this key; every component is checked.
     pub fn from_key(key: &[u8]) -> Result<Self, PathError> {
+        let refused = PathError::new(key);
         if key.len() > MAX_PATH_BYTES {
-            return Err(PathError::LongPath);
+            return Err(refused(PathFault::LongPath));
         }
         if !key.is_empty() {
-            key.split(|byte| *byte == 0).try_for_each(check_component)?;
+            key.split(|byte| *byte == 0).try_for_each(check_component).map_err(refused)?;
         }
         Ok(Self(key.into()))
     }
 
     /// The path whose key is the first `shared` bytes of this one's, or all if it has fewer, and then `suffix`: for lists in
     /// which each path is written by what it has not in common with the one before.
-    pub(crate) fn with_suffix(&self, shared: usize, suffix: &[u8]) -> Result<Self, PathError> {
+    pub(crate) fn with_suffix(&self, shared: usize, suffix: &[u8]) -> Result<Self, PathFault> {
         let shared = self.0.get(..shared).unwrap_or(&self.0);
         if shared.len() + suffix.len() > MAX_PATH_BYTES {
-            return Err(PathError::LongPath);
+            return Err(PathFault::LongPath);
         }
         let key = [shared, suffix].concat();
         // The components before the last that they share are this path's, which are checked.
@@ -145,7 +176,7 @@ impl TreePath {
     /// The path of `name` in this directory.
     pub fn join(&self, name: &[u8]) -> Result<Self, PathError> {
         let mut key = self.0.to_vec();
-        push_component(&mut key, name)?;
+        push_component(&mut key, name).map_err(PathError::new(name))?;
         Ok(Self(key.into()))
     }
 
@@ -157,21 +188,29 @@ impl TreePath {
     }
 }
 
-fn push_component(key: &mut Vec<u8>, component: &[u8]) -> Result<(), PathError> {
+impl FromStr for TreePath {
+    type Err = PathError;
+
+    fn from_str(text: &str) -> Result<Self, PathError> {
+        Self::parse(text.as_bytes())
+    }
+}
+
+fn push_component(key: &mut Vec<u8>, component: &[u8]) -> Result<(), PathFault> {
     check_component(component)?;
     if !key.is_empty() {
         key.push(0);
     }
     key.extend_from_slice(component);
-    if key.len() > MAX_PATH_BYTES { Err(PathError::LongPath) } else { Ok(()) }
+    if key.len() > MAX_PATH_BYTES { Err(PathFault::LongPath) } else { Ok(()) }
 }
 
-fn check_component(component: &[u8]) -> Result<(), PathError> {
+fn check_component(component: &[u8]) -> Result<(), PathFault> {
     match component {
-        b"" | b"." => Err(PathError::EmptyComponent),
-        b".." => Err(PathError::DotDot),
-        _ if component.len() > MAX_COMPONENT_BYTES => Err(PathError::LongComponent),
-        _ if component.contains(&0) || component.contains(&b'/') => Err(PathError::Separator),
+        b"" | b"." => Err(PathFault::EmptyComponent),
+        b".." => Err(PathFault::DotDot),
+        _ if component.len() > MAX_COMPONENT_BYTES => Err(PathFault::LongComponent),
+        _ if component.contains(&0) || component.contains(&b'/') => Err(PathFault::Separator),
         _ => Ok(()),
     }
 }
@@ -194,6 +233,22 @@ pub fn escape_bytes(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Characters of a text that an error shows.
+const SHOWN_CHARACTERS: usize = 80;
+
+/// A text as an error shows it: the end is left out where it is long.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+/// A text in quotes, escaped.
+pub(crate) fn quoted(text: &str) -> String {
+    format!("'{}'", text.escape_debug())
 }
 
 /// Whether a character does something else on a terminal than stand for itself: controls, and those of Unicode that end
@@ -235,6 +290,10 @@ mod tests {
 
     use super::*;
 
+    fn fault(parsed: Result<TreePath, PathError>) -> PathFault {
+        parsed.unwrap_err().fault()
+    }
+
     fn path(text: &str) -> TreePath {
         TreePath::parse(text.as_bytes()).unwrap()
     }
@@ -249,7 +308,7 @@ mod tests {
             let Ok(before) = TreePath::from_key(before.as_bytes()) else { return Ok(()) };
             let shared = shared.min(before.as_key().len());
             let whole = [&before.as_key()[..shared], suffix.as_bytes()].concat();
-            prop_assert_eq!(before.with_suffix(shared, suffix.as_bytes()), TreePath::from_key(&whole));
+            prop_assert_eq!(before.with_suffix(shared, suffix.as_bytes()), TreePath::from_key(&whole).map_err(|error| error.fault()));
         }
     }
 
@@ -264,13 +323,27 @@ mod tests {
     fn parsing_cleans_and_refuses() {
         assert_eq!(path("./usr//bin/./env/"), path("/usr/bin/env"));
         assert!(path("/").is_root());
-        assert_eq!(TreePath::parse(b"../x"), Err(PathError::DotDot));
-        assert_eq!(TreePath::parse(b"a\0b"), Err(PathError::Separator));
-        assert_eq!(TreePath::parse(&[b'x'; 256]), Err(PathError::LongComponent));
-        assert_eq!(TreePath::parse("x/".repeat(2049).as_bytes()), Err(PathError::LongPath));
-        assert_eq!(TreePath::from_key(b"a\0\0b"), Err(PathError::EmptyComponent));
-        assert_eq!(TreePath::from_key(b"a/b"), Err(PathError::Separator));
-        assert_eq!(path("a").join(b"b/c"), Err(PathError::Separator));
+        assert_eq!(fault(TreePath::parse(b"../x")), PathFault::DotDot);
+        assert_eq!(fault(TreePath::parse(b"a\0b")), PathFault::Separator);
+        assert_eq!(fault(TreePath::parse(&[b'x'; 256])), PathFault::LongComponent);
+        assert_eq!(fault(TreePath::parse("x/".repeat(2049).as_bytes())), PathFault::LongPath);
+        assert_eq!(fault(TreePath::from_key(b"a\0\0b")), PathFault::EmptyComponent);
+        assert_eq!(fault(TreePath::from_key(b"a/b")), PathFault::Separator);
+        assert_eq!(fault(path("a").join(b"b/c")), PathFault::Separator);
+    }
+
+    #[test]
+    fn an_error_shows_what_was_refused() {
+        let parsed = || -> crate::Result<TreePath> { Ok("a\n/..".parse()?) };
+        assert_eq!(
+            parsed().unwrap_err().to_string(),
+            "path: 'a\\n/..' has a '..' component, which is not allowed"
+        );
+        let long = TreePath::parse(&[b'x'; 5_000]).unwrap_err().to_string();
+        assert!(
+            long.starts_with("'xxx") && long.contains("x…' has a component") && long.len() < 160,
+            "{long}"
+        );
     }
 
     #[test]

@@ -8,13 +8,62 @@ pub use reference::{ImageRef, OciReference};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::error::{Error, Subject};
+use crate::path::{quoted, shortened};
+
 /// Bytes a name may have.
 pub const MAX_NAME_BYTES: usize = 256;
 
-/// Why some text is not a name.
+/// Some text is not a name. Displays the text, shortened and escaped, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {fault}", quoted(.text))]
+pub struct NameError {
+    of: NameKind,
+    text: String,
+    fault: NameFault,
+}
+
+/// What was to be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameKind {
+    Tag,
+    Project,
+    Workspace,
+}
+
+impl NameError {
+    fn new(of: NameKind, text: &str) -> impl Fn(NameFault) -> Self {
+        move |fault| Self { of, text: shortened(text), fault }
+    }
+
+    /// The text, the end of it left out where it is long.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What is wrong with it.
+    #[must_use]
+    pub fn fault(&self) -> &NameFault {
+        &self.fault
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Self {
+        let subject = match error.of {
+            NameKind::Tag => Subject::Tag,
+            NameKind::Project => Subject::Project,
+            NameKind::Workspace => Subject::Workspace,
+        };
+        Self::invalid(subject(error.text), error.fault.to_string())
+    }
+}
+
+/// What is wrong with some text as a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NameError {
+pub enum NameFault {
     /// No characters at all.
     #[error("is empty")]
     Empty,
@@ -49,10 +98,12 @@ pub enum NameError {
 ///
 /// ```
 /// use layerstone::TagName;
-/// let tag: TagName = "team/python:3.12-slim".parse().unwrap();
+/// # fn main() -> layerstone::Result<()> {
+/// let tag: TagName = "team/python:3.12-slim".parse()?;
 /// assert_eq!(tag.as_str(), "team/python:3.12-slim");
 /// let error = "team//python".parse::<TagName>().unwrap_err();
-/// assert!(error.to_string().contains("position 6"));
+/// assert_eq!(error.to_string(), "'team//python' has '/' at position 6: two separators may not follow each other");
+/// # Ok(()) }
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TagName(Box<str>);
@@ -74,12 +125,13 @@ impl std::str::FromStr for TagName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check_grammar(text, |character| matches!(character, ':' | '/' | '.'))?;
+        let refused = NameError::new(NameKind::Tag, text);
+        check_grammar(text, |character| matches!(character, ':' | '/' | '.')).map_err(&refused)?;
         if text.starts_with("tag:") {
-            return Err(NameError::Reserved("begins with 'tag:', which marks a reference by tag"));
+            return Err(refused(NameFault::Reserved("begins with 'tag:', which marks a reference by tag")));
         }
         if Uuid::try_parse(text).is_ok() {
-            return Err(NameError::Reserved("reads as a UUID, which names an image by id"));
+            return Err(refused(NameFault::Reserved("reads as a UUID, which names an image by id")));
         }
         Ok(Self(text.into()))
     }
@@ -112,7 +164,8 @@ impl std::str::FromStr for ProjectName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check_grammar(text, |character| character == '.')?;
+        let refused = NameError::new(NameKind::Project, text);
+        check_grammar(text, |character| character == '.').map_err(refused)?;
         Ok(Self(text.into()))
     }
 }
@@ -133,18 +186,19 @@ impl std::str::FromStr for WorkspaceName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        check_grammar(text, |character| character == '.')?;
+        let refused = NameError::new(NameKind::Workspace, text);
+        check_grammar(text, |character| character == '.').map_err(refused)?;
         Ok(Self(text.into()))
     }
 }
 
 /// Words of letters, digits, `_` and `-`, joined by single separators; the first begins with a letter or digit.
-fn check_grammar(text: &str, is_separator: impl Fn(char) -> bool) -> Result<(), NameError> {
+fn check_grammar(text: &str, is_separator: impl Fn(char) -> bool) -> Result<(), NameFault> {
     if text.is_empty() {
-        return Err(NameError::Empty);
+        return Err(NameFault::Empty);
     }
     if text.len() > MAX_NAME_BYTES {
-        return Err(NameError::TooLong(text.len()));
+        return Err(NameFault::TooLong(text.len()));
     }
     let mut previous = None;
     for (position, character) in (1..).zip(text.chars()) {
@@ -158,13 +212,13 @@ fn check_grammar(text: &str, is_separator: impl Fn(char) -> bool) -> Result<(), 
             _ => Some("only ASCII letters, digits, '_', '-' and separators are allowed"),
         };
         if let Some(expected) = expected {
-            return Err(NameError::Character { character, position, expected });
+            return Err(NameFault::Character { character, position, expected });
         }
         previous = Some(character);
     }
     match previous {
         Some(character) if is_separator(character) => {
-            Err(NameError::TrailingSeparator { character, position: text.chars().count() })
+            Err(NameFault::TrailingSeparator { character, position: text.chars().count() })
         }
         _ => Ok(()),
     }

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::TagName;
+use super::{NameError, TagName};
 use crate::error::{Error, Subject};
 use crate::id::ImageId;
+use crate::path::shortened;
 
 /// A reference to an image, not yet resolved.
 ///
@@ -59,21 +60,23 @@ impl FromStr for ImageRef {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let invalid = |why: String| Error::invalid(Subject::Reference(text.to_owned()), why);
+        let invalid = |why: String| Error::invalid(Subject::Reference(shortened(text)), why);
         // Only the hyphenated form counts, in either case; other spellings of a UUID are refused as names too.
         if let Ok(uuid) = Uuid::try_parse(text) {
             return Ok(Self::Id(ImageId::from_uuid(uuid)));
         }
         if let Some(name) = text.strip_prefix("tag:") {
-            return name.parse().map(Self::Tag).map_err(|error| invalid(format!("the tag {error}")));
+            let refuse = |error: NameError| invalid(format!("the tag {}", error.fault()));
+            return name.parse().map(Self::Tag).map_err(refuse);
         }
-        let name_error = match text.parse() {
+        let name_error = match text.parse::<TagName>() {
             Ok(name) => return Ok(Self::Name(name)),
             Err(error) => error,
         };
+        let fault = name_error.fault();
         OciReference::parse(text)
             .map(Self::Oci)
-            .ok_or_else(|| invalid(format!("is no UUID, no OCI reference, and as a tag {name_error}")))
+            .ok_or_else(|| invalid(format!("is no UUID, no OCI reference, and as a tag {fault}")))
     }
 }
 

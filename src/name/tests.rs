@@ -4,7 +4,7 @@ use super::*;
 use crate::ErrorKind;
 
 fn tag_error(text: &str) -> String {
-    text.parse::<TagName>().unwrap_err().to_string()
+    text.parse::<TagName>().unwrap_err().fault().to_string()
 }
 
 #[test]
@@ -29,6 +29,27 @@ fn errors_name_the_character_and_its_position() {
     assert!(tag_error("tag:x").contains("begins with 'tag:'"));
     for uuid in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890a5dac96774bbcceb302099a8057"] {
         assert!(tag_error(uuid).contains("reads as a UUID"));
+    }
+}
+
+#[test]
+fn errors_show_the_name_and_are_the_crates_own() {
+    let tag = || -> crate::Result<TagName> { Ok("a\n".parse()?) };
+    let project = || -> crate::Result<ProjectName> { Ok("a/b".parse()?) };
+    let workspace = || -> crate::Result<WorkspaceName> { Ok("w.".parse()?) };
+    let shown = [tag().unwrap_err(), project().unwrap_err(), workspace().unwrap_err()];
+    let expected = ["tag 'a\\n': has", "project 'a/b': has", "workspace 'w.': ends in"];
+    for (error, expected) in shown.iter().zip(expected) {
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+    let long = "é".repeat(1_000);
+    for shown in [
+        long.parse::<TagName>().unwrap_err().to_string(),
+        long.parse::<ImageRef>().unwrap_err().to_string(),
+        crate::Error::from(long.parse::<ProjectName>().unwrap_err()).to_string(),
+    ] {
+        assert!(shown.contains("ééé") && shown.contains('…') && shown.len() < 500, "{shown}");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::catalog::record::{OpenPackRecord, SegmentRecord};
 use crate::catalog::table::{OpenPacks, RemovedPacks, Segments, Sequence};
 use crate::catalog::{Catalog, ReadTables, ReadTx, WriteTx};
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::pack::segment::{self, Segment};
 use crate::pack::segment_file;
@@ -250,7 +250,9 @@ impl Work {
             // Another process may have merged the same segments. And what was made while a pack went may name it, though
             // it is to be forgotten that the pack is gone once no segment does.
             let has_all = removed_packs(tx)? == gone
-                && due.iter().try_fold(true, |all, id| Ok(all && tx.get::<Segments>(id)?.is_some()))?;
+                && due
+                    .iter()
+                    .try_fold(true, |all, id| Ok::<_, Error>(all && tx.get::<Segments>(id)?.is_some()))?;
             let Some(objects) = written.as_ref().ok().filter(|_| has_all) else { return Ok(false) };
             due.iter().try_for_each(|id| tx.remove::<Segments>(id).map(drop))?;
             if *objects > 0 {

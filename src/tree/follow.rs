@@ -57,7 +57,7 @@ pub(crate) fn follow(
             }
             _ => {}
         }
-        let next = here.join(&name).map_err(|error| invalid(wanted, &error.to_string()))?;
+        let next = here.join(&name).map_err(|error| invalid(wanted, &error.fault().to_string()))?;
         // Nothing is below what is not there.
         let next_found = if found.is_some() { find(&next)? } else { None };
         let target = match &next_found {

@@ -127,7 +127,7 @@ fn parse_path(name: &[u8], what: &str) -> Result<TreePath, Refusal> {
     if name.is_empty() {
         return Err(Refusal::invalid(format!("has an empty {what}")));
     }
-    TreePath::parse(name).map_err(|error| Refusal::invalid(format!("its {what} {error}")))
+    TreePath::parse(name).map_err(|error| Refusal::invalid(format!("its {what} {}", error.fault())))
 }
 
 fn target(link: &[u8]) -> Result<Box<[u8]>, Refusal> {

@@ -75,13 +75,8 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Some(age_ms) = age_ms() {
         return Ok(Moment::from_unix_ms(Moment::now().unix_ms().saturating_sub(age_ms)));
     }
-    let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        let date = text.parse::<jiff::civil::Date>().ok()?;
-        date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
-    });
-    let ms = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_millisecond()).ok());
-    ms.map(Moment::from_unix_ms)
-        .ok_or_else(|| "a moment such as 2026-01-31 or 2026-01-31T12:00:00Z, or an age such as 90s 30m 12h 1d 2w, is expected".into())
+    text.parse::<Moment>()
+        .map_err(|_| "a moment such as 2026-01-31 or 2026-01-31T12:00:00Z, or an age such as 90s 30m 12h 1d 2w, is expected".into())
 }
 
 #[cfg(test)]

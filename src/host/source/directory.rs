@@ -111,7 +111,7 @@ impl SourceDirectory<'_> {
     /// The path of a name in it.
     pub(crate) fn join(&self, name: &[u8]) -> Result<TreePath> {
         let invalid =
-            |error: PathError| Error::invalid(Subject::Host(self.host_path(name)), error.to_string());
+            |error: PathError| Error::invalid(Subject::Host(self.host_path(name)), error.fault().to_string());
         self.path.join(name).map_err(invalid)
     }
 

@@ -249,7 +249,7 @@ impl Overlay<'_> {
     /// The path of the base that lies below a path of the upper directory, if one does.
     fn lower_of(&self, path: &TreePath, marks: &Marks) -> Result<Option<TreePath>> {
         let invalid = |error: crate::path::PathError| {
-            Error::invalid(Subject::Path(path.clone()), format!("has a redirect that {error}"))
+            Error::invalid(Subject::Path(path.clone()), format!("has a redirect that {}", error.fault()))
         };
         if let Some(redirect) = marks.redirect.as_deref().filter(|redirect| redirect.starts_with(b"/")) {
             return TreePath::parse(redirect).map(Some).map_err(invalid);

@@ -112,12 +112,7 @@ enum Step<'e> {
 }
 
 fn parse(path: impl AsRef<[u8]>) -> Result<TreePath> {
-    let path = path.as_ref();
-    let refuse = |error| {
-        let shown = crate::path::escape_bytes(path);
-        Error::invalid(Subject::Argument("path"), format!("'{shown}' {error}"))
-    };
-    TreePath::parse(path).map_err(refuse)
+    Ok(TreePath::parse(path.as_ref())?)
 }
 
 impl<'e> Edit<'e> {

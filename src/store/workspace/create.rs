@@ -189,9 +189,7 @@ fn make_overlay(
 fn free_name(tx: &impl ReadTables, project: ProjectId, id: WorkspaceId) -> Result<WorkspaceName> {
     let mut name = format!("w{id}");
     loop {
-        let parsed: WorkspaceName = name
-            .parse()
-            .map_err(|error| Error::invalid(Subject::Argument("name"), format!("'{name}' {error}")))?;
+        let parsed: WorkspaceName = name.parse()?;
         if tx.get::<Workspaces>(&(project, parsed.clone()))?.is_none() {
             return Ok(parsed);
         }

@@ -78,5 +78,5 @@ pub(super) fn run(context: &Context, arguments: &TagArguments) -> Outcome {
 }
 
 fn name(text: &str) -> Result<TagName, Failure> {
-    text.parse().map_err(|error| usage("NAME", &format!("'{}' {error}", text.escape_debug())))
+    text.parse::<TagName>().map_err(|error| usage("NAME", &error.to_string()))
 }
