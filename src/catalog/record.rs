@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 
 use crate::format::record::Added;
 use crate::id::{ImageId, LeaseId, ObjectId, ProjectId, WorkspaceId};
+use crate::time::Moment;
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -40,6 +41,13 @@ pub(crate) struct ImageRecord {
     /// Bytes of file content, each inode once.
     pub(crate) logical_bytes: u64,
     pub(crate) comment: String,
+}
+
+impl ImageRecord {
+    /// When it was made, as the clock said then.
+    pub(crate) fn created(&self) -> Moment {
+        Moment::from_unix_ms(self.created_ms)
+    }
 }
 
 /// What an image was made from.

@@ -18,7 +18,6 @@ use crate::path::TreePath;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
-use super::Inner;
 use super::image::Image;
 use super::known::{DirectoryPlace, StateFile};
 
@@ -135,7 +134,7 @@ impl Image {
         let record = place.record(&Equal::from(&self.record));
         let abandoned = store.abandoned_directories()?;
         let gone = store.catalog()?.write(|tx| {
-            let mut gone = Inner::forget_directories(tx, &abandoned)?;
+            let mut gone = store.forget_abandoned(tx, &abandoned)?;
             gone.extend(store.add_directory(tx, record.clone(), state)?);
             Ok(gone)
         })?;

@@ -105,10 +105,10 @@ impl Head {
         Ok(head)
     }
 
-    /// Whether a change is worth another dump: one of many rows takes longer, and is written less often.
+    /// Whether a change is worth another dump: one of many rows takes longer, and is written less often. One of the future is
+    /// from before the clock was put right.
     fn is_old(self, now: Moment) -> bool {
-        let age_ms = now.unix_ms().saturating_sub(self.written_ms);
-        age_ms >= NEW_MS.saturating_add(self.rows)
+        now.unix_ms().abs_diff(self.written_ms) >= NEW_MS.saturating_add(self.rows)
     }
 
     /// Whether so many rows are more than twice its own: a new store is not to have an empty dump for its first
@@ -312,6 +312,11 @@ mod tests {
         assert!(check(&disk, 6).unwrap_err().to_string().contains("an older copy was put back"));
         let is_due = || catalog.read(|tx| is_due(&disk, tx, Moment::now())).unwrap();
         assert!(!is_due(), "it is new");
+        let future = Moment::from_unix_ms(Moment::now().unix_ms() + 1_000_000);
+        assert!(catalog.read(|tx| super::is_due(&disk, tx, future)).unwrap(), "it is old");
+        write(&disk, &catalog, future).unwrap();
+        assert!(is_due(), "it is of the future");
+        write(&disk, &catalog, Moment::now()).unwrap();
         catalog.write(|tx| tx.put::<Sequences>(&Sequence::Pack, &1)).unwrap();
         assert!(!is_due(), "it has half of the rows");
         catalog.write(|tx| tx.put::<Sequences>(&Sequence::Lease, &1)).unwrap();

@@ -32,9 +32,12 @@ pub(super) fn image_id(time_and_counter: u64, random_half: u64) -> ImageId {
     ImageId::from_uuid(Uuid::from_u128((high << 64) | u128::from(random_half)))
 }
 
+/// Milliseconds since 1970 from which on ids count up by themselves: a clock that is further ahead must not use them up.
+const TIME_MAX_MS: u64 = 1 << 47;
+
 /// The first time and counter of a millisecond.
 pub(super) fn first_of(ms: u64) -> u64 {
-    ms << COUNTER_BITS
+    ms.min(TIME_MAX_MS) << COUNTER_BITS
 }
 
 /// The time and counter in an image id.
@@ -43,8 +46,9 @@ pub(super) fn time_and_counter(id: ImageId) -> u64 {
     ((high >> 16) << COUNTER_BITS) | (high & 0xfff)
 }
 
-/// When an image was made: its id says so.
-pub(super) fn created(id: ImageId) -> Moment {
+/// The latest moment at which an image can have been made: the id is from then, or was pushed above an earlier one. For an
+/// image that is there, its record says when it was.
+pub(super) fn latest_created(id: ImageId) -> Moment {
     Moment::from_unix_ms(time_and_counter(id) >> COUNTER_BITS)
 }
 

@@ -16,7 +16,6 @@ use crate::pack::reader::ObjectReader;
 use crate::time::Moment;
 use crate::tree::Root;
 
-use super::identity::created;
 use super::project::Project;
 use super::resolve::Scope;
 use super::tags::tags_of;
@@ -156,7 +155,7 @@ impl Project {
             id: record.id,
             scope: Scope::of(record.owner),
             tags,
-            created: created(record.id),
+            created: record.created(),
             kind,
             parent: record.parent,
             root: record.root,

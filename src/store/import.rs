@@ -1,5 +1,6 @@
 //! Imports.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use serde::Serialize;
 
 use crate::archive::Limits;
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
-use crate::catalog::table::{Identities, Images, Sequence};
-use crate::catalog::{ReadTables, WriteTx};
+use crate::catalog::table::{Identities, Images, Sequence, key_bytes};
+use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::format::record;
 use crate::host::source::SourceTree;
@@ -22,13 +23,14 @@ use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::reader::ObjectReader;
+use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
 
 use super::checkout::file_time;
 use super::closure::Needs;
 use super::commit::{Base, Changes, changes};
 use super::gc::note_image;
-use super::identity::{created, identity, identity_of, remember_image_id, time_and_counter};
+use super::identity::{identity, identity_of, latest_created, remember_image_id, time_and_counter};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
@@ -41,6 +43,9 @@ use super::workspace::WorkspaceStep;
 /// A file that changed so shortly before an import is read again by the next: whatever the file system's clock is like, a
 /// later change would have got another time.
 const SETTLE_SECONDS: i64 = 2;
+
+/// By so much clocks differ without anybody being told.
+const CLOCK_SLACK_MS: u64 = 10_000;
 
 /// What goes with an import besides its content.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +88,9 @@ pub struct WriteReport {
     pub stored_bytes: u64,
     /// What the image does not have of the directory that was read.
     pub source: SourceReport,
+    /// When the project's newest image before this one was made, if that is later than the clock says now by more than ten
+    /// seconds: the clock was wrong then, or is now. Ids ascend all the same.
+    pub later_image: Option<Moment>,
 }
 
 /// An image that only lacks its id.
@@ -241,14 +249,16 @@ impl Project {
             Ok((draft, record, true)) => {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
                 let (project, draft) = (self.clone(), Arc::new(draft));
-                let published = Arc::clone(&draft);
-                let publish = move |tx: &mut WriteTx| project.publish_image(tx, &published, record);
-                let Published { record, is_new, is_late, gone } = self.store.publish(session, publish)?;
+                let shared = Arc::clone(&draft);
+                let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record);
+                let published = self.store.publish(session, publish)?;
+                let Published { record, is_new, is_late, later_image, gone } = published;
                 self.store.remove_states(gone);
                 if is_late {
                     self.store.dump_late_image(record.id);
                 }
-                Ok(report(&record, &draft, is_new, new_bytes, stored_bytes))
+                let report = report(&record, &draft, is_new, new_bytes, stored_bytes);
+                Ok(WriteReport { later_image, ..report })
             }
         }
     }
@@ -283,7 +293,8 @@ impl Project {
             OriginRecord::Tar(digest) => Some(digest),
             OriginRecord::Directory | OriginRecord::Commit => None,
         };
-        let created_ms = created(id).unix_ms();
+        // The clock's: only the id is later than the last one whatever the clock says. It is never earlier than this.
+        let created_ms = self.store.surroundings.now().min(latest_created(id)).unix_ms();
         let layer = LayerRecord {
             previous: draft.layer.previous,
             root: draft.root.id,
@@ -337,9 +348,11 @@ impl Project {
             // Again, since the limit may have been set while the commit was made.
             check_layer_bytes(draft.layer.changed_bytes, limits.max_layer_bytes)?;
         }
+        let mut later_image = None;
         let (record, is_new, is_late) = if let Some(known) = self.known_image(tx, draft)? {
             (known, false, false)
         } else {
+            later_image = self.later_image(tx, &record)?;
             let is_late = tx.last(Sequence::Image)? > time_and_counter(record.id);
             tx.put::<Images>(&(self.id, record.id), &record)?;
             note_image(tx, &record)?;
@@ -351,7 +364,22 @@ impl Project {
             (record, true, is_late)
         };
         let gone = self.settle(tx, draft, &record)?;
-        Ok(Published { record, is_new, is_late, gone })
+        Ok(Published { record, is_new, is_late, later_image, gone })
+    }
+
+    /// When the project's newest image was made, if the clock said less when this one was.
+    fn later_image(&self, tx: &impl ReadTables, image: &ImageRecord) -> Result<Option<Moment>> {
+        let is_later = |moment: Moment| moment.unix_ms() > image.created_ms.saturating_add(CLOCK_SLACK_MS);
+        // An id was pushed then, so nothing is looked for otherwise.
+        if !is_later(latest_created(image.id)) {
+            return Ok(None);
+        }
+        let mut newest = None;
+        tx.scan::<Images>(&key_bytes(&self.id), None, Direction::Descending, |_, record| {
+            newest = Some(record.created());
+            Ok(ControlFlow::Break(()))
+        })?;
+        Ok(newest.filter(|newest| is_later(*newest)))
     }
 
     /// What follows from an image being the draft's: its tags, what its directory is equal to now, and what becomes of its
@@ -370,6 +398,8 @@ struct Published {
     is_new: bool,
     /// Whether an image with a later id was published before.
     is_late: bool,
+    /// See [`WriteReport::later_image`].
+    later_image: Option<Moment>,
     /// Directories whose state files may go.
     gone: Vec<DirectoryId>,
 }
@@ -465,5 +495,6 @@ fn report(
         new_bytes,
         stored_bytes,
         source: draft.source.clone(),
+        later_image: None,
     }
 }

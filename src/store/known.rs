@@ -233,7 +233,7 @@ impl Inner {
         image: &ImageRecord,
     ) -> Result<Vec<DirectoryId>> {
         let StateUpdate { place, news, abandoned } = update;
-        let mut gone = Self::forget_directories(tx, abandoned)?;
+        let mut gone = self.forget_abandoned(tx, abandoned)?;
         let equal = Equal::from(image);
         if let StateNews::Segment(known, _) | StateNews::Whole(Some(known), _) = news
             && tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record)
@@ -269,7 +269,7 @@ impl Inner {
     /// looked at changes from time to time, so all of them are in the end.
     pub(super) fn abandoned_directories(&self) -> Result<Vec<KnownDirectory>> {
         let grace_ms = u64::try_from(self.options.directory_grace.as_millis()).unwrap_or(u64::MAX);
-        let seen_before_ms = Moment::now().unix_ms().saturating_sub(grace_ms);
+        let now_ms = self.surroundings.now().unix_ms();
         let mut candidates = Vec::new();
         self.read(|tx| {
             let last = tx.last(Sequence::Directory)?;
@@ -283,7 +283,7 @@ impl Inner {
                     Direction::Ascending,
                     |id, record| {
                         looked_at += 1;
-                        if record.seen_ms <= seen_before_ms {
+                        if record.seen_ms <= now_ms.saturating_sub(grace_ms) || record.seen_ms > now_ms {
                             candidates.push(KnownDirectory { id, record });
                         }
                         let is_enough = looked_at >= LOOKED_AT;
@@ -298,12 +298,12 @@ impl Inner {
     }
 
     /// Forgets directories that nobody changed since they were found; gives those whose state files may go.
-    pub(super) fn forget_directories(
+    pub(super) fn forget_directories<'k>(
         tx: &mut WriteTx,
-        abandoned: &[KnownDirectory],
+        directories: impl IntoIterator<Item = &'k KnownDirectory>,
     ) -> Result<Vec<DirectoryId>> {
         let mut forgotten = Vec::new();
-        for known in abandoned {
+        for known in directories {
             if tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record) {
                 continue;
             }
@@ -315,6 +315,24 @@ impl Inner {
             forgotten.push(known.id);
         }
         Ok(forgotten)
+    }
+
+    /// The same of those that were found abandoned. One that was seen in the future, before the clock was put right, counts as
+    /// seen now.
+    pub(super) fn forget_abandoned(
+        &self,
+        tx: &mut WriteTx,
+        abandoned: &[KnownDirectory],
+    ) -> Result<Vec<DirectoryId>> {
+        let now_ms = self.surroundings.now().unix_ms();
+        let is_past = |known: &&KnownDirectory| known.record.seen_ms <= now_ms;
+        let (past, future): (Vec<_>, Vec<_>) = abandoned.iter().partition(is_past);
+        for KnownDirectory { id, record } in future {
+            if tx.get::<Directories>(id)?.as_ref() == Some(record) {
+                tx.put::<Directories>(id, &DirectoryRecord { seen_ms: now_ms, ..record.clone() })?;
+            }
+        }
+        Self::forget_directories(tx, past)
     }
 
     /// Removes state files that no row names. One that stays is a stray, which recovery removes.

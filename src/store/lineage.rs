@@ -18,7 +18,7 @@ use crate::name::ImageRef;
 use crate::time::Moment;
 
 use super::Image;
-use super::identity::created;
+use super::identity::latest_created;
 use super::image::ImageInfo;
 use super::project::Project;
 
@@ -29,7 +29,7 @@ pub struct Ancestor {
     pub id: ImageId,
     /// The image that it was made from.
     pub parent: Option<ImageId>,
-    /// When it was made.
+    /// When it was made. Of one that is removed, the time in its id, which is later where the clock had gone back.
     pub created: Moment,
     /// Whether it is still there.
     pub is_there: bool,
@@ -42,12 +42,18 @@ pub struct LineageNode {
     pub id: ImageId,
     /// The image that it was made from, if that is in the lineage too.
     pub parent: Option<ImageId>,
-    /// When it was made.
+    /// When it was made. Of one that is removed, the time in its id, which is later where the clock had gone back.
     pub created: Moment,
     /// What listings show of it; none of one that was removed, and of which something came that is there.
     pub info: Option<ImageInfo>,
     /// Bytes of file content in what it has and its parent has not.
     pub added_bytes: u64,
+}
+
+impl LineageNode {
+    fn removed(id: ImageId, parent: Option<ImageId>) -> Self {
+        Self { id, parent, created: latest_created(id), info: None, added_bytes: 0 }
+    }
 }
 
 impl Project {
@@ -89,9 +95,10 @@ impl Project {
                 if ancestors.len() >= MAX_HISTORY {
                     return Err(too_many(id));
                 }
-                let is_there = self.image_row(tx, id)?.is_some();
+                let record = self.image_row(tx, id)?;
+                let created = record.as_ref().map_or(latest_created(id), ImageRecord::created);
                 next = self.parent_of(tx, id)?;
-                ancestors.push(Ancestor { id, parent: next, created: created(id), is_there });
+                ancestors.push(Ancestor { id, parent: next, created, is_there: record.is_some() });
             }
             Ok(ancestors)
         })
@@ -133,8 +140,9 @@ impl Project {
             let (mut nodes, mut layers) = (BTreeMap::new(), BTreeMap::new());
             for id in ids {
                 let parent = self.parent_of(tx, id)?;
-                let mut node = LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 };
+                let mut node = LineageNode::removed(id, parent);
                 if let Some(record) = self.image_row(tx, id)? {
+                    node.created = record.created();
                     node.info = Some(self.info(tx, &record)?);
                     layers.insert(id, record.layer);
                 }
@@ -202,7 +210,7 @@ impl Project {
             }
             let parent = self.parent_of(tx, id)?;
             unknown.extend(parent);
-            nodes.insert(id, LineageNode { id, parent, created: created(id), info: None, added_bytes: 0 });
+            nodes.insert(id, LineageNode::removed(id, parent));
         }
         Ok(())
     }

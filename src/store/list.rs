@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::id::{ImageId, ProjectId};
 use crate::time::Moment;
 
-use super::identity::created;
+use super::identity::latest_created;
 use super::image::{ImageInfo, ImageKind};
 use super::project::Project;
 
@@ -60,7 +60,7 @@ impl Default for ListOptions {
 /// One page of a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImagePage {
-    /// The images, newest first.
+    /// The images, newest first: in the order in which they were made, also where the clock had gone back.
     pub images: Vec<ImageInfo>,
     /// Where the next page begins, if the limit cut this one: the [`after`](ListOptions::after) to ask with.
     pub next: Option<ImageId>,
@@ -75,11 +75,14 @@ impl Project {
             let mut page = ImagePage { images: Vec::new(), next: None };
             for record in self.candidates(tx, options)? {
                 let record = record?;
-                let moment = created(record.id);
-                if options.since.is_some_and(|since| moment < since) {
+                // No image is younger than its id, and those that follow have earlier ids.
+                if options.since.is_some_and(|since| latest_created(record.id) < since) {
                     break;
                 }
-                if options.until.is_some_and(|until| moment >= until) {
+                let created = record.created();
+                let is_within = options.since.is_none_or(|since| created >= since)
+                    && options.until.is_none_or(|until| created < until);
+                if !is_within {
                     continue;
                 }
                 let info = self.info(tx, &record)?;

@@ -173,9 +173,16 @@ pub(crate) fn size(bytes: u64) -> String {
     format!("{value:.1} PB")
 }
 
-/// How long ago a moment was, in its largest unit.
+/// By so much clocks differ without a word.
+const CLOCK_SLACK_MS: u64 = 10_000;
+
+/// How long ago a moment was, in its largest unit; one that is not past is shown as it is.
 pub(crate) fn age(moment: Moment) -> String {
-    let seconds = Moment::now().unix_ms().saturating_sub(moment.unix_ms()) / 1000;
+    let now = Moment::now().unix_ms();
+    if moment.unix_ms() > now.saturating_add(CLOCK_SLACK_MS) {
+        return moment.to_string();
+    }
+    let seconds = now.saturating_sub(moment.unix_ms()) / 1000;
     let units = [
         (604_800 * 2, 604_800, "weeks"),
         (86_400 * 2, 86_400, "days"),

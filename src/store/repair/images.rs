@@ -10,7 +10,7 @@ use crate::catalog::table::Sequence;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::name::ProjectName;
-use crate::store::identity::{created, identity_of, time_and_counter};
+use crate::store::identity::{identity_of, time_and_counter};
 use crate::store::verify::{DamagedImage, ImageWalk, Losses, scope_name};
 use crate::time::Moment;
 
@@ -39,7 +39,7 @@ impl Rows {
             let is_newer = self.dump.is_none_or(|dump| time_and_counter(id) > dump.newest_image);
             let was_removed = self.is_whole || !is_newer || is_condemned;
             let name = scope_name(scope, self.project_name(scope));
-            let told = FoundImage { project: name, image: id, created: created(id) };
+            let told = FoundImage { project: name, image: id, created: image.created() };
             if was_removed {
                 report.removed.push(told.clone());
                 if !include_removed {

@@ -18,7 +18,7 @@ use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::id::ImageId;
-use crate::store::identity::created;
+use crate::store::identity::latest_created;
 use crate::store::verify::DamagedImage;
 
 use super::report::{FoundImage, RepairReport, SalvagedImage};
@@ -90,7 +90,7 @@ impl Untold {
                 }
                 Loss::Restored { image, project } => {
                     if is_there(image) {
-                        let found = FoundImage { project, image, created: created(image) };
+                        let found = FoundImage { project, image, created: latest_created(image) };
                         let known = found.clone();
                         add(&mut report.restored, found, |other| *other == known);
                     }
@@ -251,7 +251,7 @@ mod tests {
         };
         let found = |number| {
             let image = image(number);
-            FoundImage { project: "public".into(), image, created: created(image) }
+            FoundImage { project: "public".into(), image, created: latest_created(image) }
         };
         let report = RepairReport {
             damaged_images: vec![lost(1, "a"), lost(2, "b:c")],

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::store::{Inner, holder};
+use crate::time::Moment;
 
 use super::folder::Folder;
 
@@ -158,7 +159,10 @@ impl Rows {
         let is_useful = |lower: &_| is_there(lower, LowerState::Ready);
         let idle = self.lowers.iter().filter(|lower| !used.contains(lower.0));
         let mut idle: Vec<_> = idle.filter(|lower| !is_there(lower, LowerState::Impossible)).collect();
-        idle.sort_unstable_by_key(|lower| (is_useful(lower), lower.1.used_ms));
+        // One that was used in the future is from before the clock was put right, and their order is not known.
+        let now_ms = Moment::now().unix_ms();
+        let used_ms = |record: &LowerRecord| Some(record.used_ms).filter(|used_ms| *used_ms <= now_ms);
+        idle.sort_unstable_by_key(|lower| (is_useful(lower), used_ms(lower.1)));
         let useful = idle.iter().filter(|lower| is_useful(lower)).count();
         let must_go = idle.len() - useful.min(kept.count);
         let held = self.held();

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::catalog::record::{InodeRecord, WorkspaceForm, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -197,7 +197,9 @@ impl Folder {
 /// Whether nobody tries a mount in a directory: it is locked soon after it was made.
 fn is_left_over(entry: &std::fs::DirEntry) -> bool {
     let made = entry.metadata().and_then(|metadata| metadata.modified());
-    let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age >= LONGEST_UNLOCKED));
+    // One of the future is from before the clock was put right.
+    let age = |made: SystemTime| made.elapsed().unwrap_or_else(|future| future.duration());
+    let is_old = made.is_ok_and(|made| age(made) >= LONGEST_UNLOCKED);
     is_old && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
 }
 

@@ -63,8 +63,18 @@ pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &st
     }
     if !out.json {
         source::note(&report.source);
+        note_clock(report);
     }
     Ok(out.show(&Written { report, quiet })?)
+}
+
+/// Says that the clock goes back behind the image before.
+pub(super) fn note_clock(report: &WriteReport) {
+    if let Some(later) = report.later_image {
+        Output::note(&format!(
+            "The image before this one is dated {later}, later than the clock says now: one of the two is wrong. Images are listed in the order in which they were made."
+        ));
+    }
 }
 
 /// The report in one line, without the image.

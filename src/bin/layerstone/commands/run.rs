@@ -193,6 +193,7 @@ fn finish(
     if !keep {
         made::note_left_over(workspace);
     }
+    report.iter().for_each(made::note_clock);
     let kept = keep.then_some(workspace.name());
     if report.is_some() || out.json {
         out.show(&Ran { exit_code, report, workspace: kept, quiet, ends_line })?;
