@@ -40,6 +40,10 @@ pub(crate) enum OpenMode {
 
 /// The directory of one store.
 pub(crate) trait Disk: Debug + Send + Sync {
+    /// Keeps all but the owner out of the directory, as far as this process may.
+    fn make_private(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Opens a file.
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
     /// Whether a file or folder of this name exists.

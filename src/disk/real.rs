@@ -1,12 +1,15 @@
-//! The real file system.
+//! The real file system. Its errors name the file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::path::escape_bytes;
 
 use super::{
     Disk, DiskFile, LOCK_FILE, LockAttempt, LockGuard, MappedBytes, OpenMode, map, retry_interrupted,
@@ -19,18 +22,46 @@ pub(crate) struct RealDisk {
 }
 
 impl RealDisk {
-    /// The directory at `root`; it is made if it is missing, and then its name is made durable too.
+    /// The directory at `root`, which is there.
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    /// The directory at `root`; where it is missing it is made, for its owner alone, and its name made durable. The directory
+    /// that it lies in must be there.
     pub(crate) fn open_or_create(root: &Path) -> io::Result<Self> {
         if !root.is_dir() {
-            fs::create_dir_all(root)?;
+            fs::DirBuilder::new().mode(PRIVATE).create(root)?;
             let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
             sync_folder(parent.unwrap_or(Path::new(".")))?;
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self::new(root))
+    }
+
+    /// Adds to an error which file it is about.
+    fn at<T>(&self, name: &str, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| FileError::wrap(&self.path(name), error))
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+}
+
+/// The permissions of a new store.
+const PRIVATE: u32 = 0o700;
+
+/// What the operating system says of a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", escape_bytes(path.as_os_str().as_bytes()))]
+struct FileError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl FileError {
+    fn wrap(path: &Path, error: io::Error) -> io::Error {
+        io::Error::new(error.kind(), Self { path: path.to_owned(), error })
     }
 }
 
@@ -40,49 +71,84 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 impl Disk for RealDisk {
+    fn make_private(&self) -> io::Result<()> {
+        match fs::set_permissions(&self.root, fs::Permissions::from_mode(PRIVATE)) {
+            // It is another's, who decides.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            outcome => self.at("", outcome),
+        }
+    }
+
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(mode != OpenMode::Read).create_new(mode == OpenMode::CreateNew);
-        Ok(Arc::new(RealFile(retry_interrupted(|| options.open(self.path(name)))?)))
+        let path = self.path(name);
+        let file = self.at(name, retry_interrupted(|| options.open(&path)))?;
+        Ok(Arc::new(RealFile { file, path }))
     }
 
     fn exists(&self, name: &str) -> io::Result<bool> {
-        self.path(name).try_exists()
+        self.at(name, self.path(name).try_exists())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path(from), self.path(to))
+        self.at(from, fs::rename(self.path(from), self.path(to)))
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::hard_link(self.path(from), self.path(to))
+        self.at(from, fs::hard_link(self.path(from), self.path(to)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
+            outcome => self.at(name, outcome),
         }
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
         match fs::create_dir(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
+            outcome => self.at(name, outcome),
         }
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        fs::read_dir(self.path(folder))?
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect()
+        let entries = self.at(folder, fs::read_dir(self.path(folder)))?;
+        let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        self.at(folder, entries.map(|entry| entry.map(name)).collect())
     }
 
     fn sync_dir(&self, folder: &str) -> io::Result<()> {
-        sync_folder(&self.path(folder))
+        self.at(folder, sync_folder(&self.path(folder)))
     }
 
     fn try_lock(&self) -> io::Result<LockAttempt> {
+        self.at(LOCK_FILE, self.try_lock_file())
+    }
+
+    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
+        let file = self.at(name, open_or_create_file(&self.path(name)))?;
+        // Only whoever looks whether it is held wants it alone, and for no longer than that.
+        self.at(name, retry_interrupted(|| Ok(flock(&file, FlockOperation::LockShared)?)))?;
+        Ok(Box::new(SharedLock { _file: file }))
+    }
+
+    fn is_held(&self, name: &str) -> io::Result<bool> {
+        let file = match File::open(self.path(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            outcome => self.at(name, outcome)?,
+        };
+        match retry_interrupted(|| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)) {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => self.at(name, Err(error)),
+        }
+    }
+}
+
+impl RealDisk {
+    fn try_lock_file(&self) -> io::Result<LockAttempt> {
         let path = self.path(LOCK_FILE);
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let (mut file, is_writable) = match opened {
@@ -113,30 +179,14 @@ impl Disk for RealDisk {
         }
         Ok(LockAttempt::Held(Box::new(FileLock { file })))
     }
+}
 
-    fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
-        let path = self.path(name);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                OpenOptions::new().read(true).append(true).create(true).open(&path)?
-            }
-            other => other?,
-        };
-        // Only whoever looks whether it is held wants it alone, and for no longer than that.
-        retry_interrupted(|| Ok(flock(&file, FlockOperation::LockShared)?))?;
-        Ok(Box::new(SharedLock { _file: file }))
-    }
-
-    fn is_held(&self, name: &str) -> io::Result<bool> {
-        let file = match File::open(self.path(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            other => other?,
-        };
-        match retry_interrupted(|| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)) {
-            Ok(()) => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-            Err(error) => Err(error),
+fn open_or_create_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenOptions::new().read(true).append(true).create(true).open(path)
         }
+        other => other,
     }
 }
 
@@ -165,36 +215,44 @@ impl Drop for FileLock {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl RealFile {
+    fn at<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.map_err(|error| FileError::wrap(&self.path, error))
+    }
+}
 
 impl DiskFile for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
+        self.at(self.file.read_exact_at(buf, offset))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.at(self.file.write_all_at(bytes, offset))
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        retry_interrupted(|| {
-            Ok(rustix::fs::fallocate(&self.0, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
-        })
+        let flags = rustix::fs::FallocateFlags::empty();
+        self.at(retry_interrupted(|| Ok(rustix::fs::fallocate(&self.file, flags, 0, bytes)?)))
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        retry_interrupted(|| self.0.set_len(bytes))
+        self.at(retry_interrupted(|| self.file.set_len(bytes)))
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        self.at(self.file.metadata().map(|metadata| metadata.len()))
     }
 
     fn sync(&self) -> io::Result<()> {
-        retry_interrupted(|| self.0.sync_data())
+        self.at(retry_interrupted(|| self.file.sync_data()))
     }
 
     fn map(&self) -> io::Result<MappedBytes> {
-        map::map(&self.0)
+        self.at(map::map(&self.file))
     }
 }

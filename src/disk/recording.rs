@@ -110,6 +110,10 @@ impl RecordingDisk {
 }
 
 impl Disk for RecordingDisk {
+    fn make_private(&self) -> io::Result<()> {
+        self.inner.make_private()
+    }
+
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let inner = self.inner.open(name, mode)?;
         if mode == OpenMode::CreateNew {

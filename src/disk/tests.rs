@@ -51,7 +51,7 @@ fn conforms(disk: &dyn Disk) {
 #[test]
 fn all_disks_conform() {
     let folder = tempfile::tempdir().unwrap();
-    conforms(&RealDisk::open_or_create(&folder.path().join("new/store")).unwrap());
+    conforms(&RealDisk::open_or_create(&folder.path().join("store")).unwrap());
     conforms(&MemoryDisk::default());
     #[cfg(feature = "testing")]
     conforms(&super::simulated::SimulatedDisk::default());
@@ -74,4 +74,17 @@ fn a_recording_keeps_the_order() {
             DiskOperation::Sync { name: name() },
         ]
     );
+}
+
+#[test]
+fn errors_of_the_real_disk_name_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new(folder.path());
+    let missing = disk.open("packs/1", OpenMode::Read).unwrap_err();
+    assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    assert!(missing.to_string().starts_with(&format!("{}/packs/1: ", folder.path().display())), "{missing}");
+    let file = disk.open("f", OpenMode::CreateNew).unwrap();
+    let short = file.read_at(&mut [0; 4], 0).unwrap_err();
+    assert_eq!(short.kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(short.to_string().contains("/f: "), "{short}");
 }

@@ -13,6 +13,10 @@ pub(crate) struct UnsyncedDisk(pub(crate) Arc<dyn Disk>);
 struct UnsyncedFile(Arc<dyn DiskFile>);
 
 impl Disk for UnsyncedDisk {
+    fn make_private(&self) -> io::Result<()> {
+        self.0.make_private()
+    }
+
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(UnsyncedFile(self.0.open(name, mode)?)))
     }

@@ -114,7 +114,7 @@ const CREATED: [&str; 13] = [
 /// use layerstone::{Store, TagName};
 /// # fn main() -> layerstone::Result<()> {
 /// let store = Store::in_memory()?;
-/// let project = store.create_project(&"demo".parse().unwrap())?;
+/// let project = store.create_project(&"demo".parse()?)?;
 /// assert!(project.find(&"ubuntu".parse()?).unwrap_err().is_not_found());
 /// # Ok(()) }
 /// ```
@@ -141,7 +141,8 @@ pub(crate) struct Inner {
 }
 
 impl Store {
-    /// Opens the store in this directory, making it on first use, with the default [`StoreOptions`].
+    /// Opens the store in this directory, or makes it there, with the default [`StoreOptions`]: see [`StoreOptions::open`].
+    /// [`StoreOptions::create`] says whether one is made.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         StoreOptions::default().open(path)
     }
@@ -273,6 +274,36 @@ impl Store {
     }
 }
 
+/// The directory of a store, which is made where it is missing if `create` says so.
+fn store_directory(path: &Path, create: bool) -> Result<RealDisk> {
+    let subject = || Subject::Store(path.to_owned());
+    let is_absent = match path.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        other => {
+            if !other.map_err(|error| unusable(path, error))?.is_dir() {
+                return Err(Error::invalid(subject(), "is not a directory; name a store or a new directory"));
+            }
+            false
+        }
+    };
+    if is_absent && !create {
+        return Err(no_store(path));
+    }
+    RealDisk::open_or_create(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let message =
+                "the directory that it is to lie in does not exist; make that first, or name another";
+            Error::not_found(subject(), message)
+        }
+        _ => unusable(path, error),
+    })
+}
+
+fn no_store(path: &Path) -> Error {
+    let message = "no store at this path; name another, or make one with 'init'";
+    Error::not_found(Subject::Store(path.to_owned()), message)
+}
+
 fn unusable(path: &Path, error: std::io::Error) -> Error {
     Error::io(Subject::Store(path.to_owned()), "use this directory", error)
 }
@@ -289,10 +320,16 @@ fn folder_error(store: &Path, folder: &str, action: &str, error: std::io::Error)
 }
 
 impl StoreOptions {
-    /// Opens the store in this directory with these options, making it on first use.
+    /// Opens the store in this directory with these options. Where there is none it is made, unless
+    /// [`create`](Self::create) is off; a new store's directory can be entered by its owner alone, whatever the umask. Who
+    /// wants to share it opens the directory to others afterwards.
+    ///
+    /// Errors: [`NotFound`](crate::ErrorKind::NotFound) where there is no store and none is to be made, or the directory that
+    /// it would lie in is missing; [`Invalid`](crate::ErrorKind::Invalid) for a directory with other files in it;
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a store of another format.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
-        let disk = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
+        let disk = store_directory(path, self.create)?;
         let location = path.canonicalize().map_err(|error| unusable(path, error))?;
         Store::on_disk(Arc::new(disk), Some(location), self, Surroundings::default())
     }
@@ -305,6 +342,11 @@ impl Inner {
         let io = |error| unusable(&self.location, error);
         if !self.disk.exists(FORMAT_FILE).map_err(io)? {
             self.check_is_new()?;
+            if !self.options.create {
+                return Err(no_store(&self.location));
+            }
+            // Before anything is in it; a directory that was there, too: its permissions were not meant for a store.
+            self.disk.make_private().map_err(io)?;
             // Under the lock, so that two first uses at once do not meet half of each other's.
             let _lock = self.gate.lock()?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {

@@ -34,6 +34,7 @@ pub enum Sabotage {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StoreOptions {
+    pub(crate) create: bool,
     pub(crate) lock_timeout: Duration,
     pub(crate) exclusive: bool,
     pub(crate) durability: Durability,
@@ -54,6 +55,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
+            create: true,
             lock_timeout: Duration::from_secs(30),
             exclusive: false,
             durability: Durability::Synced,
@@ -74,6 +76,13 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
+    /// Whether [`open`](Self::open) makes the store where there is none, in a directory that is absent or empty and lies in one
+    /// that is there. Otherwise that is [`NotFound`](crate::ErrorKind::NotFound). Default: on.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// How long a call waits for another process before it gives [`Locked`](crate::ErrorKind::Locked).
     /// Default: 30 seconds.
     pub fn lock_timeout(mut self, limit: Duration) -> Self {

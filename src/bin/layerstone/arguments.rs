@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 use layerstone::ProjectName;
 
 use crate::commands::{
-    cat, checkout, commit, diff, export, gc, history, image, images, import, inspect, ls, merge, project,
-    repair, rm, run, tag, tree, untag, verify, workspace,
+    cat, checkout, commit, diff, export, gc, history, image, images, import, init, inspect, ls, merge,
+    project, repair, rm, run, tag, tree, untag, verify, workspace,
 };
 use crate::values::seconds;
 
@@ -48,6 +48,7 @@ pub(crate) struct GlobalArguments {
 /// The commands, in the order in which help lists them.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Init(init::InitArguments),
     #[command(subcommand, arg_required_else_help = true)]
     Project(project::ProjectCommand),
     Import(import::ImportArguments),

@@ -12,11 +12,13 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The store's directory where no option names it.
-pub(crate) fn store_directory() -> Result<PathBuf, Failure> {
-    if let Some(store) = variable("LAYERSTONE_STORE") {
-        return Ok(store.into());
-    }
+/// The store's directory that a variable names.
+pub(crate) fn named_store() -> Option<PathBuf> {
+    variable("LAYERSTONE_STORE").map(PathBuf::from)
+}
+
+/// The store's directory where nothing names it.
+pub(crate) fn default_store() -> Result<PathBuf, Failure> {
     let data = variable("XDG_DATA_HOME").map(PathBuf::from);
     let home = || variable("HOME").map(|home| PathBuf::from(home).join(".local/share"));
     let data = data.or_else(home).ok_or_else(|| {
@@ -29,8 +31,6 @@ pub(crate) fn store_directory() -> Result<PathBuf, Failure> {
 pub(crate) fn project_name() -> Result<Option<ProjectName>, Failure> {
     let Some(text) = variable("LAYERSTONE_PROJECT") else { return Ok(None) };
     let text = text.to_string_lossy();
-    let name = text
-        .parse()
-        .map_err(|error| Error::usage("LAYERSTONE_PROJECT", format!("'{}' {error}", text.escape_debug())))?;
-    Ok(Some(name))
+    let name = text.parse::<ProjectName>();
+    Ok(Some(name.map_err(|error| Error::usage("LAYERSTONE_PROJECT", error.to_string()))?))
 }

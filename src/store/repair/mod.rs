@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use crate::catalog::table::Sequence;
 use crate::catalog::{CATALOG_FILE, Catalog, Poison};
-use crate::disk::{Disk, RealDisk, UnsyncedDisk};
+use crate::disk::{Disk, UnsyncedDisk};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::pack::hold::Hold;
@@ -46,7 +46,9 @@ use super::format_file::{self, FORMAT_FILE, FormatFile};
 use super::gate::Gate;
 use super::surroundings::Surroundings;
 use super::verify::{Damage, ImageWalk};
-use super::{DIRECTORIES, DUMP_FILE, Durability, GENERATIONS, Store, StoreOptions, dump, unusable};
+use super::{
+    DIRECTORIES, DUMP_FILE, Durability, GENERATIONS, Store, StoreOptions, dump, store_directory, unusable,
+};
 use files::Unnamed;
 use output::{Numbers, Output};
 use quarantine::Quarantine;
@@ -87,11 +89,7 @@ impl StoreOptions {
     /// Repairs the store in this directory: see [`Store::repair`].
     pub fn repair(self, path: impl AsRef<Path>, options: RepairOptions) -> Result<RepairReport> {
         let path = path.as_ref();
-        if !path.is_dir() {
-            return Err(Error::not_found(Subject::Store(path.to_owned()), "no such directory"));
-        }
-        let disk: Arc<dyn Disk> =
-            Arc::new(RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?);
+        let disk: Arc<dyn Disk> = Arc::new(store_directory(path, false)?);
         let disk: Arc<dyn Disk> = match self.durability {
             Durability::Synced => disk,
             Durability::Unsynced => Arc::new(UnsyncedDisk(disk)),

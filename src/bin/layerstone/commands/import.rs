@@ -115,7 +115,7 @@ impl LimitArguments {
 
 pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     let ImportArguments { source, tags, format, message, reread, directory, limits, quiet } = arguments;
-    let project = context.project()?;
+    let project = context.project_of(&context.new_store()?)?;
     let options = ImportOptions {
         tags: tags.clone(),
         comment: message.clone(),

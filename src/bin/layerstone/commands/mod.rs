@@ -11,6 +11,7 @@ pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod import;
+pub(crate) mod init;
 pub(crate) mod inspect;
 mod list;
 pub(crate) mod ls;
@@ -28,6 +29,7 @@ pub(crate) mod verify;
 pub(crate) mod workspace;
 
 use std::fs::File;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,20 +48,39 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// The directory that the user named for the store.
+    fn named_store(&self) -> Option<PathBuf> {
+        self.global.store.clone().or_else(environment::named_store)
+    }
+
     fn location(&self) -> Result<PathBuf, Failure> {
-        self.global.store.clone().map_or_else(environment::store_directory, Ok)
+        self.named_store().map_or_else(environment::default_store, Ok)
     }
 
     fn options(&self) -> StoreOptions {
         StoreOptions::default().lock_timeout(Duration::from_secs_f64(self.global.lock_timeout))
     }
 
+    /// The store, which must be there.
     fn store(&self) -> Result<Store, Failure> {
-        Ok(self.options().open(self.location()?)?)
+        Ok(self.options().create(false).open(self.location()?)?)
+    }
+
+    /// The store, which is made where there is none: for what puts the first things into it.
+    fn new_store(&self) -> Result<Store, Failure> {
+        let location = self.location()?;
+        // A name that was mistyped must not make folders, and the user's data directory may have to be made.
+        if self.named_store().is_none() {
+            make_folders_of(&location)?;
+        }
+        Ok(self.options().open(location)?)
     }
 
     fn project(&self) -> Result<Project, Failure> {
-        let store = self.store()?;
+        self.project_of(&self.store()?)
+    }
+
+    fn project_of(&self, store: &Store) -> Result<Project, Failure> {
         let name =
             self.global.project.clone().map_or_else(environment::project_name, |name| Ok(Some(name)))?;
         Ok(match name.filter(|name| name.as_str() != ProjectName::DEFAULT) {
@@ -75,6 +96,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     let out = Output { json: global.json };
     let context = Context { global, out };
     match &command {
+        Command::Init(arguments) => init::run(&context, arguments),
         Command::Project(command) => project::run(&context, command),
         Command::Import(arguments) => import::run(&context, arguments),
         Command::Tag(arguments) => tag::run(&context, arguments),
@@ -99,6 +121,13 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Ps => workspace::run(&context, &workspace::WorkspaceCommand::Ls),
         Command::Image(command) => image::run(&context, command),
     }
+}
+
+/// Makes the folders that a path lies in, for this user alone.
+fn make_folders_of(path: &Path) -> Result<(), Failure> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Failure::Store(Error::host(folder, "make the directory", error)))
 }
 
 fn usage(argument: &'static str, message: &str) -> Failure {

@@ -54,7 +54,10 @@ pub(crate) enum ProjectCommand {
 }
 
 pub(super) fn run(context: &Context, command: &ProjectCommand) -> Outcome {
-    let store = context.store()?;
+    let store = match command {
+        ProjectCommand::Create { .. } => context.new_store()?,
+        _ => context.store()?,
+    };
     match command {
         ProjectCommand::Create { name } => {
             store.create_project(name)?;

@@ -1,0 +1,34 @@
+//! `init`: makes a store.
+
+use std::io;
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Context, Outcome, make_folders_of};
+use crate::output::{Output, Report};
+
+/// Make a store, and the directories that it lies in; prints its directory
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  layerstone init\n  layerstone init --store /srv/images/store")]
+pub(crate) struct InitArguments {}
+
+pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
+    let location = context.location()?;
+    make_folders_of(&location)?;
+    let store = context.options().open(location)?;
+    Ok(context.out.show(&Made { store: store.location() })?)
+}
+
+/// A store that is there now.
+#[derive(Serialize)]
+struct Made<'a> {
+    store: &'a Path,
+}
+
+impl Report for Made<'_> {
+    fn text(&self) -> io::Result<()> {
+        Output::path(self.store)
+    }
+}

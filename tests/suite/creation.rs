@@ -1,0 +1,151 @@
+//! Where a store is made, where it is not, and who may enter it.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use layerstone::{ErrorKind, Store, StoreOptions};
+
+use crate::cli::Cli;
+use crate::given::Place;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+fn umask(umask: &str, mut command: Command) -> Output {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]).arg(command.get_program());
+    shell.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command = shell;
+    command.output().unwrap()
+}
+
+#[test]
+fn a_new_store_is_its_owners_alone_whatever_the_umask() {
+    for (mask, there) in
+        [("000", None), ("022", None), ("077", None), ("022", Some(0o755)), ("002", Some(0o777))]
+    {
+        let cli = Cli::new();
+        cli.tree();
+        if let Some(mode) = there {
+            fs::DirBuilder::new().create(cli.path("store")).unwrap();
+            fs::set_permissions(cli.path("store"), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let made = umask(mask, cli.command(&["import", "tree", "--tag", "t"]));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert_eq!(mode(&cli.path("store")), 0o700, "umask {mask}, {there:?}");
+        // What its owner decides stays.
+        fs::set_permissions(cli.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
+        cli.ok(&["import", "tree", "--tag", "again"]);
+        cli.ok(&["gc"]);
+        assert_eq!(mode(&cli.path("store")), 0o755);
+    }
+}
+
+/// Commands that read, or change what must be there.
+const READING: [&[&str]; 19] = [
+    &["images"],
+    &["inspect", "x"],
+    &["history", "x"],
+    &["tree"],
+    &["diff", "x", "y"],
+    &["ls", "x"],
+    &["cat", "x", "/f"],
+    &["export", "x", "-o", "out.tar"],
+    &["checkout", "x", "out"],
+    &["commit", "tree"],
+    &["merge", "x", "y"],
+    &["tag", "x", "y"],
+    &["untag", "x"],
+    &["rm", "x"],
+    &["project", "ls"],
+    &["workspace", "ls"],
+    &["verify"],
+    &["gc"],
+    &["repair"],
+];
+
+#[test]
+fn only_what_fills_a_store_makes_one() {
+    let cli = Cli::new();
+    cli.tree();
+    let before = fs::read_dir(cli.path("")).unwrap().count();
+    for words in READING {
+        let (code, text) = cli.fails(words);
+        assert_eq!(code, 3, "{words:?}: {text}");
+        assert!(text.contains("no store at") && text.contains(cli.path("store").to_str().unwrap()), "{text}");
+        assert_eq!(fs::read_dir(cli.path("")).unwrap().count(), before, "{words:?}");
+    }
+    fs::DirBuilder::new().mode(0o750).create(cli.path("store")).unwrap();
+    for words in READING.iter().filter(|words| words[0] != "repair") {
+        let (code, text) = cli.fails(words);
+        assert!(code == 3 && text.contains("no store at"), "{words:?}: {text}");
+        assert_eq!(fs::read_dir(cli.path("store")).unwrap().count(), 0, "{words:?}");
+    }
+    assert_eq!(mode(&cli.path("store")), 0o750);
+    cli.ok(&["project", "create", "p"]);
+    cli.ok(&["images"]);
+}
+
+#[test]
+fn a_store_is_made_where_its_folder_is_there_or_by_init() {
+    let cli = Cli::new();
+    cli.tree();
+    let deep = cli.path("mistyped/three/deep");
+    let deep = deep.to_str().unwrap();
+    for words in [&["import", "tree", "--store", deep][..], &["project", "create", "p", "--store", deep]] {
+        let (code, text) = cli.fails(words);
+        assert!(code == 3 && text.contains(deep), "{text}");
+        assert!(!cli.path("mistyped").exists());
+    }
+    assert_eq!(cli.ok(&["init", "--store", deep]).trim(), deep);
+    for made in ["mistyped", "mistyped/three", "mistyped/three/deep"] {
+        assert_eq!(mode(&cli.path(made)), 0o700, "{made}");
+    }
+    cli.ok(&["import", "tree", "--store", deep]);
+    assert_eq!(cli.ok(&["init", "--store", deep]).trim(), deep, "one that is there stays");
+    assert_eq!(cli.ok(&["images", "--all", "-q", "--store", deep]).lines().count(), 1);
+    assert_eq!(cli.fails(&["init", "--store", "tree"]).0, 2, "other files are not among a store's");
+    assert_eq!(cli.fails(&["init", "--store", "tree/issue"]).0, 2);
+}
+
+#[test]
+fn the_users_data_directory_is_made_by_what_fills_a_store() {
+    let cli = Cli::new();
+    cli.tree();
+    let run = |words: &[&str]| {
+        let mut command = cli.command(words);
+        command.env_remove("LAYERSTONE_STORE").env_remove("XDG_DATA_HOME").env("HOME", cli.path("home"));
+        command.output().unwrap().status.code().unwrap()
+    };
+    fs::create_dir(cli.path("home")).unwrap();
+    assert_eq!(run(&["images"]), 3);
+    assert_eq!(fs::read_dir(cli.path("home")).unwrap().count(), 0);
+    assert_eq!(run(&["import", "tree"]), 0);
+    assert!(cli.path("home/.local/share/layerstone/format").exists());
+    assert_eq!(run(&["images"]), 0);
+}
+
+#[test]
+fn the_library_says_whether_a_store_is_made() {
+    let place = Place::new();
+    let there = StoreOptions::default().create(false);
+    for path in ["absent", "absent/absent", "empty"] {
+        if path == "empty" {
+            fs::create_dir(place.path(path)).unwrap();
+        }
+        let error = there.clone().open(place.path(path)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains(place.path(path).to_str().unwrap()), "{error}");
+    }
+    assert!(!place.path("absent").exists());
+    let error = Store::open(place.path("absent/absent")).unwrap_err();
+    assert!(error.is_not_found() && !place.path("absent").exists(), "{error}");
+    Store::open(place.path("absent")).unwrap();
+    there.open(place.path("absent")).unwrap();
+    fs::write(place.path("file"), "").unwrap();
+    assert_eq!(Store::open(place.path("file")).unwrap_err().kind(), ErrorKind::Invalid);
+}
