@@ -77,7 +77,9 @@ impl Header {
     }
 
     pub(super) fn mtime(&self) -> Result<Timestamp, Refusal> {
-        Ok(Timestamp { seconds: in_range(&self.0.as_old().mtime, "mtime")?, nanos: 0 })
+        let seconds = number::seconds(&self.0.as_old().mtime)?;
+        let seconds = i64::try_from(seconds).map_err(|_| out_of_range("mtime"))?;
+        Ok(Timestamp { seconds, nanos: 0 })
     }
 
     /// The device numbers.

@@ -3,8 +3,9 @@
 //! Whatever reads an archive reads it through [`Input`], so no byte escapes the digest or the budgets.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::ops::RangeInclusive;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder as ZstdDecoder;
 
@@ -17,8 +18,11 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Output below which the ratio is not looked at: small archives of constant bytes are harmless.
 const RATIO_FREE_BYTES: u64 = 64 << 20;
 
+/// A gzip member begins so.
+const GZIP_MAGIC: [u8; 3] = [0x1f, 0x8b, 0x08];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// A zstd frame that carries no data starts so, after a first byte of `0x5?`.
+/// A zstd frame that carries no data starts with a byte of this range and these three.
+const ZSTD_SKIPPABLE_FIRST: RangeInclusive<u8> = 0x50..=0x5f;
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
 const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
 /// Follow `BZh` and a digit: the first block's mark, or the last's.
@@ -34,10 +38,13 @@ pub(super) struct Input<R: Read> {
     deadline: Deadline,
 }
 
+/// What makes uncompressed bytes of the source's, up to the end of one gzip member or zstd frame.
 enum Decoder<R: Read> {
     Plain(Source<R>),
-    Gzip(Box<MultiGzDecoder<Source<R>>>),
+    Gzip(Box<GzDecoder<Source<R>>>),
     Zstd(Box<ZstdDecoder<'static, Source<R>>>),
+    /// After an error: it gives nothing more.
+    Failed,
 }
 
 impl<R: Read> Input<R> {
@@ -52,8 +59,8 @@ impl<R: Read> Input<R> {
             Source { buffer: BufReader::with_capacity(BUFFER_BYTES, chained), consumed: 0, failed: false };
         let decoder = match Compression::of(magic) {
             Compression::Plain => Decoder::Plain(source),
-            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
-            Compression::Zstd => Decoder::Zstd(Box::new(zstd_decoder(source, limits)?)),
+            Compression::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(source))),
+            Compression::Zstd => Decoder::Zstd(Box::new(zstd_decoder(source, limits.zstd_window_log_max)?)),
             Compression::Other(name) => {
                 let message = format!("is compressed by {name}; expected plain, gzip or zstd: recompress it");
                 return Err(Error::unsupported(Subject::Archive, message));
@@ -74,6 +81,7 @@ impl<R: Read> Input<R> {
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let len = loop {
             match self.decoder.read(buffer) {
+                Ok(0) if !buffer.is_empty() && self.next_member()? => {}
                 Ok(len) => break len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failure(error)),
@@ -116,9 +124,77 @@ impl<R: Read> Input<R> {
         Ok((self.hasher.finalize().into(), self.bytes))
     }
 
+    /// Reads to the end; where the first byte is that is not zero, none if there is none.
+    pub(super) fn first_nonzero(&mut self) -> Result<Option<u64>> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let start = self.bytes;
+            let len = self.read(&mut buffer)?;
+            let found = buffer.iter().take(len).position(|byte| *byte != 0);
+            if len == 0 || found.is_some() {
+                return Ok(found.map(|at| start.saturating_add(u64::try_from(at).unwrap_or(u64::MAX))));
+            }
+        }
+    }
+
     /// Uncompressed bytes read so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Goes on to the next gzip member or zstd frame, past zeros in front of it; false at the source's end.
+    fn next_member(&mut self) -> Result<bool> {
+        let Some((byte, offset)) = self.skip_padding()? else { return Ok(false) };
+        let (next, name) = match std::mem::replace(&mut self.decoder, Decoder::Failed) {
+            Decoder::Gzip(decoder) => {
+                let source = (byte == GZIP_MAGIC[0]).then(|| decoder.into_inner());
+                (source.map(|source| Decoder::Gzip(Box::new(GzDecoder::new(source)))), "gzip")
+            }
+            Decoder::Zstd(decoder) => {
+                let is_frame = byte == ZSTD_MAGIC[0] || ZSTD_SKIPPABLE_FIRST.contains(&byte);
+                let next =
+                    is_frame.then(|| zstd_decoder(decoder.finish(), self.window_log_max)).transpose()?;
+                (next.map(|decoder| Decoder::Zstd(Box::new(decoder))), "zstd")
+            }
+            other => (Some(other), "plain"),
+        };
+        self.decoder = next.ok_or_else(|| {
+            let message = format!(
+                "goes on behind the end of its {name} stream with other bytes than zeros, the first 0x{byte:02x} at byte \
+                 {offset}; remove what does not belong to it"
+            );
+            Error::invalid(Subject::Archive, message)
+        })?;
+        Ok(true)
+    }
+
+    /// Passes the zeros that programs write behind a compressed stream to fill a block: the byte that follows and where it
+    /// is, none at the source's end.
+    fn skip_padding(&mut self) -> Result<Option<(u8, u64)>> {
+        loop {
+            self.deadline.check(|| Subject::Archive)?;
+            let source = match &mut self.decoder {
+                Decoder::Plain(_) | Decoder::Failed => return Ok(None),
+                Decoder::Gzip(decoder) => decoder.get_mut(),
+                Decoder::Zstd(decoder) => decoder.get_mut(),
+            };
+            if source.consumed > self.stream_bytes_max {
+                let refusal = Refusal::limit("its size", "stream_bytes_max", self.stream_bytes_max);
+                return Err(refusal.at_archive());
+            }
+            let buffer = match source.fill_buf() {
+                Ok([]) => return Ok(None),
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Error::io(Subject::Archive, "read", error)),
+            };
+            let zeros = buffer.iter().take_while(|byte| **byte == 0).count();
+            let next = buffer.get(zeros).copied();
+            source.consume(zeros);
+            if let Some(byte) = next {
+                return Ok(Some((byte, source.consumed)));
+            }
+        }
     }
 
     fn check_budgets(&self) -> Result<()> {
@@ -128,7 +204,7 @@ impl<R: Read> Input<R> {
             return Err(refusal.at_archive());
         }
         let compressed = match &self.decoder {
-            Decoder::Plain(_) => return Ok(()),
+            Decoder::Plain(_) | Decoder::Failed => return Ok(()),
             Decoder::Gzip(decoder) => decoder.get_ref().consumed,
             Decoder::Zstd(decoder) => decoder.get_ref().consumed,
         };
@@ -141,7 +217,7 @@ impl<R: Read> Input<R> {
     /// Tells a failure of the source from bytes that are not what they should be.
     fn failure(&self, error: io::Error) -> Error {
         let (source, message) = match &self.decoder {
-            Decoder::Plain(source) => (source, String::new()),
+            Decoder::Plain(_) | Decoder::Failed => return Error::io(Subject::Archive, "read", error),
             Decoder::Gzip(decoder) => {
                 (decoder.get_ref(), "its gzip stream is damaged or cut short".to_owned())
             }
@@ -154,17 +230,17 @@ impl<R: Read> Input<R> {
                 (decoder.get_ref(), message)
             }
         };
-        if source.failed || message.is_empty() {
+        if source.failed {
             return Error::io(Subject::Archive, "read", error);
         }
         Error::invalid(Subject::Archive, message).with_source(error)
     }
 }
 
-fn zstd_decoder<R: Read>(source: Source<R>, limits: &Limits) -> Result<ZstdDecoder<'static, Source<R>>> {
+fn zstd_decoder<R: Read>(source: Source<R>, window_log_max: u32) -> Result<ZstdDecoder<'static, Source<R>>> {
     let set_up = |error| Error::io(Subject::Archive, "set up the zstd decoder", error);
-    let mut decoder = ZstdDecoder::with_buffer(source).map_err(set_up)?;
-    decoder.window_log_max(limits.zstd_window_log_max).map_err(set_up)?;
+    let mut decoder = ZstdDecoder::with_buffer(source).map_err(set_up)?.single_frame();
+    decoder.window_log_max(window_log_max).map_err(set_up)?;
     Ok(decoder)
 }
 
@@ -174,6 +250,7 @@ impl<R: Read> Read for Decoder<R> {
             Self::Plain(source) => source.read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Failed => Ok(0),
         }
     }
 }
@@ -189,8 +266,12 @@ impl Compression {
     fn of(magic: &[u8]) -> Self {
         match magic {
             // The third byte is the method: a name in a plain archive is no gzip header.
-            [0x1f, 0x8b, 0x08, ..] => Self::Gzip,
-            [0x50..=0x5f, rest @ ..] if rest.starts_with(&ZSTD_SKIPPABLE) => Self::Zstd,
+            _ if magic.starts_with(&GZIP_MAGIC) => Self::Gzip,
+            [first, rest @ ..]
+                if ZSTD_SKIPPABLE_FIRST.contains(first) && rest.starts_with(&ZSTD_SKIPPABLE) =>
+            {
+                Self::Zstd
+            }
             _ if magic.starts_with(&ZSTD_MAGIC) => Self::Zstd,
             _ if magic.starts_with(&XZ_MAGIC) => Self::Other("xz"),
             [b'B', b'Z', b'h', b'1'..=b'9', mark @ ..] if BZIP2_MARKS.iter().any(|known| mark == known) => {

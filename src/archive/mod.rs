@@ -6,8 +6,9 @@
 //! file system.
 //!
 //! # What is read
-//! Plain, gzip (any number of members) or zstd (any number of frames), told by magic bytes. Headers in v7, ustar,
-//! GNU and PAX form, in any mixture. Where programs or the standard leave a choice, this is ours:
+//! Plain, gzip (any number of members) or zstd (any number of frames), told by magic bytes. Zeros behind a member or frame
+//! are padding, as bsdtar writes it to a pipe; other bytes there are an error. Headers in v7, ustar, GNU and PAX form, in
+//! any mixture. Where programs or the standard leave a choice, this is ours:
 //!
 //! - **Names** are bytes. Leading `/`, `.` components and doubled `/` go; `..`, a NUL, an empty name and what is
 //!   too long are errors. A PAX `path` wins over a GNU long name, which wins over the header's; of several
@@ -20,18 +21,20 @@
 //!   and `mtime` are taken and records that only make sense for one entry are errors; `L` and `K` long names; a
 //!   volume label (`V`) is skipped. Every other type is an error.
 //! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
-//!   negative and has nanoseconds, rounded down. Access and change times, user and group names, comments and
+//!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. Access and change times, user and group names, comments and
 //!   unknown PAX records are ignored.
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
-//!   ACLs in text form (`SCHILY.acl.access` and `.default`) become the attributes that they stand for; one that names
-//!   somebody without a number is an error, since only the machine that made the archive knows the number.
+//!   ACLs in text form (`SCHILY.acl.access` and `.default`) become the attributes that they stand for, where these are not
+//!   there too; one that then names somebody without a number is an error, since only the machine that made the archive
+//!   knows the number.
 //! - **Sparse files** in old GNU form and PAX 0.0, 0.1 and 1.0: pieces must ascend, not overlap, end within the
 //!   file, add up to exactly the stored body, and be whole blocks except for the last (programs disagree on where
 //!   data after a broken block is).
-//! - **The end** is two zero blocks, or one or none if the input ends there. One zero block before anything else is
-//!   an error, and so is an input of no bytes at all, a torn block or body, and an extended header without its
-//!   entry. What follows two zero blocks is read for the digest and otherwise ignored.
+//! - **The end** is two zero blocks, or one or none if the input ends there, which [`TarSummary::has_end_mark`] says. One
+//!   zero block before anything else is an error, and so is an input of no bytes at all, a torn block or body, and an
+//!   extended header without its entry. What follows two zero blocks is read for the digest and otherwise ignored; but
+//!   what begins with them and goes on with anything else than zeros is no archive of nothing: a disk image, most likely.
 
 pub use assemble::{Assembled, Assembly, Placed};
 pub(crate) use limits::Deadline;

@@ -50,6 +50,13 @@ pub(super) fn put_field(bytes: &mut [u8], value: i64) -> bool {
     false
 }
 
+/// Returns the seconds in a field for a time. Rust's `tar` crate writes those before 1970 as 64 bits behind the mark and
+/// three zeros, which says a time 585 billion years from now: where such bits begin with `ff`, they are negative.
+pub(super) fn seconds(bytes: &[u8]) -> Result<i128, Refusal> {
+    let value = field(bytes, "mtime")?;
+    Ok(if (0xff << 56..1 << 64).contains(&value) { value - (1 << 64) } else { value })
+}
+
 /// A number in decimal digits and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
@@ -127,6 +134,22 @@ mod tests {
         }
         for bytes in [&b"-000001\0"[..], b"0000789\0", b"0x1\0\0\0\0\0", b"\x001234567", b"+1\0\0\0\0\0\0"] {
             assert!(field(bytes, "x").is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn times_before_1970_in_every_dialect() {
+        for (bytes, value) in [
+            // GNU tar's, and the `tar` crate's.
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfc\x18", -1000),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xfc\x18", -1000),
+            (b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", -1),
+            (b"\x80\0\0\0\xff\0\0\0\0\0\0\0", -(1 << 56)),
+            (b"\x80\0\0\0\xfe\xff\xff\xff\xff\xff\xff\xff", (1 << 64) - (1 << 56) - 1),
+            (b"\x80\0\0\x01\xff\xff\xff\xff\xff\xff\xfc\x18", (1 << 65) - 1000),
+            (b"00000001750\0", 1000),
+        ] {
+            assert_eq!(seconds(bytes), Ok(value), "{bytes:?}");
         }
     }
 

@@ -16,6 +16,8 @@ const SCHILY_ACL: &[u8] = b"SCHILY.acl.";
 const LENGTH_DIGITS_MAX: usize = 20;
 
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+/// The same in order, as members have them.
+type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What extended headers said about the entry that follows.
 #[derive(Clone, Default)]
@@ -31,7 +33,8 @@ pub(super) struct Records {
     pub(super) sparse: sparse::Records,
     xattrs: Xattrs,
     libarchive_xattrs: Xattrs,
-    acls: Xattrs,
+    /// Texts of ACLs, by the attributes that they stand for.
+    acls: BTreeMap<&'static [u8], Vec<u8>>,
 }
 
 impl Records {
@@ -56,16 +59,23 @@ impl Records {
         })
     }
 
-    /// The extended attributes, each once and in its canonical form, names ascending.
-    pub(super) fn into_xattrs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut all = self.acls;
-        all.extend(self.libarchive_xattrs);
+    /// Returns the extended attributes, each once and in its canonical form, names ascending. The text of an ACL counts only
+    /// where its attribute is not there: the attribute has numbers where the text may have names.
+    pub(super) fn into_xattrs(self, limits: &Limits) -> Result<XattrList, Refusal> {
+        let mut all = self.libarchive_xattrs;
         all.extend(self.xattrs);
+        for (name, text) in self.acls {
+            if !all.contains_key(name)
+                && let Some(value) = acl::attribute(name, &text)?
+            {
+                insert(&mut all, name.to_vec(), value, limits)?;
+            }
+        }
         let canonical = |(name, value): (Vec<u8>, Vec<u8>)| {
             let value = xattr::canonical(&name, &value).into_owned();
             (name, value)
         };
-        all.into_iter().map(canonical).collect()
+        Ok(all.into_iter().map(canonical).collect())
     }
 
     fn apply_record(&mut self, key: &[u8], value: &[u8], limits: &Limits) -> Result<(), Refusal> {
@@ -76,8 +86,8 @@ impl Records {
             b"SCHILY.devmajor" => self.device_major = parsed(key, value, small)?,
             b"SCHILY.devminor" => self.device_minor = parsed(key, value, small)?,
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value)?,
-            acl::ACCESS_TEXT => self.apply_acl(acl::ACCESS, value, limits)?,
-            acl::DEFAULT_TEXT => self.apply_acl(acl::DEFAULT, value, limits)?,
+            acl::ACCESS_TEXT => _ = self.acls.insert(acl::ACCESS, value.to_vec()),
+            acl::DEFAULT_TEXT => _ = self.acls.insert(acl::DEFAULT, value.to_vec()),
             _ => {
                 if let Some(field) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.apply(field, value, limits)?;
@@ -90,12 +100,6 @@ impl Records {
             }
         }
         Ok(())
-    }
-
-    fn apply_acl(&mut self, name: &[u8], text: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        self.acls.remove(name);
-        acl::attribute(name, text)?
-            .map_or(Ok(()), |value| insert(&mut self.acls, name.to_vec(), value, limits))
     }
 
     fn apply_attribute(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {

@@ -61,6 +61,7 @@ mod run;
 mod run_reports;
 mod shared;
 mod system;
+mod tars;
 mod tenants;
 mod tidy;
 mod unprivileged;

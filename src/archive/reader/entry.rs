@@ -1,7 +1,7 @@
 //! From a header and what extended headers said before it to a member: every rule about one entry.
 
 use super::super::header::{Header, Pieces};
-use super::super::{Member, MemberKind, Refusal, pax, sparse};
+use super::super::{Limits, Member, MemberKind, Refusal, pax, sparse};
 use crate::path::TreePath;
 use crate::tree::entry::MAX_TARGET_BYTES;
 
@@ -48,7 +48,7 @@ impl Pending {
     }
 
     /// The member that `header` makes with all this before it.
-    pub(super) fn resolve(self, name: &[u8], header: &Header) -> Result<Resolved, Refusal> {
+    pub(super) fn resolve(self, name: &[u8], header: &Header, limits: &Limits) -> Result<Resolved, Refusal> {
         let mut records = self.records;
         let path = parse_path(name, "name")?;
         let link = records.link_path.take().or(self.long_link).unwrap_or_else(|| header.link_name());
@@ -82,7 +82,7 @@ impl Pending {
             uid: records.uid.map_or_else(|| header.uid(), Ok)?,
             gid: records.gid.map_or_else(|| header.gid(), Ok)?,
             mtime: records.mtime.map_or_else(|| header.mtime(), Ok)?,
-            xattrs: records.into_xattrs(),
+            xattrs: records.into_xattrs(limits)?,
             kind,
         };
         Ok(Resolved { member, stored })

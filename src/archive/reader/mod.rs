@@ -13,6 +13,8 @@ use super::input::Input;
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
 
+/// Bytes of the two zero blocks that end an archive.
+const END_BYTES: u64 = 2 * BLOCK_BYTES;
 /// Bytes of memory that an extended attribute takes besides its name and value.
 const XATTR_BYTES: usize = 96;
 
@@ -29,6 +31,7 @@ pub struct Reader<R: Read> {
     entries: u64,
     logical_bytes: u64,
     metadata_bytes: u64,
+    has_end_mark: bool,
     state: State,
 }
 
@@ -63,6 +66,8 @@ pub struct TarSummary {
     pub bytes: u64,
     /// Members given.
     pub entries: u64,
+    /// Whether the two zero blocks that end an archive were seen. Without them it may have been cut off between two members.
+    pub has_end_mark: bool,
 }
 
 impl<R: Read> Reader<R> {
@@ -71,7 +76,16 @@ impl<R: Read> Reader<R> {
         let input = Input::new(source, &limits)?;
         let global = pax::Records::default();
         let state = State::Header;
-        Ok(Self { input, limits, global, entries: 0, logical_bytes: 0, metadata_bytes: 0, state })
+        Ok(Self {
+            input,
+            limits,
+            global,
+            entries: 0,
+            logical_bytes: 0,
+            metadata_bytes: 0,
+            has_end_mark: false,
+            state,
+        })
     }
 
     /// The next member, none at the archive's end. What is left of the body before is skipped.
@@ -117,12 +131,18 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads what is left, members included, to the end of the source: so that all of it was checked and hashed.
+    /// Reads what is left, members included, to the end of the source: so that all of it was checked and hashed. Fails where
+    /// an archive that begins with its end goes on with other bytes than zeros.
     pub fn finish(mut self) -> Result<TarSummary> {
         while self.next()?.is_some() {}
-        let entries = self.entries;
+        if self.input.bytes() <= END_BYTES
+            && let Some(at) = self.input.first_nonzero()?
+        {
+            return Err(begins_with_zeros(at));
+        }
+        let (entries, has_end_mark) = (self.entries, self.has_end_mark);
         let (sha256, bytes) = self.input.finish()?;
-        Ok(TarSummary { sha256, bytes, entries })
+        Ok(TarSummary { sha256, bytes, entries, has_end_mark })
     }
 
     /// The next entry, through all headers that only prepare for it.
@@ -186,7 +206,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, name: Vec<u8>, header: &Header, pending: Pending) -> Result<(Member, Body)> {
-        let resolved = pending.resolve(&name, header).map_err(|refusal| refusal.at(&name))?;
+        let resolved = pending.resolve(&name, header, &self.limits).map_err(|refusal| refusal.at(&name))?;
         self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
         let Resolved { member, stored } = resolved;
         let size = match member.kind {
@@ -231,11 +251,17 @@ impl<R: Read> Reader<R> {
         if let Some(block) = first.filter(|block| *block != [0; BLOCK]) {
             return Ok(Some(block));
         }
-        if first.is_some() && self.block()?.is_some_and(|second| second != [0; BLOCK]) {
+        let second = if first.is_some() { self.block()? } else { None };
+        if let Some(at) = second.and_then(|second| second.iter().position(|byte| *byte != 0)) {
+            let before = self.input.bytes().saturating_sub(BLOCK_BYTES);
+            if before == BLOCK_BYTES {
+                return Err(begins_with_zeros(before.saturating_add(u64::try_from(at).unwrap_or(u64::MAX))));
+            }
             let message =
                 "has a lone zero block before more data; expected two at its end: was it concatenated?";
             return Err(Error::invalid(Subject::Archive, message));
         }
+        self.has_end_mark = second.is_some();
         if self.input.bytes() == 0 {
             return Err(Error::invalid(
                 Subject::Archive,
@@ -280,6 +306,14 @@ fn long_name(mut body: Vec<u8>) -> Result<Vec<u8>, Refusal> {
         return Err(Refusal::invalid("is a GNU long name with a zero byte in it"));
     }
     Ok(body)
+}
+
+/// It begins as an archive of nothing does, and as many disk images do.
+fn begins_with_zeros(nonzero: u64) -> Error {
+    let message = format!(
+        "is no tar archive: it begins with zeros, as an empty one does, but byte {nonzero} is not zero; is it a disk image?"
+    );
+    Error::invalid(Subject::Archive, message)
 }
 
 /// The very first block is no header.

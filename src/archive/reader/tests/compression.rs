@@ -75,12 +75,78 @@ fn damaged_streams() {
         for len in [12, bytes.len() / 2, bytes.len() - 1] {
             refused(&bytes[..len], ErrorKind::Invalid, name);
         }
-        refused(&[&bytes[..], b"junk"].concat(), ErrorKind::Invalid, name);
     }
     let mut flipped = gzip(&sample());
     let at = flipped.len() - 6;
     flipped[at] ^= 1;
     refused(&flipped, ErrorKind::Invalid, "gzip");
+}
+
+/// bsdtar fills what it compresses to standard output up to a block of 10,240 bytes.
+#[test]
+fn zeros_behind_a_compressed_stream_are_padding() {
+    let plain = sample();
+    let (front, back) = plain.split_at(1000);
+    for pack in [gzip, zstd] {
+        for zeros in [1, 511, 10_240, 200_000] {
+            let zeros = vec![0; zeros];
+            for bytes in [
+                [pack(&plain), zeros.clone()].concat(),
+                [pack(front), zeros.clone(), pack(back)].concat(),
+                [pack(front), zeros.clone(), pack(back), zeros.clone(), pack(&[]), zeros].concat(),
+            ] {
+                assert_eq!(summary(&bytes), summary(&plain));
+                assert_eq!(read(&bytes).unwrap(), read(&plain).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn other_bytes_behind_a_compressed_stream_are_named() {
+    for (bytes, name) in [(gzip(&sample()), "gzip"), (zstd(&sample()), "zstd")] {
+        for (zeros, junk) in [(0, &b"junk"[..]), (3, b"junk"), (100_000, b"j")] {
+            let expected =
+                format!("end of its {name} stream with other bytes than zeros, the first 0x6a at byte");
+            let message = format!("{expected} {}", bytes.len() + zeros);
+            refused(&[&bytes[..], &vec![0; zeros], junk].concat(), ErrorKind::Invalid, &message);
+        }
+        // What begins as another member does and is none is damage.
+        for start in [&b"\x1f"[..], b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x50"] {
+            refused(&[&bytes[..], start].concat(), ErrorKind::Invalid, name);
+        }
+    }
+    // One kind of compression does not go on as another.
+    refused(&[gzip(&sample()), zstd(&sample())].concat(), ErrorKind::Invalid, "gzip stream with other");
+    refused(&[zstd(&sample()), gzip(&sample())].concat(), ErrorKind::Invalid, "zstd stream with other");
+}
+
+/// Neither padding nor members that hold nothing keep a reader beyond its limits.
+#[test]
+fn endless_padding_passes_the_limits() {
+    for endless in [vec![0; 4096], gzip(&[])] {
+        let start = std::io::Cursor::new(gzip(&sample()));
+        let time = Some(std::time::Duration::from_millis(50));
+        let limits = Limits { time_max: time, stream_bytes_max: u64::MAX, ..Limits::default() };
+        let source = start.clone().chain(Repeated(endless.clone(), 0));
+        assert_eq!(Reader::new(source, limits).unwrap().finish().unwrap_err().kind(), ErrorKind::TimedOut);
+        let limits = Limits { stream_bytes_max: 1 << 20, ..Limits::default() };
+        let error = Reader::new(start.chain(Repeated(endless, 0)), limits).unwrap().finish().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::QuotaExceeded, "{error}");
+    }
+}
+
+/// The same bytes again and again.
+struct Repeated(Vec<u8>, usize);
+
+impl Read for Repeated {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        for byte in buffer.iter_mut() {
+            *byte = self.0[self.1 % self.0.len()];
+            self.1 += 1;
+        }
+        Ok(buffer.len())
+    }
 }
 
 #[test]

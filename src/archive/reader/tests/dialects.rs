@@ -111,6 +111,8 @@ fn attributes_in_every_form() {
     let first = |parts: &[Vec<u8>]| read(&archive(parts)).unwrap().remove(0).0;
     assert_eq!(first(&[header.clone().bytes()]), Member { mtime: at(1 << 32, 0), ..wanted.clone() });
 
+    let unextended = header.clone().at(136, b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xfc\x18");
+    assert_eq!(first(&[unextended.bytes()]).mtime, at(-1000, 0));
     let binary = header.clone().binary(108, 8, 0xffff_ffff).binary(136, 12, -7);
     assert_eq!(first(&[binary.bytes()]), Member { uid: u32::MAX, mtime: at(-7, 0), ..wanted.clone() });
 
@@ -166,6 +168,29 @@ fn extended_attributes_are_bytes() {
     assert_eq!(found.xattrs, wanted);
 }
 
+/// GNU tar writes names without numbers in the text, and numbers in the attribute if that is asked for.
+#[test]
+fn an_acl_counts_by_its_attribute_where_that_is_there() {
+    let text = &b"user::rw-\nuser:nobody-knows:r--\ngroup::r--\nmask::r--\nother::r--\n"[..];
+    for (key, name) in
+        [("SCHILY.acl.access", "system.posix_acl_access"), ("SCHILY.acl.default", "system.posix_acl_default")]
+    {
+        for (attribute, value) in [("SCHILY.xattr", &b"foo"[..]), ("LIBARCHIVE.xattr", b"Zm9v")] {
+            let attribute = format!("{attribute}.{name}");
+            for records in [[(key, text), (&attribute, value)], [(&attribute, value), (key, text)]] {
+                let (found, _) = only(&archive(&[pax(&records), file(b"f").bytes()]));
+                assert_eq!(found.xattrs, [(name.as_bytes().to_vec(), b"foo".to_vec())]);
+            }
+        }
+        let error = read(&archive(&[pax(&[(key, text)]), file(b"f").bytes()])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(
+            error.to_string().contains("'nobody-knows' without a number; pack it with --xattrs"),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_volume_label_is_skipped() {
     assert_eq!(kinds(&[Raw::gnu(b'V', b"label").bytes(), file(b"f").bytes()]).len(), 1);
@@ -196,12 +221,36 @@ fn the_end_in_every_form() {
     assert_eq!(digest(&junk).bytes, junk.len() as u64);
     assert_ne!(digest(&junk).sha256, digest(&junk[..junk.len() - 1]).sha256);
 
+    for (zeros, has_end_mark) in [(0, false), (512, false), (1024, true), (10_240, true)] {
+        let bytes = [&entry[..], &vec![0; zeros]].concat();
+        assert_eq!(digest(&bytes).has_end_mark, has_end_mark, "{zeros}");
+    }
+
     refused(&[], ErrorKind::Invalid, "is empty");
     refused(b"\x7fELF, no archive at all", ErrorKind::Invalid, "is no tar archive");
     refused(&[b'x'; 5000], ErrorKind::Invalid, "is no tar archive");
     refused(&[&entry[..], &[0; 512], &entry].concat(), ErrorKind::Invalid, "lone zero block");
     refused(&[&entry[..], &[0; 700]].concat(), ErrorKind::Invalid, "cut short");
     refused(&[&entry[..], &[1; 511]].concat(), ErrorKind::Invalid, "cut short");
+}
+
+/// ext4, Btrfs, XFS in a partition, ISO 9660 and others begin with zeros.
+#[test]
+fn what_begins_with_zeros_and_goes_on_is_no_archive() {
+    for zeros in [512, 513, 1023, 1024, 1025, 32_768, 65_536, 1 << 20] {
+        for rest in [&b"\xff"[..], &[7; 5000], &archive(&[file(b"f").bytes()])] {
+            let bytes = [&vec![0; zeros], rest, &[0; 1024]].concat();
+            let at = zeros + rest.iter().position(|byte| *byte != 0).unwrap();
+            refused(
+                &bytes,
+                ErrorKind::Invalid,
+                &format!("is no tar archive: it begins with zeros, as an empty one does, but byte {at} "),
+            );
+        }
+    }
+    for zeros in [512, 1024, 10_240, 1 << 20] {
+        assert_eq!(read_within(&vec![0; zeros], Limits::default()).unwrap().1.entries, 0, "an empty archive");
+    }
 }
 
 #[test]

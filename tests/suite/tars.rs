@@ -1,0 +1,219 @@
+//! Tars as programs write them, cut them and take them for others: what becomes of the store, by `import` and by
+//! `commit --layer`, from files and from pipes.
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use crate::cli::Cli;
+use crate::raw_tar::{archive, file};
+use crate::system::is_on;
+
+pub(crate) struct Given {
+    pub(crate) cli: Cli,
+}
+
+/// The ways in which a tar comes in. All but the first two read the file.
+const WAYS: [&[&str]; 4] = [
+    &["import", "-", "--tag", "x"],
+    &["commit", "--layer", "-", "--base", "base", "--tag", "x"],
+    &["import", "given.tar", "--tag", "x"],
+    &["commit", "--layer", "given.tar", "--base", "base", "--tag", "x"],
+];
+
+impl Given {
+    pub(crate) fn new() -> Self {
+        let cli = Cli::new();
+        cli.tree();
+        cli.ok(&["import", "tree", "--tag", "base"]);
+        Self { cli }
+    }
+
+    /// A command that finds these bytes on standard input and in `given.tar`.
+    pub(crate) fn run(&self, words: &[&str], tar: &[u8]) -> Output {
+        std::fs::write(self.cli.path("given.tar"), tar).unwrap();
+        let mut command = self.cli.command(words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(tar));
+            child.wait_with_output().unwrap()
+        })
+    }
+
+    /// Refused with this exit code and message however it comes in: no image is there afterwards, and no tag.
+    #[track_caller]
+    pub(crate) fn refused(&self, tar: &[u8], code: i32, message: &str) {
+        for way in WAYS {
+            let output = self.run(way, tar);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!((output.status.code(), text.contains(message)), (Some(code), true), "{way:?}: {text}");
+            assert_eq!(self.cli.ok(&["images", "-aq"]).lines().count(), 1, "{way:?}");
+            assert_eq!(self.cli.fails(&["inspect", "x"]).0, 3, "{way:?}");
+        }
+    }
+
+    /// Taken however it comes in.
+    #[track_caller]
+    pub(crate) fn taken(&self, tar: &[u8]) {
+        for way in WAYS {
+            let output = self.run(way, tar);
+            assert!(output.status.success(), "{way:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+
+    /// Imports a tar, and gives what is in the image.
+    #[track_caller]
+    pub(crate) fn import(&self, tar: &[u8]) -> Vec<String> {
+        let output = self.run(&["import", "-", "--tag", "x"], tar);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.list("x")
+    }
+
+    /// What is in an image, a line for each path but the root: directories as `a/`, links as `a -> b` and `a = b`.
+    pub(crate) fn list(&self, image: &str) -> Vec<String> {
+        let exported = self.cli.run(&["export", image, "-o", "-"]);
+        assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
+        let line = |entry: tar::Entry<'_, &[u8]>| {
+            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let target = entry.link_name_bytes().map(|target| String::from_utf8_lossy(&target).into_owned());
+            let path = path.trim_start_matches("./").to_owned();
+            match (target, entry.header().entry_type()) {
+                (Some(target), tar::EntryType::Link) => {
+                    format!("{path} = {}", target.trim_start_matches("./"))
+                }
+                (Some(target), _) => format!("{path} -> {target}"),
+                (None, _) => path,
+            }
+        };
+        let mut archive = tar::Archive::new(&*exported.stdout);
+        let entries = archive.entries().unwrap().map(|entry| line(entry.unwrap()));
+        entries.filter(|line| !line.is_empty()).collect()
+    }
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// A program's standard output, which is a pipe.
+fn piped(directory: &std::path::Path, program: &str, words: &[&str]) -> Vec<u8> {
+    let output = Command::new(program).current_dir(directory).args(words).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[test]
+fn what_begins_with_zeros_and_is_no_tar_makes_no_image() {
+    let given = Given::new();
+    let noise = crate::roundtrip::noise(5_000, 1);
+    for zeros in [512, 1_024, 32_768, 65_536, 1 << 20] {
+        let image = [&vec![0; zeros], &noise[..]].concat();
+        for bytes in [image.clone(), gzip(&image), zstd(&image)] {
+            given.refused(&bytes, 2, "is no tar archive: it begins with zeros");
+        }
+    }
+    given.refused(&[], 2, "is empty");
+    given.refused(&gzip(&[]), 2, "is empty");
+    given.refused(&noise, 2, "is no tar archive");
+    for zeros in [1_024, 10_240] {
+        assert_eq!(given.import(&vec![0; zeros]), [""; 0], "an archive of nothing");
+    }
+}
+
+#[test]
+fn an_image_of_a_file_system_is_no_tar() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    for (program, words) in [("mkfs.ext4", &["-q", "-F"][..]), ("mkfs.btrfs", &["-q"]), ("mkfs.xfs", &["-q"])]
+    {
+        let disk = given.cli.path("disk");
+        std::fs::File::create(&disk).unwrap().set_len(320 << 20).unwrap();
+        piped(disk.parent().unwrap(), program, &[words, &["disk"]].concat());
+        for words in [&["import", "disk", "--tag", "x"][..], &["commit", "--layer", "disk", "--base", "base"]]
+        {
+            let (code, message) = given.cli.fails(words);
+            assert!(code == 2 && message.contains("is no tar archive"), "{program}: {code}: {message}");
+        }
+        std::fs::remove_file(disk).unwrap();
+    }
+    assert_eq!(given.cli.ok(&["images", "-aq"]).lines().count(), 1);
+}
+
+#[test]
+fn zeros_behind_a_compressed_tar_are_padding_and_other_bytes_are_named() {
+    let given = Given::new();
+    let tar = archive(&[file("f", "text")]);
+    for packed in [gzip(&tar), zstd(&tar)] {
+        let at = packed.len() + 700;
+        let padded = [&packed[..], &[0; 700]].concat();
+        given.refused(&[&padded[..], b"junk"].concat(), 2, &format!("the first 0x6a at byte {at}"));
+    }
+    for packed in [gzip(&tar), zstd(&tar)] {
+        given.taken(&[packed, vec![0; 700]].concat());
+    }
+}
+
+/// bsdtar, which is tar on macOS, fills what it writes to a pipe.
+#[test]
+fn what_bsdtar_compresses_to_a_pipe_is_read() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    let tree = given.cli.path("tree");
+    for compression in ["-z", "--zstd"] {
+        let tar = piped(&tree, "bsdtar", &["-c", compression, "-f", "-", "."]);
+        assert_eq!(tar.len() % 10_240, 0, "it is padded");
+        assert_eq!(given.import(&tar), ["etc/", "etc/motd", "issue"]);
+        given.taken(&tar);
+    }
+}
+
+#[test]
+fn a_time_before_1970_as_the_tar_crate_writes_it() {
+    let given = Given::new();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mtime((-1_000_i64).cast_unsigned());
+    builder.append_data(&mut header, "old", &b""[..]).unwrap();
+    given.taken(&builder.into_inner().unwrap());
+    let listed: serde_json::Value =
+        serde_json::from_str(&given.cli.ok(&["--json", "ls", "x", "/old"])).unwrap();
+    assert_eq!(listed[0]["mtime_seconds"], -1_000);
+}
+
+#[test]
+fn an_acl_of_numbers_is_taken_from_the_attribute() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    let tree = given.cli.path("tree");
+    // User 7 has a name that GNU tar writes in the text; 12345 has none.
+    piped(&tree, "setfacl", &["-m", "u:7:rw,u:12345:r,g:1:x", "issue"]);
+    piped(&tree, "setfacl", &["-d", "-m", "u:7:rwx", "etc"]);
+    let tar = piped(&tree, "tar", &["--acls", "--xattrs", "--xattrs-include=*", "-cf", "-", "."]);
+    given.taken(&tar);
+    given.cli.ok(&["import", "tree", "--tag", "tree"]);
+    assert_eq!(given.cli.ok(&["diff", "tree", "x"]), "", "the numbers are the tree's");
+    given.import(&tar);
+    assert_eq!(given.cli.ok(&["diff", "tree", "x"]), "");
+    let names = piped(&tree, "tar", &["--acls", "-cf", "-", "."]);
+    let output = given.run(&["import", "-"], &names);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), message.contains("pack it with --xattrs")),
+        (Some(7), true),
+        "{message}"
+    );
+}
