@@ -40,6 +40,7 @@ pub use assemble::{Assembled, Assembly, Placed};
 pub(crate) use limits::Deadline;
 pub use limits::Limits;
 pub use reader::{Piece, Reader, TarSummary};
+pub(crate) use route::{Found, is_link_to_directory, route};
 pub use writer::Writer;
 
 use std::borrow::Cow;
@@ -56,6 +57,7 @@ mod limits;
 mod number;
 mod pax;
 mod reader;
+mod route;
 mod sparse;
 #[cfg(test)]
 mod testing;

@@ -97,33 +97,45 @@ fn names_that_lead_out() {
 }
 
 #[test]
-fn nothing_goes_through_a_link() {
+fn links_are_followed_inside_the_tree_alone() {
     let given = Given::new();
     let outside = given.place.directory("outside", &[]);
     let target = outside.to_str().unwrap();
+    given.malformed(&[symlink("link", target), file("link/child", "x")], "where nothing is");
+    given.malformed(&[symlink("link", "../outside"), file("link/child", "x")], "out of the tree");
+    given.malformed(&[symlink("link", "link"), file("link/child", "x")], "more than 40 links");
+    given.malformed(&[file("link/child", "x"), symlink("link", target)], "already has /link/child");
+    // The image has a directory of that name, too.
+    let inside = target.trim_start_matches('/').to_owned();
     let image = given.image(&[
+        directory(&inside),
         symlink("link", target),
         file("link/child", "x"),
-        symlink("other", target),
-        directory("other"),
+        symlink("kept", target),
+        directory("kept"),
+        symlink("replaced", "nowhere"),
+        directory("replaced"),
         symlink("last", target),
     ]);
-    let kinds = [EntryKind::Symlink, EntryKind::Directory, EntryKind::Directory];
-    let names = ["/last", "/link", "/other"];
-    assert_eq!(list(&image, "/"), names.map(str::to_owned).into_iter().zip(kinds).collect::<Vec<_>>());
+    assert_eq!(read(&image, &format!("{inside}/child")).unwrap(), b"x");
+    let kinds = list(&image, "/").into_iter().filter(|(path, _)| !target.starts_with(path.as_str()));
+    let links = ["/kept", "/last", "/link"].map(|path| (path.to_owned(), EntryKind::Symlink));
+    let expected = links.into_iter().chain([("/replaced".to_owned(), EntryKind::Directory)]);
+    assert_eq!(kinds.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     image.check_out(given.place.path("copy"), CheckoutOptions::default()).unwrap();
-    assert!(given.place.path("copy/link/child").is_file());
+    assert!(given.place.path(&format!("copy/{inside}/child")).is_file());
     assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "nothing was written through it");
 }
 
 #[test]
 fn hard_links_stay_inside() {
     let given = Given::new();
-    let cases: [(&[Vec<u8>], &str); 6] = [
+    let cases: [(&[Vec<u8>], &str); 7] = [
         (&[hard_link("e", "../../etc/passwd")], "'..'"),
         (&[hard_link("e", "/etc/passwd")], "no earlier entry"),
-        (&[symlink("link", "/etc"), hard_link("e", "link/passwd")], "no earlier entry"),
-        (&[hard_link("e", "e")], "to itself"),
+        (&[symlink("link", "/etc"), hard_link("e", "link/passwd")], "to /etc, where nothing is"),
+        (&[symlink("link", "../etc"), hard_link("e", "link/passwd")], "out of the tree"),
+        (&[hard_link("e", "e")], "no earlier entry"),
         (&[hard_link("e", "later"), file("later", "x")], "no earlier entry"),
         (&[directory("d"), hard_link("e", "d")], "other than a directory"),
     ];

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use crate::cli::Cli;
-use crate::raw_tar::{archive, file};
+use crate::raw_tar::{archive, directory, file, hard_link, symlink};
 use crate::system::is_on;
 
 pub(crate) struct Given {
@@ -216,4 +216,92 @@ fn an_acl_of_numbers_is_taken_from_the_attribute() {
         (Some(7), true),
         "{message}"
     );
+}
+
+#[test]
+fn members_go_where_links_of_the_same_tar_lead() {
+    let given = Given::new();
+    for target in ["usr/lib", "/usr/lib", "usr/../usr/lib"] {
+        let tar = archive(&[
+            directory("usr/lib/"),
+            file("usr/lib/old", "old"),
+            symlink("lib", target),
+            file("lib/y", "y"),
+            directory("lib"),
+            hard_link("z", "lib/y"),
+            hard_link("lib/y", "usr/lib/y"),
+        ]);
+        let lib = format!("lib -> {target}");
+        assert_eq!(
+            given.import(&tar),
+            [&lib, "usr/", "usr/lib/", "usr/lib/old", "usr/lib/y", "z = usr/lib/y"]
+        );
+        given.taken(&tar);
+        // A layer gives the same.
+        let listed = given.list("x");
+        assert!(listed.contains(&lib) && listed.contains(&"z = usr/lib/y".to_owned()), "{listed:?}");
+        assert_eq!(given.cli.ok(&["cat", "x", "/lib/old"]), "old");
+    }
+}
+
+#[test]
+fn a_link_that_leads_to_no_directory_of_the_tree_is_refused() {
+    let given = Given::new();
+    for (target, message) in [
+        ("nowhere", "'/lib/y': goes through the link /lib, which leads to /nowhere, where nothing is"),
+        ("/../usr", "out of the tree"),
+        ("lib", "through more than 40 links"),
+        ("f", "to /f, which is no directory"),
+    ] {
+        let tar = archive(&[directory("usr"), file("f", "f"), symlink("lib", target), file("lib/y", "y")]);
+        given.refused(&tar, 2, message);
+    }
+    let late = archive(&[file("lib/y", "y"), symlink("lib", "usr")]);
+    given.refused(&late, 2, "'/lib': is a symbolic link over a directory that already has /lib/y");
+    // A file that no link leads to gives way, in a layer too.
+    given.taken(&archive(&[file("a", "a"), file("a/b", "b")]));
+    assert_eq!(given.list("x"), ["a/", "a/b", "etc/", "etc/motd", "issue"]);
+}
+
+#[test]
+fn whiteouts_of_a_layer_go_through_its_links() {
+    let given = Given::new();
+    given.import(&archive(&[
+        file("usr/lib/a", "a"),
+        file("usr/lib/b", "b"),
+        file("dir/c", "c"),
+        symlink("old", "dir"),
+    ]));
+    let layer = archive(&[
+        symlink("lib", "usr/lib"),
+        file("lib/.wh.a", ""),
+        file("old/.wh..wh..opq", ""),
+        file("lib/new", ""),
+    ]);
+    let output = given.run(&["commit", "--layer", "-", "--base", "x", "--tag", "y"], &layer);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        given.list("y"),
+        ["dir/", "lib -> usr/lib", "old -> dir", "usr/", "usr/lib/", "usr/lib/b", "usr/lib/new"]
+    );
+}
+
+/// GNU tar writes it for a file with two names that it is given twice.
+#[test]
+fn a_hard_link_of_a_name_to_itself_changes_nothing() {
+    let given = Given::new();
+    given.refused(&archive(&[hard_link("nowhere", "nowhere")]), 2, "is a hard link to /nowhere");
+    let tar = archive(&[
+        file("a", "a"),
+        hard_link("b", "a"),
+        hard_link("a", "a"),
+        hard_link("b", "b"),
+        hard_link("a", "b"),
+    ]);
+    assert_eq!(given.import(&tar), ["a", "b = a"]);
+    given.taken(&tar);
+    let tree = given.cli.path("tree");
+    std::fs::hard_link(tree.join("issue"), tree.join("other")).unwrap();
+    let tar = piped(&tree, "tar", &["-cf", "-", "issue", "issue", "other", "issue"]);
+    assert_eq!(given.import(&tar), ["issue", "other = issue"]);
 }

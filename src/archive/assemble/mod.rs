@@ -1,26 +1,26 @@
 //! From members in archive order to the file system that extracting them would make, without a file system.
 //!
-//! The rules are those of a root file system archive extracted into an empty directory by a program that follows
-//! no link:
+//! The rules are those of a root file system archive extracted into an empty directory:
 //!
+//! - Symbolic links on the way to an entry are followed inside the tree, by the rules of [`route`](super::route()).
 //! - The last entry of a path wins. A directory over a directory keeps what is below and brings new attributes;
-//!   anything else drops what was there, a directory's whole subtree included.
-//! - Nothing follows a link. Where a path goes through something that is no directory, that is replaced by an
-//!   implicit directory. Directories that no entry named are implicit: mode `0o755`, owner 0:0, time 0.
+//!   anything else drops what was there, a directory's whole subtree included, but a symbolic link drops none.
+//! - Where a path goes through something else that is no directory, that is replaced by an implicit directory.
+//!   Directories that no entry named are implicit: mode `0o755`, owner 0:0, time 0.
 //! - A hard link names an entry that is there at that moment and is no directory; it shares that entry's inode.
-//!   Replacing one name of an inode leaves the others.
+//!   Replacing one name of an inode leaves the others. A link of a name to itself changes nothing.
 //!
 //! # Cost
 //! One ordered map from path to inode, in which implicit directories are left out until the end. **Invariant:**
 //! nothing in the map is below something that is no directory. In key order nothing can then stand between such
 //! an entry and a path below it, so whether a new path goes through a non-directory is one look at its
-//! predecessor, however deep it is. Dropping a subtree removes each path at most once. So n entries cost
-//! O(n log n) in any order.
+//! predecessor, however deep it is. Dropping a subtree removes each path at most once, and a path through links takes
+//! 40 looks at most. So n entries cost O(n log n) in any order.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::{Limits, Member, MemberKind, Refusal};
+use super::{Found, Limits, Member, MemberKind, Refusal, is_link_to_directory, route};
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 use crate::tree::entry::Timestamp;
@@ -59,28 +59,49 @@ impl<T> Assembly<T> {
         Self { limits, paths: BTreeMap::new(), inodes: Vec::new() }
     }
 
-    /// Takes the archive's next member. Fails on a root that is no directory and on a hard link whose target is
-    /// not there, is a directory, is the link itself, or is above or below it.
+    /// Takes the archive's next member. Fails on a root that is no directory, on a way that leads through a link to no
+    /// directory, on a symbolic link over a directory that is not empty, and on a hard link whose target is not there, is a
+    /// directory, or is above or below it.
     pub fn add(&mut self, mut member: Member<T>) -> Result<()> {
-        let path = std::mem::take(&mut member.path);
+        let named = std::mem::take(&mut member.path);
         let directory = matches!(member.kind, MemberKind::Directory);
-        if path.is_root() && !directory {
-            return Err(refuse(&path, "is the root and must be a directory"));
+        if named.is_root() && !directory {
+            return Err(refuse(&named, "is the root and must be a directory"));
         }
-        let index = if let MemberKind::HardLink(target) = &member.kind {
-            self.resolve(&path, target)?
-        } else {
-            self.inodes.push(Inode { links: 0, member: Some(member) });
-            self.inodes.len() - 1
+        let leads = |_| route(&named, &named, |path| Ok(self.find(path)));
+        let led = self.file_above(&named).map(leads).transpose()?;
+        let path = led.as_ref().unwrap_or(&named);
+        if directory && self.is_file(path) && is_link_to_directory(path, |path| Ok(self.find(path)))? {
+            return Ok(());
+        }
+        let index = match &member.kind {
+            MemberKind::HardLink(target) => {
+                let target = route(&named, target, |path| Ok(self.find(path)))?;
+                let index = self.resolve(path, &target)?;
+                if target == *path {
+                    return Ok(());
+                }
+                index
+            }
+            MemberKind::Symlink(_) if let Some(below) = self.first_below(path) => {
+                let message = format!("is a symbolic link over a directory that already has {below}");
+                return Err(refuse(&named, message));
+            }
+            _ => {
+                self.inodes.push(Inode { links: 0, member: Some(member) });
+                self.inodes.len() - 1
+            }
         };
-        self.replace_file_above(&path);
+        if let Some(above) = self.file_above(path).cloned() {
+            self.remove(&above);
+        }
         if !directory {
-            self.drop_below(&path);
+            self.drop_below(path);
         }
         if let Some(inode) = self.inodes.get_mut(index) {
             inode.links += 1;
         }
-        if let Some(replaced) = self.paths.insert(path, index) {
+        if let Some(replaced) = self.paths.insert(led.unwrap_or(named), index) {
             self.unlink(replaced);
         }
         Ok(())
@@ -94,8 +115,8 @@ impl<T> Assembly<T> {
 
     /// The inode that a hard link at `path` shares.
     fn resolve(&self, path: &TreePath, target: &TreePath) -> Result<InodeIndex> {
-        if path.starts_with(target) || target.starts_with(path) {
-            return Err(refuse(path, "is a hard link to itself, or to what is above or below it"));
+        if path != target && (path.starts_with(target) || target.starts_with(path)) {
+            return Err(refuse(path, "is a hard link to what is above or below it"));
         }
         let found = self.paths.get(target).copied().filter(|index| !self.is_directory(*index));
         found.ok_or_else(|| {
@@ -106,22 +127,42 @@ impl<T> Assembly<T> {
         })
     }
 
-    /// Removes what `path` would go through if it is no directory. It is the entry right before `path`.
-    fn replace_file_above(&mut self, path: &TreePath) {
-        let mut before = self.paths.range::<TreePath, _>((Bound::Unbounded, Bound::Excluded(path)));
-        let Some((above, index)) = before.next_back() else { return };
-        if path.starts_with(above) && !self.is_directory(*index) {
-            let above = above.clone();
-            self.remove(&above);
+    /// Returns what stands at a path. What is no directory and above it is the entry right before it.
+    fn find(&self, path: &TreePath) -> Found {
+        let before = self.paths.range::<TreePath, _>((Bound::Unbounded, Bound::Included(path))).next_back();
+        if let Some((at, index)) = before.filter(|(at, _)| path.starts_with(at)) {
+            match self.inodes.get(*index).and_then(|inode| inode.member.as_ref()).map(|member| &member.kind) {
+                Some(MemberKind::Symlink(target)) => {
+                    return Found::Symlink { at: at.clone(), target: target.clone() };
+                }
+                Some(MemberKind::Directory) if at == path => return Found::Directory,
+                Some(MemberKind::Directory) | None => {}
+                Some(_) => return Found::Other { at: at.clone() },
+            }
         }
+        if path.is_root() || self.first_below(path).is_some() { Found::Directory } else { Found::Nothing }
+    }
+
+    /// Returns the first path below another.
+    fn first_below(&self, path: &TreePath) -> Option<&TreePath> {
+        let mut after = self.paths.range::<TreePath, _>((Bound::Excluded(path), Bound::Unbounded));
+        after.next().map(|(found, _)| found).filter(|found| found.starts_with(path))
+    }
+
+    /// Returns what is no directory and above a path: it is the entry right before it.
+    fn file_above(&self, path: &TreePath) -> Option<&TreePath> {
+        let mut before = self.paths.range::<TreePath, _>((Bound::Unbounded, Bound::Excluded(path)));
+        let (above, index) = before.next_back()?;
+        Some(above).filter(|above| path.starts_with(above) && !self.is_directory(*index))
+    }
+
+    /// Returns whether an entry is there that is no directory.
+    fn is_file(&self, path: &TreePath) -> bool {
+        self.paths.get(path).is_some_and(|index| !self.is_directory(*index))
     }
 
     fn drop_below(&mut self, path: &TreePath) {
-        let next = |paths: &BTreeMap<TreePath, InodeIndex>| {
-            let mut after = paths.range::<TreePath, _>((Bound::Excluded(path), Bound::Unbounded));
-            after.next().map(|(found, _)| found).filter(|found| found.starts_with(path)).cloned()
-        };
-        while let Some(below) = next(&self.paths) {
+        while let Some(below) = self.first_below(path).cloned() {
             self.remove(&below);
         }
     }

@@ -1,13 +1,14 @@
 //! Layers as OCI images have them: tars in which names beginning with `.wh.` take away.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
+use std::ops::Bound;
 
-use crate::archive::Limits;
+use crate::archive::{Found, Limits, is_link_to_directory, route};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::ingest::{LayerMember, read_layer};
 use crate::path::TreePath;
-use crate::tree::{InodeKind, Led};
+use crate::tree::{Inode, InodeKind};
 
 use super::editor::{Editor, invalid};
 
@@ -46,91 +47,169 @@ impl Effect {
     }
 }
 
-/// The member's path, if it is a directory.
-fn directory<'m>(path: &'m TreePath, member: &LayerMember) -> Option<&'m TreePath> {
-    matches!(member, LayerMember::Inode(inode, _) if inode.kind == InodeKind::Directory).then_some(path)
+/// What a layer puts at a path, as far as whiteouts care: they are taken before it is put.
+enum Planned<'m> {
+    Directory,
+    Symlink(&'m [u8]),
+}
+
+impl<'m> Planned<'m> {
+    fn of(member: &'m LayerMember) -> Option<Self> {
+        match member {
+            LayerMember::Inode(Inode { kind: InodeKind::Directory, .. }, _) => Some(Self::Directory),
+            LayerMember::Inode(Inode { kind: InodeKind::Symlink(target), .. }, _) => {
+                Some(Self::Symlink(target))
+            }
+            LayerMember::Inode(..) | LayerMember::HardLink(_) => None,
+        }
+    }
 }
 
 impl Editor<'_> {
     /// Applies a layer's tar.
     pub(super) fn apply_tar(&mut self, tar: impl Read) -> Result<()> {
         let members = read_layer(tar, Limits::default(), self.session, self.threads)?;
-        let directories: HashSet<_> =
-            members.iter().filter_map(|(path, member)| directory(path, member)).collect();
+        let mut planned = HashMap::new();
+        for (path, member) in &members {
+            match Planned::of(member) {
+                Some(Planned::Directory) => _ = planned.entry(path).or_insert(Planned::Directory),
+                Some(link @ Planned::Symlink(_)) => _ = planned.insert(path, link),
+                None => {}
+            }
+        }
         // They take away what lower layers have: all before anything is put.
         for (path, _) in &members {
-            self.take_away(Effect::of(path)?, &directories)?;
+            self.take_away(path, &planned)?;
         }
-        drop(directories);
+        drop(planned);
+        let mut put = BTreeSet::new();
         members.into_iter().try_for_each(|(path, member)| match Effect::of(&path)? {
-            Effect::Put => self.place_member(&path, member),
+            Effect::Put => self.place_member(&path, member, &mut put),
             Effect::Remove(_) | Effect::Clear(_) | Effect::Nothing => Ok(()),
         })
     }
 
-    /// What is not there needs no removal.
-    fn take_away(&mut self, whiteout: Effect, directories: &HashSet<&TreePath>) -> Result<()> {
-        let (directory, path, is_clear) = match whiteout {
-            Effect::Remove(path) => (path.parent().unwrap_or_default(), path, false),
-            Effect::Clear(path) => (path.clone(), path, true),
+    /// Takes away what a whiteout says; what is not there needs no removal.
+    fn take_away(&mut self, named: &TreePath, planned: &HashMap<&TreePath, Planned<'_>>) -> Result<()> {
+        match Effect::of(named)? {
+            Effect::Remove(_) | Effect::Clear(_) => {}
             Effect::Put | Effect::Nothing => return Ok(()),
-        };
-        // Where the layer makes a directory of what was none, a link of the base leads elsewhere: nothing was below.
-        let mut above = Some(directory);
-        while let Some(path) = above {
-            if directories.contains(&path)
-                && self.changes.find(&path)?.is_some_and(|inode| inode.kind != InodeKind::Directory)
-            {
-                return Ok(());
-            }
-            above = path.parent();
         }
-        match self.follow(&path, is_clear) {
-            Ok(Led::To(path, inode)) if is_clear => {
-                if inode.kind == InodeKind::Directory {
-                    self.changes.clear(&path)
-                } else {
-                    Ok(())
-                }
-            }
-            Ok(Led::To(path, _)) => self.changes.remove(&path),
-            Ok(Led::Missing(_)) => Ok(()),
-            // The way goes through a file, or in a circle: nothing is there.
-            Err(error) if error.kind() == ErrorKind::Invalid => Ok(()),
-            Err(error) => Err(error),
+        let path = match route(named, named, |path| self.stands_at(path, planned)) {
+            Ok(path) => path,
+            // The way leads nowhere.
+            Err(error) if error.kind() == ErrorKind::Invalid => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        match Effect::of(&path)? {
+            Effect::Remove(gone) if self.changes.find(&gone)?.is_some() => self.changes.remove(&gone),
+            Effect::Clear(directory) => match self.changes.find(&directory)? {
+                Some(Inode { kind: InodeKind::Directory, .. }) => self.changes.clear(&directory),
+                _ => Ok(()),
+            },
+            Effect::Remove(_) | Effect::Put | Effect::Nothing => Ok(()),
         }
     }
 
-    fn place_member(&mut self, path: &TreePath, member: LayerMember) -> Result<()> {
-        // A link on the way is followed, as a process in the image would; the last part is what is replaced.
-        let path = match self.follow(path, false)? {
-            Led::To(path, _) => path,
-            Led::Missing(path) => {
-                self.make_parents(&path)?;
-                path
+    /// Returns what stands at a path, with what is planned in place of what is there.
+    fn stands_at(&mut self, path: &TreePath, planned: &HashMap<&TreePath, Planned<'_>>) -> Result<Found> {
+        let mut at = path.clone();
+        loop {
+            match planned.get(&at) {
+                Some(Planned::Symlink(target)) => return Ok(Found::Symlink { at, target: (*target).into() }),
+                Some(Planned::Directory) if at == *path => return Ok(Found::Directory),
+                Some(Planned::Directory) => return Ok(Found::Nothing),
+                None => {}
             }
-        };
-        match member {
-            LayerMember::Inode(inode, xattrs) => {
-                self.remember_xattrs(&path, &inode, &xattrs)?;
-                self.changes.put(&path, inode)
+            match self.changes.find(&at)?.map(|inode| inode.kind) {
+                Some(InodeKind::Symlink(target)) => return Ok(Found::Symlink { at, target }),
+                Some(InodeKind::Directory) if at == *path => return Ok(Found::Directory),
+                Some(InodeKind::Directory) => return Ok(Found::Nothing),
+                Some(_) => return Ok(Found::Other { at }),
+                None => {}
             }
-            LayerMember::HardLink(target) => {
-                let refused = |what: &str| {
-                    let subject = Subject::ArchiveEntry(path.to_string());
-                    Error::invalid(subject, format!("is a hard link to {target}, {what}"))
-                };
-                let Led::To(target, inode) = self.follow(&target, false)? else {
-                    return Err(refused("which is not there"));
-                };
-                if inode.kind == InodeKind::Directory {
-                    return Err(refused("which is a directory"));
-                }
-                if path.starts_with(&target) || target.starts_with(&path) {
-                    return Err(refused("which is itself, or above or below it"));
-                }
-                self.changes.link(&path, &target)
-            }
+            let Some(parent) = at.parent() else { return Ok(Found::Nothing) };
+            at = parent;
         }
     }
+
+    /// Puts a member where it leads. `put` has the paths that the layer has put so far.
+    fn place_member(
+        &mut self,
+        named: &TreePath,
+        member: LayerMember,
+        put: &mut BTreeSet<TreePath>,
+    ) -> Result<()> {
+        let nothing = HashMap::new();
+        let is_directory = matches!(Planned::of(&member), Some(Planned::Directory));
+        let path = route(named, named, |path| self.stands_at(path, &nothing))?;
+        match member {
+            LayerMember::Inode(inode, xattrs) => {
+                // A link of the base is replaced by a directory, as overlays do; one of the layer's own is kept.
+                if is_directory
+                    && put.contains(&path)
+                    && is_link_to_directory(&path, |path| self.stands_at(path, &nothing))?
+                {
+                    return Ok(());
+                }
+                if let (InodeKind::Symlink(_), Some(below)) = (&inode.kind, first_below(put, &path)) {
+                    let message = format!("is a symbolic link over a directory that already has {below}");
+                    return Err(refused(named, message));
+                }
+                self.make_way(named, &path, put)?;
+                self.remember_xattrs(&path, &inode, &xattrs)?;
+                self.changes.put(&path, inode)?;
+            }
+            LayerMember::HardLink(target) => {
+                let target = self.link_target(named, &path, &target)?;
+                if target == path {
+                    return Ok(());
+                }
+                self.make_way(named, &path, put)?;
+                self.changes.link(&path, &target)?;
+            }
+        }
+        while !is_directory && let Some(below) = first_below(put, &path).cloned() {
+            put.remove(&below);
+        }
+        put.insert(path);
+        Ok(())
+    }
+
+    /// Makes the directories of a path. Where it goes through a file of the layer's own, that is removed, as in every tar.
+    fn make_way(&mut self, named: &TreePath, path: &TreePath, put: &mut BTreeSet<TreePath>) -> Result<()> {
+        if let Some(parent) = path.parent()
+            && let Found::Other { at } = self.stands_at(&parent, &HashMap::new())?
+        {
+            if !put.remove(&at) {
+                return Err(refused(named, format!("goes through {at}, which is no directory")));
+            }
+            self.changes.remove(&at)?;
+        }
+        self.make_parents(path)
+    }
+
+    /// Returns where the target of a hard link at `path` is.
+    fn link_target(&mut self, named: &TreePath, path: &TreePath, target: &TreePath) -> Result<TreePath> {
+        let nothing = HashMap::new();
+        let found = route(named, target, |path| self.stands_at(path, &nothing))?;
+        let what = match self.changes.find(&found)?.map(|inode| inode.kind) {
+            None => "which is not there",
+            Some(InodeKind::Directory) => "which is a directory",
+            Some(_) if *path != found && (path.starts_with(&found) || found.starts_with(path)) => {
+                "which is above or below it"
+            }
+            Some(_) => return Ok(found),
+        };
+        Err(refused(named, format!("is a hard link to {target}, {what}")))
+    }
+}
+
+fn refused(named: &TreePath, message: String) -> Error {
+    Error::invalid(Subject::ArchiveEntry(named.to_string()), message)
+}
+
+fn first_below<'p>(put: &'p BTreeSet<TreePath>, path: &TreePath) -> Option<&'p TreePath> {
+    let mut after = put.range::<TreePath, _>((Bound::Excluded(path), Bound::Unbounded));
+    after.next().filter(|found| found.starts_with(path))
 }
