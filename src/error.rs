@@ -140,13 +140,15 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     subject: Subject,
+    /// What the user calls the archive that the subject is, or is in.
+    archive: Option<String>,
     message: String,
     source: Option<Arc<Source>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, subject: Subject, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, subject, message: message.into(), source: None }))
+        Self(Box::new(Inner { kind, subject, archive: None, message: message.into(), source: None }))
     }
 
     pub(crate) fn not_found(subject: Subject, message: impl Into<String>) -> Self {
@@ -219,6 +221,17 @@ impl Error {
             Ok(error) => error,
             Err(error) => Self::io(Subject::Argument("stream"), "read it", error),
         }
+    }
+
+    /// Names the archive that a failure is about, or whose entry or path it is about: `name` is what its user calls it.
+    pub(crate) fn in_archive(mut self, name: &str) -> Self {
+        let subject = &self.0.subject;
+        if matches!(subject, Subject::Archive | Subject::ArchiveEntry(_) | Subject::Path(_))
+            && !name.is_empty()
+        {
+            self.0.archive = Some(name.to_owned());
+        }
+        self
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Box<Source>>) -> Self {
@@ -294,7 +307,12 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.subject, self.0.message)
+        let Inner { subject, message, .. } = &*self.0;
+        match (&self.0.archive, subject) {
+            (None, _) => write!(f, "{subject}: {message}"),
+            (Some(archive), Subject::Archive) => write!(f, "{}: {message}", archive.escape_debug()),
+            (Some(archive), _) => write!(f, "{}: {subject}: {message}", archive.escape_debug()),
+        }
     }
 }
 

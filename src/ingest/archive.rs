@@ -14,6 +14,7 @@ use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
 use super::capture::store_xattrs;
+use super::saved_image;
 
 /// Files up to this size are held whole and handed to another thread.
 const WHOLE_BYTES: u64 = 1 << 20;
@@ -28,6 +29,27 @@ const READ_BYTES: usize = 256 << 10;
 type Slot = usize;
 type Batch = Vec<(Slot, Vec<u8>)>;
 
+/// A tar to read.
+pub(crate) struct Tar<'o, R> {
+    pub(crate) stream: R,
+    pub(crate) limits: Limits,
+    pub(crate) options: &'o TarOptions,
+}
+
+/// What is expected of a tar, and what errors call it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct TarOptions {
+    /// What errors call the tar: a file's name, say. `archive` if this is empty.
+    pub name: String,
+    /// Refuse a tar without the two zero blocks that end one: without them, a tar that was cut off between two members looks
+    /// complete.
+    pub require_end: bool,
+    /// Take a saved image (what `docker save` writes, or an OCI image layout) as the files that it consists of, instead of
+    /// refusing it.
+    pub accept_saved_image: bool,
+}
+
 /// What an archive holds.
 pub(crate) struct ArchiveTree {
     /// Its file system.
@@ -36,6 +58,16 @@ pub(crate) struct ArchiveTree {
     pub(crate) sha256: [u8; 32],
     /// Members read, those that later ones replaced included.
     pub(crate) members: u64,
+    /// Whether the two zero blocks that end it were seen.
+    pub(crate) has_end_mark: bool,
+}
+
+/// What a layer's archive holds.
+pub(crate) struct LayerTar {
+    /// Its members, in their order.
+    pub(crate) members: Vec<(TreePath, LayerMember)>,
+    /// Whether the two zero blocks that end it were seen.
+    pub(crate) has_end_mark: bool,
 }
 
 /// What a layer's archive says of one path.
@@ -49,13 +81,12 @@ pub(crate) enum LayerMember {
 /// Reads an archive of a whole file system to its end and stores it, as a tree that is built while its paths come: those
 /// that are only implied by others may be far more than were read.
 pub(crate) fn read_archive<H: PackHost>(
-    source: impl Read,
-    limits: Limits,
+    tar: Tar<'_, impl Read>,
     session: &Session<H>,
     threads: usize,
 ) -> Result<ArchiveTree> {
-    let mut assembly = Assembly::new(limits.clone());
-    let (contents, summary) = read_contents(source, limits, session, threads, |member| assembly.add(member))?;
+    let mut assembly = Assembly::new(tar.limits.clone());
+    let (contents, summary) = read_contents(tar, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
     let mut place = |placed| match placed {
         Placed::Inode { member, links } => {
@@ -76,18 +107,18 @@ pub(crate) fn read_archive<H: PackHost>(
     let root = failure.map_or(root, Err)?;
     writer.flush()?;
     tree_writer.flush()?;
-    Ok(ArchiveTree { root, sha256: summary.sha256, members: summary.entries })
+    let TarSummary { sha256, entries: members, has_end_mark, .. } = summary;
+    Ok(ArchiveTree { root, sha256, members, has_end_mark })
 }
 
 /// Reads an archive of what a layer changes to its end, stores its files' content, and gives its members in their order.
 pub(crate) fn read_layer<H: PackHost>(
-    source: impl Read,
-    limits: Limits,
+    tar: Tar<'_, impl Read>,
     session: &Session<H>,
     threads: usize,
-) -> Result<Vec<(TreePath, LayerMember)>> {
+) -> Result<LayerTar> {
     let mut members = Vec::new();
-    let (contents, _) = read_contents(source, limits, session, threads, |member| {
+    let (contents, summary) = read_contents(tar, session, threads, |member| {
         members.push(member);
         Ok(())
     })?;
@@ -101,21 +132,21 @@ pub(crate) fn read_layer<H: PackHost>(
         let placed = LayerMember::Inode(inode(member, &contents, &mut writer)?, xattrs);
         Ok((path, placed))
     };
-    let placed = members.into_iter().map(place).collect::<Result<_>>()?;
+    let members = members.into_iter().map(place).collect::<Result<_>>()?;
     writer.flush()?;
-    Ok(placed)
+    Ok(LayerTar { members, has_end_mark: summary.has_end_mark })
 }
 
 /// Reads an archive to its end, gives each member to `take`, and stores the contents of files: by the slots that members
 /// have in their place.
 fn read_contents<H: PackHost>(
-    source: impl Read,
-    limits: Limits,
+    tar: Tar<'_, impl Read>,
     session: &Session<H>,
     threads: usize,
     mut take: impl FnMut(Member<Slot>) -> Result<()>,
 ) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
-    let mut reader = Reader::new(source, limits)?;
+    let Tar { stream, limits, options } = tar;
+    let mut reader = Reader::new(stream, limits)?;
     let mut contents = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -127,7 +158,7 @@ fn read_contents<H: PackHost>(
             .collect();
         // The workers have the only receivers: if they all fail, sending does too.
         drop(receiver);
-        let read = read_members(&mut reader, &mut take, session, &sender);
+        let read = read_members(&mut reader, options, &mut take, session, &sender);
         // No more batches: the workers end once they have stored what waits.
         drop(sender);
         let mut contents = Vec::new();
@@ -138,7 +169,13 @@ fn read_contents<H: PackHost>(
         Ok::<_, Error>(contents)
     })?;
     contents.sort_unstable_by_key(|(slot, _)| *slot);
-    Ok((contents, reader.finish()?))
+    let summary = reader.finish()?;
+    if options.require_end && !summary.has_end_mark {
+        let message =
+            "ends without the two zero blocks of a tar's end: it may have been cut short; write it again";
+        return Err(Error::invalid(Subject::Archive, message));
+    }
+    Ok((contents, summary))
 }
 
 fn store_batches<H: PackHost>(
@@ -161,6 +198,7 @@ fn store_batches<H: PackHost>(
 /// Reads every member; gives the contents of the large files.
 fn read_members<R: Read, H: PackHost>(
     reader: &mut Reader<R>,
+    options: &TarOptions,
     take: &mut impl FnMut(Member<Slot>) -> Result<()>,
     session: &Session<H>,
     sender: &SyncSender<Batch>,
@@ -177,6 +215,9 @@ fn read_members<R: Read, H: PackHost>(
         sender.send(batch).map_err(stopped)
     };
     while let Some(member) = reader.next()? {
+        let path = Some(&member.path)
+            .filter(|path| !options.accept_saved_image && saved_image::may_tell(path))
+            .cloned();
         let member = member.try_map_file(|size| {
             let slot = files;
             files += 1;
@@ -184,6 +225,7 @@ fn read_members<R: Read, H: PackHost>(
                 large.push((slot, read_large(reader, size, &mut writer, &mut buf)?));
             } else {
                 let bytes = read_whole(reader, size, &mut buf)?;
+                path.map_or(Ok(()), |path| saved_image::refuse(&path, &bytes, || Subject::Archive))?;
                 batch_bytes += bytes.len();
                 batch.push((slot, bytes));
             }

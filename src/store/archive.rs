@@ -6,7 +6,7 @@ use std::io::{BufWriter, Read, Write};
 use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
-use crate::ingest::{self, ArchiveTree, SourceReport};
+use crate::ingest::{self, ArchiveTree, SourceReport, Tar};
 use crate::path::TreePath;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
@@ -31,10 +31,12 @@ impl Project {
     /// Imports a root file system tar, plain or compressed with gzip or zstd, as an image. The same bytes imported before
     /// give the same image and store nothing; how they were compressed does not count.
     ///
-    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the entry of an archive that is malformed or hostile;
+    /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the entry of an archive that is malformed or hostile, or cut
+    /// short as far as that can be seen (see [`TarOptions::require_end`](crate::TarOptions::require_end));
     /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) or [`TimedOut`](crate::ErrorKind::TimedOut) naming the limit
     /// that it passes;
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression. Nothing is visible then.
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression, and for a saved image, which holds layers
+    /// instead of files. Nothing is visible then.
     pub fn import_tar(&self, source: impl Read, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
         catalog.read(|tx| self.check(tx))?;
@@ -50,8 +52,10 @@ impl Project {
         session: &WriteSession,
         options: &ImportOptions,
     ) -> Result<Draft> {
-        let ArchiveTree { root, sha256, members } =
-            ingest::read_archive(source, options.limits.clone(), session, self.store.options.threads)?;
+        let tar = Tar { stream: source, limits: options.limits.clone(), options: &options.tar };
+        let ArchiveTree { root, sha256, members, has_end_mark } =
+            ingest::read_archive(tar, session, self.store.options.threads)
+                .map_err(|error| error.in_archive(&options.tar.name))?;
         let layer = LayerDraft {
             created_by: "import tar",
             added: root.entries(),
@@ -67,6 +71,7 @@ impl Project {
             comment: options.comment.clone(),
             examined: members,
             source: SourceReport::default(),
+            has_end_mark: Some(has_end_mark),
             state: None,
             workspace: None,
         })

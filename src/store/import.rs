@@ -17,7 +17,8 @@ use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::id::{DirectoryId, ImageId, ObjectId};
 use crate::ingest::{
-    Budget, Changing, Everything, Excludes, Scan, Scanned, SourceReport, Walk, WalkRules, capture_listed,
+    Budget, Changing, Everything, Excludes, Scan, Scanned, SourceReport, TarOptions, Walk, WalkRules,
+    capture_listed, refuse_saved_image,
 };
 use crate::layer::LayerRecord;
 use crate::name::TagName;
@@ -67,6 +68,8 @@ pub struct ImportOptions {
     pub exclude: Excludes,
     /// What it may ask for at most.
     pub limits: Limits,
+    /// What is expected of a tar. Of a directory only [`accept_saved_image`](TarOptions::accept_saved_image) counts.
+    pub tar: TarOptions,
 }
 
 /// What an import or a commit did.
@@ -91,6 +94,10 @@ pub struct WriteReport {
     /// When the project's newest image before this one was made, if that is later than the clock says now by more than ten
     /// seconds: the clock was wrong then, or is now. Ids ascend all the same.
     pub later_image: Option<Moment>,
+    /// Whether the tars that were read had the two zero blocks which end one; without them a tar may have been cut off between
+    /// two members. None where none was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_end_mark: Option<bool>,
 }
 
 /// An image that only lacks its id.
@@ -103,6 +110,7 @@ pub(super) struct Draft {
     pub(super) comment: String,
     pub(super) examined: u64,
     pub(super) source: SourceReport,
+    pub(super) has_end_mark: Option<bool>,
     pub(super) state: Option<StateUpdate>,
     pub(super) workspace: Option<WorkspaceStep>,
 }
@@ -137,14 +145,16 @@ impl Project {
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
     /// [`Io`](crate::ErrorKind::Io) naming what can't be read; [`Conflict`](crate::ErrorKind::Conflict) naming a file
     /// that changed each time it was read, and [`Unsupported`](crate::ErrorKind::Unsupported) one whose size is not what its
-    /// file system says, unless such files are [kept](Changing::Keep);
-    /// [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and
-    /// [`TimedOut`](crate::ErrorKind::TimedOut) for a limit that it passes. Nothing is visible then.
+    /// file system says, unless such files are [kept](Changing::Keep), and an OCI image layout, which holds layers instead of
+    /// files; [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and [`TimedOut`](crate::ErrorKind::TimedOut) for a limit that it passes. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
+        if !options.tar.accept_saved_image {
+            refuse_saved_image(&source)?;
+        }
         let stat = source.root_stat()?;
         let place = DirectoryPlace::new(DirectoryUse::Import(self.id), self.id, path.as_ref(), &stat)?;
         let base = if options.reread { None } else { self.imported_before(&place, &stat)? };
@@ -177,6 +187,7 @@ impl Project {
             comment: options.comment.clone(),
             examined,
             source: report,
+            has_end_mark: None,
             state,
             workspace: None,
             root,
@@ -496,5 +507,6 @@ fn report(
         stored_bytes,
         source: draft.source.clone(),
         later_image: None,
+        has_end_mark: draft.has_end_mark,
     }
 }

@@ -305,3 +305,109 @@ fn a_hard_link_of_a_name_to_itself_changes_nothing() {
     let tar = piped(&tree, "tar", &["-cf", "-", "issue", "issue", "other", "issue"]);
     assert_eq!(given.import(&tar), ["issue", "other = issue"]);
 }
+
+#[test]
+fn a_tar_without_its_end_mark_is_said_and_refused_if_asked() {
+    let given = Given::new();
+    let parts: Vec<_> = (0..300).map(|number| file(format!("f{number}"), "text")).collect();
+    let cut = parts[..10].concat();
+    for tar in [cut.clone(), gzip(&cut), zstd(&cut), [&cut[..], &[0; 512]].concat()] {
+        for way in WAYS {
+            let words = [way, &["--require-end"]].concat();
+            let output = given.run(&words, &tar);
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            assert!(text.contains("ends without the two zero blocks"), "{text}");
+            assert_eq!(given.cli.fails(&["inspect", "x"]).0, 3, "{way:?}");
+        }
+    }
+    for way in WAYS {
+        let output = given.run(way, &cut);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && text.contains("may have been cut short"), "{way:?}: {text}");
+        let output = given.run(&[&["--json"], way].concat(), &cut);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["has_end_mark"], false, "{way:?}");
+        let words = [way, &["--require-end"]].concat();
+        let output = given.run(&words, &archive(&parts));
+        assert!(output.status.success() && output.stderr.is_empty(), "{way:?}: {output:?}");
+    }
+    let imported: serde_json::Value =
+        serde_json::from_str(&given.cli.ok(&["--json", "import", "tree"])).unwrap();
+    assert_eq!(imported.get("has_end_mark"), None, "no tar was read");
+    assert_eq!(given.cli.fails(&["commit", "tree", "--base", "base", "--require-end"]).0, 2);
+}
+
+#[test]
+fn a_saved_image_is_no_root_file_system() {
+    let given = Given::new();
+    let manifest = r#"[{"Config":"c.json","RepoTags":null,"Layers":["l/layer.tar"]}]"#;
+    let copied = r#"{"schemaVersion":2,"config":{},"layers":[{"digest":"sha256:00","size":1}]}"#;
+    let layout = r#"{"imageLayoutVersion": "1.0.0"}"#;
+    let blob = || file("l/layer.tar", crate::roundtrip::noise(2 << 20, 1));
+    for (name, content) in [("manifest.json", manifest), ("./manifest.json", copied), ("oci-layout", layout)]
+    {
+        for parts in [[file(name, content), blob()], [blob(), file(name, content)]] {
+            let tar = archive(&parts);
+            given.refused(&tar, 7, "is a saved image, as its '/");
+            given.refused(&gzip(&tar), 7, "podman export");
+        }
+    }
+    let tar = archive(&[file("oci-layout", layout), blob()]);
+    for way in [
+        &["import", "given.tar", "--format", "tar"][..],
+        &["commit", "--layer", "-", "--base", "base", "--any-layer"],
+    ] {
+        let output = given.run(way, &tar);
+        assert!(output.status.success(), "{way:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // An OCI image layout is a directory as often.
+    for (name, content) in [("manifest.json", manifest), ("manifest.json", copied), ("oci-layout", layout)] {
+        let saved = given.cli.path("saved");
+        std::fs::create_dir(&saved).unwrap();
+        std::fs::write(saved.join(name), content).unwrap();
+        let (code, message) = given.cli.fails(&["import", "saved", "--tag", "y"]);
+        assert!(code == 7 && message.contains("is a saved image"), "{code}: {message}");
+        assert_eq!(given.cli.fails(&["inspect", "y"]).0, 3);
+        given.cli.ok(&["import", "saved", "--format", "dir"]);
+        std::fs::remove_dir_all(&saved).unwrap();
+    }
+}
+
+#[test]
+fn files_that_only_have_the_names_of_a_saved_image_are_taken() {
+    let given = Given::new();
+    for (name, content) in [
+        ("manifest.json", r#"{"name":"a web app","icons":[]}"#),
+        ("manifest.json", "[]"),
+        ("manifest.json", r#"[{"name":"x"}]"#),
+        ("manifest.json", "not JSON"),
+        ("srv/manifest.json", r#"[{"Config":"c","Layers":["l"]}]"#),
+        ("usr/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+        ("oci-layout", "{}"),
+    ] {
+        given.taken(&archive(&[file(name, content)]));
+    }
+    let saved = given.cli.path("saved");
+    std::fs::create_dir_all(saved.join("oci-layout")).unwrap();
+    std::fs::write(saved.join("manifest.json"), "{}").unwrap();
+    given.cli.ok(&["import", "saved"]);
+}
+
+#[test]
+fn an_error_of_a_tar_names_the_file() {
+    let given = Given::new();
+    for (tar, message) in [
+        (&b"junk"[..], "is no tar archive"),
+        (&archive(&[file("../x", "")]), "archive entry '../x': its name has"),
+        (&archive(&[symlink("l", "x"), file("l/y", "")]), "archive entry '/l/y': goes through"),
+        (&gzip(b"x")[..12], "its gzip stream is damaged or cut short"),
+    ] {
+        for way in WAYS {
+            let output = given.run(way, tar);
+            let name = if way.contains(&"-") { "standard input" } else { "given.tar" };
+            let text = String::from_utf8(output.stderr).unwrap();
+            assert!(text.contains(&format!("{name}: {message}")), "{way:?}: {text}");
+        }
+    }
+}

@@ -359,6 +359,7 @@ fn draft_of_changes(
         comment: options.comment.clone(),
         examined,
         source: SourceReport::default(),
+        has_end_mark: None,
         state: None,
         workspace: None,
     })

@@ -31,6 +31,8 @@ pub(super) struct Editor<'s> {
     writer: ObjectWriter<'s, Host>,
     pub(super) changes: Changeset<&'s ObjectReader>,
     time: Timestamp,
+    /// Whether all tars that were applied had their end mark; none if there was none.
+    pub(super) has_end_mark: Option<bool>,
     /// Attribute lists that were stored here and can't be read back yet.
     xattrs: HashMap<Content, Xattrs>,
     buf: Vec<u8>,
@@ -52,6 +54,7 @@ impl<'s> Editor<'s> {
             writer,
             changes,
             time,
+            has_end_mark: None,
             xattrs: HashMap::new(),
             buf: vec![0; READ_BYTES],
         })
@@ -101,7 +104,9 @@ impl<'s> Editor<'s> {
             Step::Chown(path, uid, gid) => self.change(&path, |inode| (inode.uid, inode.gid) = (uid, gid)),
             Step::Touch(path, time) => self.change(&path, |inode| inode.mtime = time),
             Step::SetXattr { path, name, value } => self.set_xattr(&path, &name, value.as_deref()),
-            Step::ApplyTar(tar) => self.apply_tar(tar.open()?),
+            Step::ApplyTar(tar, options) => {
+                self.apply_tar(tar.open()?, &options).map_err(|error| error.in_archive(&options.name))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::Bound;
 
 use crate::archive::{Found, Limits, is_link_to_directory, route};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::ingest::{LayerMember, read_layer};
+use crate::ingest::{LayerMember, LayerTar, Tar, TarOptions, read_layer};
 use crate::path::TreePath;
 use crate::tree::{Inode, InodeKind};
 
@@ -67,8 +67,10 @@ impl<'m> Planned<'m> {
 
 impl Editor<'_> {
     /// Applies a layer's tar.
-    pub(super) fn apply_tar(&mut self, tar: impl Read) -> Result<()> {
-        let members = read_layer(tar, Limits::default(), self.session, self.threads)?;
+    pub(super) fn apply_tar(&mut self, stream: impl Read, options: &TarOptions) -> Result<()> {
+        let tar = Tar { stream, limits: Limits::default(), options };
+        let LayerTar { members, has_end_mark } = read_layer(tar, self.session, self.threads)?;
+        self.has_end_mark = Some(has_end_mark && self.has_end_mark.unwrap_or(true));
         let mut planned = HashMap::new();
         for (path, member) in &members {
             match Planned::of(member) {

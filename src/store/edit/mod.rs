@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
+use crate::ingest::TarOptions;
 use crate::path::TreePath;
 use crate::tree::Timestamp;
 
@@ -108,7 +109,7 @@ enum Step<'e> {
     Chown(TreePath, u32, u32),
     Touch(TreePath, Timestamp),
     SetXattr { path: TreePath, name: Vec<u8>, value: Option<Vec<u8>> },
-    ApplyTar(Bytes<'e>),
+    ApplyTar(Bytes<'e>, TarOptions),
 }
 
 fn parse(path: impl AsRef<[u8]>) -> Result<TreePath> {
@@ -217,7 +218,12 @@ impl<'e> Edit<'e> {
     /// remove `NAME` and whose `.wh..wh..opq` entries empty their directory. They concern what was there before the
     /// layer, wherever in it they stand.
     pub fn apply_tar(self, tar: impl Read + 'e) -> Self {
-        self.step(Ok(Step::ApplyTar(Bytes::Stream(Box::new(tar)))))
+        self.apply_tar_with(tar, TarOptions::default())
+    }
+
+    /// Applies a layer in the same way, with what is expected of its tar.
+    pub fn apply_tar_with(self, tar: impl Read + 'e, options: TarOptions) -> Self {
+        self.step(Ok(Step::ApplyTar(Bytes::Stream(Box::new(tar)), options)))
     }
 
     /// Takes all steps, and publishes what comes of them as a new image whose parent is the one that was edited; if that
@@ -253,8 +259,9 @@ impl<'e> Edit<'e> {
         for step in steps {
             editor.take(step?)?;
         }
+        let has_end_mark = editor.has_end_mark;
         let delta = editor.finish()?;
         let draft = draft_of_delta(&Equal::from(&image.record), "edit", &delta, session, reader, options)?;
-        Ok(Draft { examined, ..draft })
+        Ok(Draft { examined, has_end_mark, ..draft })
     }
 }

@@ -1,6 +1,5 @@
 //! `commit`: makes an image of what was changed.
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +7,8 @@ use layerstone::{CommitOptions, ImageRef, OverlayMarks};
 
 use super::made::MadeArguments;
 use super::source::ReadArguments;
-use super::{Context, Outcome, made, open, usage};
+use super::tar::{open_tar, tar_options};
+use super::{Context, Outcome, made, usage};
 
 /// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image, and print its UUID last
 #[derive(Debug, Args)]
@@ -37,6 +37,12 @@ pub(crate) struct CommitArguments {
     /// Keep what looks like marks of another kind of overlay as files and attributes of the image
     #[arg(long, requires = "upper", conflicts_with = "fuse_overlayfs")]
     pub(crate) keep_marks: bool,
+    /// Refuse a layer without its end mark, since it may have been cut short
+    #[arg(long, requires = "layer", conflicts_with_all = ["directory", "upper"])]
+    pub(crate) require_end: bool,
+    /// Take a layer for what it is, even if it looks like a saved image
+    #[arg(long, requires = "layer", conflicts_with_all = ["directory", "upper"])]
+    pub(crate) any_layer: bool,
     #[command(flatten)]
     pub(crate) read: ReadArguments,
     #[command(flatten)]
@@ -50,10 +56,8 @@ pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
     let report = match (directory, layer, upper, base) {
         (None, Some(layer), None, Some(base)) => {
             let edit = project.find(base)?.edit();
-            let is_stdin = layer.as_os_str() == "-";
-            let edit =
-                if is_stdin { edit.apply_tar(io::stdin().lock()) } else { edit.apply_tar(open(layer)?) };
-            edit.commit(&options)?
+            let tar = tar_options(layer, arguments.require_end, arguments.any_layer);
+            edit.apply_tar_with(open_tar(layer)?, tar).commit(&options)?
         }
         (None, None, Some(upper), Some(base)) => {
             project.commit_upper(upper, base, marks(arguments), &options)?

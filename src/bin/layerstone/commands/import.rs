@@ -1,6 +1,5 @@
 //! `import`: makes an image of a directory or a tar.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,8 @@ use clap::{Args, ValueEnum};
 use layerstone::{Excludes, ImportLimits, ImportOptions, TagName};
 
 use super::source::ReadArguments;
-use super::{Context, Outcome, made, open, usage};
+use super::tar::{open_tar, tar_options};
+use super::{Context, Outcome, made, usage};
 use crate::values::{bytes, seconds};
 
 /// Import a directory or a root file system tar as an image, and print its UUID last
@@ -22,7 +22,7 @@ pub(crate) struct ImportArguments {
     /// Give the image this tag; may be repeated
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
-    /// Say what the source is [default: dir for a directory, tar for all else]
+    /// Say what the source is, also if it looks like a saved image [default: dir for a directory, tar for all else]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<SourceFormat>,
     /// Say this of it in the history
@@ -31,6 +31,9 @@ pub(crate) struct ImportArguments {
     /// Read every file of a directory, even if its size and times are those of an earlier import
     #[arg(long)]
     pub(crate) reread: bool,
+    /// Refuse a tar without its end mark, since it may have been cut short
+    #[arg(long)]
+    pub(crate) require_end: bool,
     #[command(flatten)]
     pub(crate) directory: DirectoryArguments,
     #[command(flatten)]
@@ -114,7 +117,8 @@ impl LimitArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
-    let ImportArguments { source, tags, format, message, reread, directory, limits, quiet } = arguments;
+    let ImportArguments { source, tags, format, message, reread, require_end, directory, limits, quiet } =
+        arguments;
     let project = context.project_of(&context.new_store()?)?;
     let options = ImportOptions {
         tags: tags.clone(),
@@ -124,6 +128,8 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         one_file_system: directory.one_file_system,
         exclude: directory.excludes()?,
         limits: limits.limits(),
+        // Who says the format has looked at it.
+        tar: tar_options(source, *require_end, format.is_some()),
     };
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
@@ -136,8 +142,7 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         return Err(usage("SOURCE", message));
     }
     let report = match (is_tar, is_stdin) {
-        (true, true) => project.import_tar(io::stdin().lock(), &options)?,
-        (true, false) => project.import_tar(open(source)?, &options)?,
+        (true, _) => project.import_tar(open_tar(source)?, &options)?,
         (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
         (false, false) => project.import_directory(source, &options)?,
     };

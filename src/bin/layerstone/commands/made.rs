@@ -65,6 +65,11 @@ pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &st
         source::note(&report.source);
         note_clock(report);
     }
+    if report.has_end_mark == Some(false) {
+        Output::note(
+            "The tar ends without its end mark, two zero blocks: it may have been cut short. --require-end refuses such a tar.",
+        );
+    }
     Ok(out.show(&Written { report, quiet })?)
 }
 

@@ -23,12 +23,12 @@ pub(crate) mod rm;
 pub(crate) mod run;
 mod source;
 pub(crate) mod tag;
+mod tar;
 pub(crate) mod tree;
 pub(crate) mod untag;
 pub(crate) mod verify;
 pub(crate) mod workspace;
 
-use std::fs::File;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,8 +132,4 @@ fn make_folders_of(path: &Path) -> Result<(), Failure> {
 
 fn usage(argument: &'static str, message: &str) -> Failure {
     Failure::Store(Error::usage(argument, message))
-}
-
-fn open(path: &Path) -> Result<File, Failure> {
-    File::open(path).map_err(|error| Failure::Store(Error::host(path, "open it", error)))
 }
