@@ -55,6 +55,7 @@ mod format;
 mod host;
 pub mod id;
 mod ingest;
+mod json;
 pub mod layer;
 pub mod name;
 pub mod object;

@@ -10,6 +10,9 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Subject};
+use crate::json;
+
+pub use crate::json::Path as JsonPath;
 
 /// Bytes a component may have.
 pub const MAX_COMPONENT_BYTES: usize = 255;
@@ -146,6 +149,12 @@ impl TreePath {
         self.0.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
     }
 
+    /// The path as a process sees it whose root the image is.
+    #[must_use]
+    pub fn to_absolute(&self) -> Vec<u8> {
+        [b"/", self.to_relative().as_slice()].concat()
+    }
+
     /// The components, from the root's child down.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|byte| *byte == 0).filter(|component| !component.is_empty())
@@ -278,9 +287,10 @@ impl fmt::Debug for TreePath {
     }
 }
 
+/// As the fields `path` and, where the path is not UTF-8, `path_bytes`.
 impl Serialize for TreePath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        json::Path::of(&self.to_absolute()).serialize(serializer)
     }
 }
 

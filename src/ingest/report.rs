@@ -8,6 +8,7 @@ use crate::path::TreePath;
 
 /// How a directory was read, and what of it the image does not have. Paths are those of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SourceReport {
     /// Files that changed each time they were read, or whose size was not what their file system said: the image has what
     /// could be read of them (see [`Changing::Keep`](crate::Changing::Keep)). What became a directory meanwhile, or was one,
@@ -28,6 +29,7 @@ pub struct SourceReport {
 
 /// Something that paths had and that no image keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotKept {
     /// What it is: `immutable`, `append-only`, `no-dump`, `encrypted`, `verity`, `no-copy-on-write`, `case-folding` or
     /// `project-id`.

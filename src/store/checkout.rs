@@ -41,6 +41,7 @@ pub struct CheckoutOptions {
 /// What a checkout wrote, and what it left out or could not set. What is counted here is remembered, and no later
 /// commit takes it for a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CheckoutReport {
     /// Paths written.
     pub entries: u64,

@@ -22,6 +22,7 @@ use super::tags::tags_of;
 
 /// How an image came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ImageKind {
     /// From outside.
@@ -32,8 +33,10 @@ pub enum ImageKind {
 
 /// An image, as listings and inspections show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ImageInfo {
     /// Its UUID.
+    #[serde(rename = "image")]
     pub id: ImageId,
     /// The scope that owns it.
     pub scope: Scope,
@@ -59,8 +62,10 @@ pub struct ImageInfo {
 
 /// One step of an image's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LayerInfo {
     /// The step's id.
+    #[serde(rename = "layer")]
     pub id: ObjectId,
     /// The tree after it.
     pub root: ObjectId,

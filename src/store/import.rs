@@ -74,6 +74,7 @@ pub struct ImportOptions {
 
 /// What an import or a commit did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WriteReport {
     /// The image.
     pub image: ImageId,

@@ -20,6 +20,7 @@ use super::session::WriteSession;
 
 /// What a project may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[non_exhaustive]
 pub struct ProjectLimits {
     /// Most bytes of file content in what one commit adds or modifies; none for no limit.

@@ -26,6 +26,7 @@ use super::project::Project;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Ancestor {
     /// The image.
+    #[serde(rename = "image")]
     pub id: ImageId,
     /// The image that it was made from.
     pub parent: Option<ImageId>,
@@ -37,8 +38,10 @@ pub struct Ancestor {
 
 /// An image in a [lineage](Project::lineage).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LineageNode {
     /// The image.
+    #[serde(rename = "image")]
     pub id: ImageId,
     /// The image that it was made from, if that is in the lineage too.
     pub parent: Option<ImageId>,

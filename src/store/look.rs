@@ -5,7 +5,8 @@ use std::io::Read;
 use serde::Serialize;
 
 use crate::error::{Error, Result, Subject};
-use crate::path::{TreePath, escape_bytes};
+use crate::json;
+use crate::path::TreePath;
 use crate::tree::content::ContentReader;
 use crate::tree::{self, Entry, Inode, InodeKind, Led, Root, Timestamp};
 
@@ -13,6 +14,7 @@ use super::image::Image;
 
 /// What kind of file an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
     /// A directory.
@@ -33,12 +35,16 @@ pub enum EntryKind {
 
 /// One path of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct EntryInfo {
-    /// The path, absolute in the image; odd bytes are escaped.
+    /// The path, absolute in the image.
+    #[serde(flatten)]
     pub path: TreePath,
     /// What it is.
     pub kind: EntryKind,
-    /// Permission bits with setuid, setgid and sticky.
+    /// Permission bits with setuid, setgid and sticky; in JSON four octal digits.
+    #[serde(serialize_with = "json::octal")]
+    #[cfg_attr(feature = "schema", schemars(with = "json::Octal"))]
     pub mode: u16,
     /// Owner.
     pub uid: u32,
@@ -50,14 +56,19 @@ pub struct EntryInfo {
     pub mtime_nanos: u32,
     /// Bytes of a file's content; nothing for all else.
     pub size: u64,
-    /// Where a symbolic link points, escaped.
-    pub target: Option<String>,
+    /// Where a symbolic link points.
+    #[serde(flatten, serialize_with = "json::target")]
+    #[cfg_attr(feature = "schema", schemars(with = "json::Target"))]
+    pub target: Option<Vec<u8>>,
     /// The least other name of the same inode, where this is a further one.
+    #[serde(flatten, serialize_with = "json::hard_link_to")]
+    #[cfg_attr(feature = "schema", schemars(with = "json::HardLinkTo"))]
     pub hard_link_to: Option<TreePath>,
 }
 
 /// How two images differ at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DifferenceKind {
     /// Only the second has it.
@@ -70,18 +81,20 @@ pub enum DifferenceKind {
 
 /// One path at which two images differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Difference {
     /// The path.
+    #[serde(flatten)]
     pub path: TreePath,
     /// How they differ.
     pub kind: DifferenceKind,
     /// What is different, where it is in both: `type`, `content`, `mode`, `owner`, `mtime`, `xattrs`, `target`, `device`,
     /// `links`.
     pub what: Vec<&'static str>,
-    /// Bytes of content in the first.
-    pub size_before: u64,
-    /// Bytes of content in the second.
-    pub size_after: u64,
+    /// Bytes of content in the first; none if it lacks the path.
+    pub size_before: Option<u64>,
+    /// Bytes of content in the second; none if it lacks the path.
+    pub size_after: Option<u64>,
 }
 
 impl Image {
@@ -185,7 +198,7 @@ impl Image {
         let (kind, size, target) = match kind {
             InodeKind::Directory => (EntryKind::Directory, 0, None),
             InodeKind::File(content) => (EntryKind::File, content.size, None),
-            InodeKind::Symlink(target) => (EntryKind::Symlink, 0, Some(escape_bytes(&target))),
+            InodeKind::Symlink(target) => (EntryKind::Symlink, 0, Some(target.into())),
             InodeKind::CharDevice { .. } => (EntryKind::CharDevice, 0, None),
             InodeKind::BlockDevice { .. } => (EntryKind::BlockDevice, 0, None),
             InodeKind::Fifo => (EntryKind::Fifo, 0, None),
@@ -211,7 +224,7 @@ fn difference(change: &tree::Change) -> Difference {
         (Some(before), Some(after)) => what_differs(before, after),
         _ => Vec::new(),
     };
-    let size = |entry: Option<&Entry>| entry.map_or(0, Entry::file_bytes);
+    let size = |entry: Option<&Entry>| entry.map(Entry::file_bytes);
     Difference { path: change.path.clone(), kind, what, size_before: size(before), size_after: size(after) }
 }
 

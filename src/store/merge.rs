@@ -1,7 +1,5 @@
 //! Bringing together what two images made of a third.
 
-use serde::Serialize;
-
 use crate::catalog::record::{Equal, ImageRecord};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId};
@@ -17,8 +15,7 @@ use super::import::WriteReport;
 use super::project::Project;
 
 /// What came of merging images.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MergeOutcome {
     /// An image that has what both changed.
     Merged(WriteReport),

@@ -27,6 +27,7 @@ pub struct Project {
 
 /// A project in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProjectInfo {
     /// Its name.
     pub name: ProjectName,

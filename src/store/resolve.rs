@@ -13,6 +13,7 @@ use super::project::Project;
 
 /// Which scope something belongs to, seen from a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// The project itself.
@@ -32,6 +33,7 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Resolved {
     /// The image.
+    #[serde(rename = "image")]
     pub id: ImageId,
     /// The scope that answered: the tag's where a tag did, otherwise the image's.
     pub scope: Scope,

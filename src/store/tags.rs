@@ -31,6 +31,7 @@ pub enum Expected {
 
 /// What a removal did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RemoveReport {
     /// Tags that are gone.
     pub untagged: Vec<TagName>,

@@ -605,7 +605,7 @@ fn layers_are_applied_images_merged_and_their_lineage_shown() {
     );
     let output = cli.run(&["merge", "ours", "other", "--json"]);
     let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(printed, serde_json::json!({ "conflicts": ["/issue"] }));
+    assert_eq!(printed, serde_json::json!({ "conflicts": [{ "path": "/issue" }] }));
     let (code, said) =
         cli.fails(&["commit", "--layer", "ours.tar", "--base", "base", "--max-layer-bytes", "5"]);
     assert!(code == 8 && said.contains("limit is 5"), "{said}");

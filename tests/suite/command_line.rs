@@ -1,6 +1,8 @@
 //! The command line as people and their scripts meet it: lists, limits, units, words of other programs, help.
 
+use std::ffi::OsStr;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
@@ -272,4 +274,72 @@ fn the_program_alone_shows_its_help() {
     }
     assert_eq!(last_line(&cli.ok(&["rm", "--help"])).split(' ').nth(2), Some("layerstone"));
     assert!(!cli.path("store").exists());
+}
+
+#[test]
+fn json_has_paths_as_they_are_and_commands_take_them() {
+    let cli = Cli::new();
+    std::fs::create_dir(cli.path("tree")).unwrap();
+    let odd = OsStr::from_bytes(b"caf\xe9");
+    std::fs::write(cli.path("tree").join(odd), "odd\n").unwrap();
+    std::fs::write(cli.path("tree/a\nb\\c"), "text\n").unwrap();
+    std::os::unix::fs::symlink(odd, cli.path("tree/link")).unwrap();
+    std::fs::hard_link(cli.path("tree").join(odd), cli.path("tree/other")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let listed = json_of(&cli.ok(&["ls", "a", "--json"]));
+    let field = |index: usize, name: &str| listed[index][name].as_str().unwrap_or_default().to_owned();
+    assert_eq!(field(0, "path"), "/a\nb\\c");
+    assert!(listed[0].get("path_bytes").is_none(), "{listed}");
+    assert_eq!(cli.ok(&["cat", "a", &field(0, "path")]), "text\n");
+    assert_eq!((field(1, "path"), field(1, "path_bytes")), ("/caf\u{fffd}".into(), "2f636166e9".into()));
+    assert_eq!(cli.ok(&["cat", "a", "--path-bytes", &field(1, "path_bytes")]), "odd\n");
+    assert_eq!(json_of(&cli.ok(&["ls", "a", "--json", "--path-bytes", "636166E9"]))[0], listed[1]);
+    assert_eq!((field(2, "target"), field(2, "target_bytes")), ("caf\u{fffd}".into(), "636166e9".into()));
+    assert_eq!(field(3, "hard_link_to_bytes"), "2f636166e9");
+    assert_eq!(field(1, "mode"), "0644");
+    for wrong in ["2f6", "xy", "2f2e2e", "00"] {
+        assert_eq!(cli.fails(&["cat", "a", "--path-bytes", wrong]).0, 2, "{wrong}");
+    }
+    let failure = cli.run(&["cat", "a", "--path-bytes", "ff0a", "--json"]);
+    let failure = json_of(&String::from_utf8(failure.stderr).unwrap());
+    assert_eq!((&failure["path"], &failure["path_bytes"]), (&json!("/\u{fffd}\n"), &json!("2fff0a")));
+
+    // Differences and conflicts have the same form.
+    for (place, text) in [("ours", "1\n"), ("theirs", "22\n")] {
+        cli.ok(&["checkout", "a", place]);
+        std::fs::write(cli.path(place).join(odd), text).unwrap();
+        std::fs::write(cli.path(place).join("a\nb\\c"), text).unwrap();
+        cli.ok(&["commit", place, "--tag", place]);
+    }
+    let paths = |value: &Value| -> Vec<(String, String)> {
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| (text(entry, "path"), text(entry, "path_bytes")))
+            .collect()
+    };
+    let expected = [("/a\nb\\c".to_owned(), String::new()), ("/caf\u{fffd}".into(), "2f636166e9".into())];
+    assert_eq!(paths(&json_of(&cli.ok(&["diff", "a", "ours", "--json"]))), expected);
+    let output = cli.run(&["merge", "ours", "theirs", "--json"]);
+    let merged = json_of(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(paths(&merged["conflicts"])[..2], expected, "{merged}");
+}
+
+#[test]
+fn what_was_not_looked_at_is_null() {
+    let cli = Cli::new();
+    images(&cli, &["a"]);
+    let verified = json_of(&cli.ok(&["verify", "--quick", "--json"]));
+    for field in ["objects", "stored_bytes", "bytes"] {
+        assert!(verified[field].is_null(), "{verified}");
+    }
+    std::fs::create_dir(cli.path("empty")).unwrap();
+    cli.ok(&["import", "empty", "--tag", "empty"]);
+    let differences = json_of(&cli.ok(&["diff", "empty", "a", "--json"]));
+    let added = differences.as_array().unwrap().iter().find(|entry| entry["path"] == "/issue").unwrap();
+    assert_eq!((&added["size_before"], &added["size_after"]), (&Value::Null, &json!(1)));
+    let exported = json_of(&cli.ok(&["export", "a", "-o", "a.tar", "--json"]));
+    assert_eq!((exported["image"].is_string(), &exported["left_out"]), (true, &json!([])));
 }

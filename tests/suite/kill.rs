@@ -269,7 +269,7 @@ fn killed_at_any_instant_nothing_acknowledged_is_lost() {
     assert!(names("segments").iter().all(|name| name.ends_with(".segment")), "{:?}", names("segments"));
     // That of now, and the one that whoever collects holds.
     assert_eq!(names("generations").len(), 2, "{:?}", names("generations"));
-    let stored = verified.stored_bytes + 24 * verified.packs;
+    let stored = verified.stored_bytes.unwrap() + 24 * verified.packs;
     let on_disk: u64 = std::fs::read_dir(root.join("packs"))
         .unwrap()
         .map(|pack| pack.unwrap().metadata().unwrap().len())

@@ -40,7 +40,7 @@ pub(crate) fn small() -> Option<Cli> {
 
 pub(crate) fn image(cli: &Cli, reference: &str) -> String {
     let inspected: serde_json::Value = serde_json::from_str(&cli.ok(&["inspect", reference])).unwrap();
-    inspected[0]["id"].as_str().unwrap().to_owned()
+    inspected[0]["image"].as_str().unwrap().to_owned()
 }
 
 /// The last line of what a run printed, and the lines before.

@@ -77,13 +77,14 @@ pub fn check_collection(disk: &SimulatedDisk, store: &Store, model: &Model) -> V
     let image = disk.image();
     let packs: Vec<_> = image.files().filter(|name| name.starts_with("packs/")).collect();
     let bytes: u64 = packs.iter().map(|name| image.len_of(name)).sum();
-    if packs.len() as u64 != report.packs || bytes != report.stored_bytes + 24 * report.packs {
+    let (stored_bytes, objects) = (report.stored_bytes.unwrap_or(0), report.objects.unwrap_or(0));
+    if packs.len() as u64 != report.packs || bytes != stored_bytes + 24 * report.packs {
         return Err(format!("{bytes} bytes of packs are left, and {report:?}"));
     }
     // A pack of which no more than a thirty-second is unneeded stays as it is.
-    let unneeded = report.objects.checked_sub(collected.needed_objects);
+    let unneeded = objects.checked_sub(collected.needed_objects);
     let is_told = |unneeded| unneeded == 0 || collected.unneeded_bytes > 0;
-    if !unneeded.is_some_and(|unneeded| 32 * unneeded <= report.objects && is_told(unneeded)) {
+    if !unneeded.is_some_and(|unneeded| 32 * unneeded <= objects && is_told(unneeded)) {
         return Err(format!("objects are left that nothing needs: {report:?} after {collected:?}"));
     }
     let is_other = |name: &&str| name.rsplit('.').next() == Some("new") || name.starts_with("generations/");

@@ -7,7 +7,7 @@ use layerstone::ProjectName;
 
 use crate::commands::{
     cat, checkout, commit, diff, export, gc, history, image, images, import, init, inspect, ls, merge,
-    project, repair, rm, run, tag, tree, untag, verify, workspace,
+    project, repair, rm, run, schema, tag, tree, untag, verify, workspace,
 };
 use crate::values::seconds;
 
@@ -37,7 +37,7 @@ pub(crate) struct GlobalArguments {
     /// Work in this project; `public` is the scope that all projects read [default: `LAYERSTONE_PROJECT`, or default]
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) project: Option<ProjectName>,
-    /// Print JSON
+    /// Print JSON (see `layerstone schema`)
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Wait so many seconds for another process that holds the store
@@ -73,6 +73,7 @@ pub(crate) enum Command {
     Repair(repair::RepairArguments),
     #[command(alias = "rmi", alias = "remove", alias = "delete")]
     Rm(rm::RmArguments),
+    Schema(schema::SchemaArguments),
     /// List workspaces
     #[command(hide = true)]
     Ps,

@@ -10,11 +10,12 @@ use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
-use layerstone::{Error, ErrorKind, Moment};
+use layerstone::{Error, ErrorKind, Moment, Subject, TreePath};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-/// A command's result: JSON as it serialises, and for people as text.
-pub(crate) trait Report: Serialize {
+/// A command's result: JSON as it serialises, with a schema, and for people as text.
+pub(crate) trait Report: Serialize + JsonSchema {
     /// Prints the text.
     fn text(&self) -> io::Result<()>;
 }
@@ -74,7 +75,7 @@ impl Output {
 
     /// A failure, by the name of its kind.
     pub(crate) fn complain(kind: ErrorKind, message: &str, json: bool) {
-        Self::failed(&[Complaint { error: kind.as_str(), message: message.to_owned() }], json);
+        Self::failed(&[Complaint { error: kind.as_str(), message: message.to_owned(), path: None }], json);
     }
 
     /// Failures of the library, with what caused them.
@@ -95,25 +96,34 @@ impl Output {
 }
 
 /// Why a command failed: the first failure, and those of the other things in a list.
-#[derive(Serialize)]
-struct ErrorReport<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ErrorReport<'a> {
     #[serde(flatten)]
     first: &'a Complaint,
+    /// The further failures of a command over a list.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     others: &'a [Complaint],
 }
 
 /// One failure.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Complaint {
     /// The name of its kind.
     error: &'static str,
+    /// What people read; names and paths in it are escaped.
     message: String,
+    /// The path in an image that it is about, if it is about one.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    path: Option<TreePath>,
 }
 
 impl From<&Error> for Complaint {
     fn from(error: &Error) -> Self {
-        Self { error: error.kind().as_str(), message: with_causes(error) }
+        let path = match error.subject() {
+            Subject::Path(path) => Some(path.clone()),
+            _ => None,
+        };
+        Self { error: error.kind().as_str(), message: with_causes(error), path }
     }
 }
 

@@ -58,6 +58,18 @@ pub(crate) fn tree_path() -> impl TypedValueParser<Value = TreePath> {
     OsStringValueParser::new().try_map(|text| TreePath::parse(text.as_bytes()))
 }
 
+/// Parses the bytes of a path in hexadecimal.
+pub(crate) fn path_bytes(text: &str) -> Result<TreePath, String> {
+    let digit = |digit: u8| char::from(digit).to_digit(16);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(*high)? * 16 + digit(*low)?).ok(),
+        _ => None,
+    };
+    let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+    let bytes = bytes.ok_or_else(|| "expected bytes of two hexadecimal digits each".to_owned())?;
+    TreePath::parse(&bytes).map_err(|error| error.to_string())
+}
+
 /// A moment, or how long ago one was.
 pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let age_ms = || {

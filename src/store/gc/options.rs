@@ -70,6 +70,7 @@ pub struct GcProgress {
 
 /// What a collection found and did. Bytes are those of packs on the disk, unless they are said to be others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct GcReport {
     /// Whether nothing was changed, and the report tells what would be.
     pub is_dry_run: bool,

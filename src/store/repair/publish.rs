@@ -43,7 +43,7 @@ impl Rows {
                     dropped.push(*id);
                     if record.usage == DirectoryUse::Checkout {
                         unreadable.map(drop).or_else(|error| report.note(error))?;
-                        report.lost_checkouts.push(known.path().display().to_string());
+                        report.lost_checkouts.push(known.path());
                     }
                 }
             }

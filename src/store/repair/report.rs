@@ -1,9 +1,12 @@
 //! What a repair did.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::id::ImageId;
+use crate::json;
 use crate::store::verify::DamagedImage;
 use crate::time::Moment;
 
@@ -12,6 +15,7 @@ const FAULTS_TOLD: usize = 1000;
 
 /// How much of the catalog could be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum CatalogState {
@@ -26,6 +30,7 @@ pub enum CatalogState {
 
 /// What [`Store::repair`](crate::Store::repair) found and did.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct RepairReport {
     /// How much of the catalog could be read.
     pub catalog: CatalogState,
@@ -39,6 +44,7 @@ pub struct RepairReport {
     pub fault_count: u64,
     /// The first of it, each naming what is damaged: at most 1,000.
     #[serde(serialize_with = "crate::store::verify::as_texts")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub faults: Vec<Error>,
     /// Images that are sound and in the store, each in each project that has it.
     pub images: u64,
@@ -55,7 +61,9 @@ pub struct RepairReport {
     /// Images without tags that have what is sound of those.
     pub salvaged: Vec<SalvagedImage>,
     /// Checkouts that the store knows no more: a commit must name their base.
-    pub lost_checkouts: Vec<String>,
+    #[serde(serialize_with = "json::host_paths")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<json::Path>"))]
+    pub lost_checkouts: Vec<PathBuf>,
     /// Workspaces that are no longer in the store; their files are in its folder `quarantine`.
     pub lost_workspaces: Vec<String>,
     /// What was set aside, in the store's folder `quarantine`, by this repair or by one before it that was killed: files, and
@@ -65,6 +73,7 @@ pub struct RepairReport {
 
 /// An image whose record was found in a pack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct FoundImage {
     /// The project's name, `public`, or its number where it has no name any more.
     pub project: String,
@@ -76,6 +85,7 @@ pub struct FoundImage {
 
 /// An image that has what is sound of a damaged one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SalvagedImage {
     /// The project's name, `public`, or its number where it has no name any more.
     pub project: String,
@@ -92,11 +102,11 @@ impl RepairReport {
     /// were set on older images since the dump was written.
     #[must_use]
     pub fn has_losses(&self) -> bool {
-        let lost = [&self.lost_checkouts, &self.lost_workspaces];
         self.may_lack_images
             || self.may_lack_tags()
             || !self.damaged_images.is_empty()
-            || lost.iter().any(|lost| !lost.is_empty())
+            || !self.lost_checkouts.is_empty()
+            || !self.lost_workspaces.is_empty()
     }
 
     /// Whether there are images whose rows are lost, and with them the tags that were on them.

@@ -14,6 +14,10 @@
 //! A repair that is killed behind its rename leaves a store in which nothing shows that anything was lost. The next one tells
 //! it. One that was killed before is done again and finds the same itself, so that nothing is told twice.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
@@ -46,7 +50,7 @@ enum Loss {
         image: ImageId,
         project: String,
     },
-    Checkout(String),
+    Checkout(PathBuf),
     Workspace(String),
     Salvaged(SalvagedImage),
     /// There may have been images that nothing tells of.
@@ -147,7 +151,7 @@ impl Untold {
                 Loss::Restored { image, project } => {
                     out.u8(1).raw(image.as_uuid().as_bytes()).bytes(project.as_bytes())
                 }
-                Loss::Checkout(checkout) => out.u8(2).bytes(checkout.as_bytes()),
+                Loss::Checkout(checkout) => out.u8(2).bytes(checkout.as_os_str().as_bytes()),
                 Loss::Workspace(workspace) => out.u8(3).bytes(workspace.as_bytes()),
                 Loss::Salvaged(left) => out
                     .u8(4)
@@ -178,7 +182,7 @@ impl Untold {
                     tags: text(&mut decoder)?,
                 },
                 1 => Loss::Restored { image: image(&mut decoder)?, project: text(&mut decoder)? },
-                2 => Loss::Checkout(text(&mut decoder)?),
+                2 => Loss::Checkout(OsStr::from_bytes(decoder.bytes()?).into()),
                 3 => Loss::Workspace(text(&mut decoder)?),
                 4 => Loss::Salvaged(SalvagedImage {
                     image: image(&mut decoder)?,

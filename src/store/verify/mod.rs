@@ -41,14 +41,14 @@ impl Store {
     }
 
     /// The same without reading what lies in packs but for trees and histories: finds what is missing, cut short or not
-    /// referred to as it should be, and not a changed byte of a file's content. [`VerifyReport::objects`] is 0.
+    /// referred to as it should be, and not a changed byte of a file's content. [`VerifyReport::objects`] is none.
     pub fn verify_quick(&self) -> Result<VerifyReport> {
         self.verify_all(false)
     }
 
     fn verify_all(&self, is_full: bool) -> Result<VerifyReport> {
         let store = &self.0;
-        let mut report = VerifyReport::default();
+        let mut report = VerifyReport::begin(is_full);
         let (rows, segments, hold) = {
             let catalog = store.catalog()?;
             // Packs that are condemned from now on stay until all is read.

@@ -101,7 +101,7 @@ impl Inner {
             walk: None,
             damage: Damage::default(),
             unindexed: Unindexed::new(),
-            report: VerifyReport::default(),
+            report: VerifyReport::begin(true),
         };
         let runs = Mutex::new(runs);
         let stop = AtomicBool::new(false);
@@ -150,6 +150,10 @@ struct Worker<'r> {
     report: VerifyReport,
 }
 
+fn add(total: &mut Option<u64>, more: usize) {
+    *total = total.map(|total| total + more as u64);
+}
+
 impl<'r> Worker<'r> {
     fn new(reader: &'r ObjectReader) -> Result<Self> {
         let decompressor = zstd::bulk::Decompressor::new()
@@ -162,14 +166,14 @@ impl<'r> Worker<'r> {
             elsewhere: BTreeSet::new(),
             damage: Damage::default(),
             unindexed: Unindexed::new(),
-            report: VerifyReport::default(),
+            report: VerifyReport::begin(true),
         })
     }
 
     fn verify(&mut self, run: &FrameRun) -> Result<()> {
         let mut packed = std::mem::take(&mut self.packed);
         for (offset, bytes) in run.read(&mut packed)? {
-            self.report.stored_bytes += bytes.len() as u64;
+            add(&mut self.report.stored_bytes, bytes.len());
             if let Err(error) = self.verify_frame(run.pack, offset, bytes) {
                 self.damage.add(run.pack, offset..offset + bytes.len() as u64);
                 self.report.note(error)?;
@@ -183,8 +187,8 @@ impl<'r> Worker<'r> {
     fn verify_frame(&mut self, pack: PackId, offset: u64, bytes: &[u8]) -> Result<()> {
         let table = frame::decode(pack, offset, bytes, &mut self.decompressor, &mut self.raw)?;
         let ids: Vec<_> = table.objects(&self.raw).map(|(kind, bytes)| kind.id_of(bytes)).collect();
-        self.report.objects += ids.len() as u64;
-        self.report.bytes += self.raw.len() as u64;
+        add(&mut self.report.objects, ids.len());
+        add(&mut self.report.bytes, self.raw.len());
         let is_sound = table.is_of(&ids);
         let mut unknown = 0;
         for (id, slot) in ids.into_iter().zip(0..) {

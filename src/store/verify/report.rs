@@ -17,21 +17,23 @@ const IMAGES_TOLD: usize = 1000;
 
 /// What [`Store::verify`](crate::Store::verify) has read, and what is wrong.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct VerifyReport {
     /// Packs that were looked at.
     pub packs: u64,
-    /// Objects that were checked against their ids.
-    pub objects: u64,
-    /// Bytes of packs that were read.
-    pub stored_bytes: u64,
-    /// Raw bytes of the objects.
-    pub bytes: u64,
+    /// Objects that were checked against their ids; none where contents were not read.
+    pub objects: Option<u64>,
+    /// Bytes of packs that were read; none where contents were not read.
+    pub stored_bytes: Option<u64>,
+    /// Raw bytes of the objects; none where contents were not read.
+    pub bytes: Option<u64>,
     /// Images whose objects were looked for, each in each project that has it.
     pub images: u64,
     /// Faults in all.
     pub fault_count: u64,
     /// The first faults, each naming what is damaged: at most 1,000.
     #[serde(serialize_with = "as_texts")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub faults: Vec<Error>,
     /// Images that the faults concern, in all.
     pub damaged_image_count: u64,
@@ -41,6 +43,7 @@ pub struct VerifyReport {
 
 /// An image that needs what is damaged or missing.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DamagedImage {
     /// The project's name, `public`, or its number where it has no name any more.
     pub project: String,
@@ -54,6 +57,7 @@ pub struct DamagedImage {
     pub lost: Vec<LostPath>,
     /// Why the image's history can't be read, if that is so.
     #[serde(serialize_with = "as_optional_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>"))]
     pub lost_history: Option<Error>,
 }
 
@@ -71,13 +75,16 @@ impl DamagedImage {
 
 /// What of an image can't be read.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LostPath {
     /// The path.
+    #[serde(flatten)]
     pub path: TreePath,
     /// How many paths that is: more than one where a node of the tree is lost, and with it the paths that follow.
     pub paths: u64,
     /// What is damaged.
     #[serde(serialize_with = "as_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub cause: Error,
 }
 
@@ -120,6 +127,12 @@ impl VerifyReport {
         self.fault_count == 0 && self.damaged_image_count == 0
     }
 
+    /// That of a verification which has found nothing yet.
+    pub(super) fn begin(reads_contents: bool) -> Self {
+        let none_yet = reads_contents.then_some(0);
+        Self { objects: none_yet, stored_bytes: none_yet, bytes: none_yet, ..Self::default() }
+    }
+
     pub(super) fn add_fault(&mut self, fault: Error) {
         self.fault_count += 1;
         if self.faults.len() < FAULTS_TOLD {
@@ -155,9 +168,10 @@ impl VerifyReport {
 
     pub(super) fn add(&mut self, other: Self) {
         self.packs += other.packs;
-        self.objects += other.objects;
-        self.stored_bytes += other.stored_bytes;
-        self.bytes += other.bytes;
+        let read = |total: &mut Option<u64>, more: Option<u64>| *total = total.zip(more).map(|(a, b)| a + b);
+        read(&mut self.objects, other.objects);
+        read(&mut self.stored_bytes, other.stored_bytes);
+        read(&mut self.bytes, other.bytes);
         self.fault_count += other.fault_count - other.faults.len() as u64;
         other.faults.into_iter().for_each(|fault| self.add_fault(fault));
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::host::stat::Stat;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ProjectId, WorkspaceId};
+use crate::json;
 use crate::store::Inner;
 
 use super::folder::{Folder, remove_directory};
@@ -19,8 +20,11 @@ use super::{Workspace, has_ended};
 
 /// What a workspace that has ended left on the disk, because it could not be removed. Each collection tries again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LeftOver {
     /// Its directory.
+    #[serde(flatten, serialize_with = "json::host_path")]
+    #[cfg_attr(feature = "schema", schemars(with = "json::Path"))]
     pub path: PathBuf,
     /// Bytes that it takes.
     pub bytes: u64,

@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::id::{ImageId, ProjectId, WorkspaceId};
+use crate::json;
 use crate::name::WorkspaceName;
 use crate::time::Moment;
 
@@ -49,6 +50,7 @@ pub struct WorkspaceOptions {
 
 /// How a workspace shows its image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum WorkspaceKind {
     /// An overlay mount over files that several workspaces share.
@@ -59,6 +61,7 @@ pub enum WorkspaceKind {
 
 /// A workspace in a listing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct WorkspaceInfo {
     /// Its name.
     pub name: WorkspaceName,
@@ -69,6 +72,8 @@ pub struct WorkspaceInfo {
     /// When it was made.
     pub created: Moment,
     /// Its directory, which is empty while an overlay is not mounted: see [`Workspace::path`].
+    #[serde(flatten, serialize_with = "json::host_path")]
+    #[cfg_attr(feature = "schema", schemars(with = "json::Path"))]
     pub path: PathBuf,
     /// Whether its files are there now, and nothing else.
     pub is_mounted: bool,

@@ -114,7 +114,7 @@ fn what_is_needed_stays_and_all_else_goes() {
         drop(store);
         let store = Store::open(&root).unwrap();
         assert!(store.verify().unwrap().is_sound());
-        assert_eq!(store.verify().unwrap().objects, 0);
+        assert_eq!(store.verify().unwrap().objects, Some(0));
         let segments = fs::read_dir(root.join("segments")).unwrap().count();
         assert_eq!(segments, 0, "the index names no pack that is gone");
     }

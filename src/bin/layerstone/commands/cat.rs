@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use clap::Args;
 use layerstone::{Error, ImageRef, TreePath};
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, usage};
 use crate::Failure;
-use crate::values::tree_path;
+use crate::values::{path_bytes, tree_path};
 
 /// Print a file of an image
 #[derive(Debug, Args)]
@@ -18,12 +18,17 @@ pub(crate) struct CatArguments {
     /// Image, by UUID, tag or name
     image: ImageRef,
     /// Path in the image
-    #[arg(value_parser = tree_path())]
-    path: TreePath,
+    #[arg(required_unless_present = "path_bytes", value_parser = tree_path())]
+    path: Option<TreePath>,
+    /// Name the path by its bytes in hexadecimal instead, which JSON has as `path_bytes`
+    #[arg(long, value_name = "HEX", value_parser = path_bytes, conflicts_with = "path")]
+    path_bytes: Option<TreePath>,
 }
 
 pub(super) fn run(context: &Context, arguments: &CatArguments) -> Outcome {
-    let mut content = context.project()?.find(&arguments.image)?.read_file(&arguments.path)?;
+    let path = arguments.path_bytes.as_ref().or(arguments.path.as_ref());
+    let path = path.ok_or_else(|| usage("PATH", "a path is expected"))?;
+    let mut content = context.project()?.find(&arguments.image)?.read_file(path)?;
     let mut stdout = io::stdout().lock();
     copy(&mut content, &mut stdout)?;
     Ok(stdout.flush()?)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use layerstone::path::escape_bytes;
 use layerstone::{CheckoutOptions, CheckoutReport, ImageRef, SharedFiles, Sharing};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Context, Outcome};
@@ -66,9 +67,9 @@ pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Outcome {
     Ok(context.out.show(&CheckedOut { report, directory })?)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct CheckedOut<'a> {
+pub(super) struct CheckedOut<'a> {
     report: CheckoutReport,
     #[serde(skip)]
     directory: &'a Path,

@@ -15,6 +15,7 @@ use super::{Context, Outcome, made, usage};
 #[command(
     after_help = "Examples:\n  layerstone commit work --tag mine -m \"a greeting\"\n  layerstone commit --base debian:12 --layer layer.tar --tag mine"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub(crate) struct CommitArguments {
     /// Directory that was checked out, and changed
     #[arg(required_unless_present_any = ["layer", "upper"])]

@@ -4,10 +4,13 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use layerstone::{ExportOptions, ImageRef};
+use layerstone::id::ImageId;
+use layerstone::{ExportOptions, ImageRef, TreePath};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{Context, Outcome, usage};
-use crate::output::Output;
+use crate::output::{Output, Report};
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
@@ -32,12 +35,32 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     }
     let image = context.project()?.find(&arguments.image)?;
     let options = ExportOptions { fill_holes: arguments.no_sparse };
-    let left_out = match &arguments.output {
-        Some(path) if path.as_os_str() != "-" => write_file(path, |file| image.export(file, options))?,
-        _ => image.export(io::stdout().lock(), options)?,
+    let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
+    let left_out = match file {
+        Some(path) => write_file(path, |file| image.export(file, options))?,
+        None => image.export(io::stdout().lock(), options)?,
     };
-    for path in left_out {
+    for path in &left_out {
         Output::note(&format!("{path}: left out: a tar can't hold a socket"));
     }
+    if file.is_some() {
+        context.out.show(&Exported { image: image.id(), left_out })?;
+    }
     Ok(())
+}
+
+/// What became of a file that was written.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Exported {
+    /// The image that was written.
+    image: ImageId,
+    /// Sockets, which a tar can't hold.
+    left_out: Vec<TreePath>,
+}
+
+impl Report for Exported {
+    /// Nothing: the file is there.
+    fn text(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use layerstone::{Error, GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -65,9 +66,9 @@ fn show(bar: &ProgressBar, progress: &GcProgress) {
     bar.set_position(progress.done);
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Collected {
+pub(super) struct Collected {
     report: GcReport,
     #[serde(skip)]
     is_full: bool,

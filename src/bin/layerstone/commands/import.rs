@@ -26,7 +26,7 @@ pub(crate) struct ImportArguments {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<SourceFormat>,
     /// Say this of it in the history
-    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
     /// Read every file of a directory, even if its size and times are those of an earlier import
     #[arg(long)]

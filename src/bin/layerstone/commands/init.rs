@@ -1,9 +1,12 @@
 //! `init`: makes a store.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
+use layerstone::path::JsonPath;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Context, Outcome, make_folders_of};
@@ -18,13 +21,17 @@ pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
     let location = context.location()?;
     make_folders_of(&location)?;
     let store = context.options().open(location)?;
-    Ok(context.out.show(&Made { store: store.location() })?)
+    let store = store.location();
+    Ok(context.out.show(&Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) })?)
 }
 
 /// A store that is there now.
-#[derive(Serialize)]
-struct Made<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Made<'a> {
+    #[serde(skip)]
     store: &'a Path,
+    #[serde(flatten)]
+    path: JsonPath,
 }
 
 impl Report for Made<'_> {

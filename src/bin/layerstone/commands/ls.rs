@@ -3,11 +3,12 @@
 use std::io;
 
 use clap::Args;
+use layerstone::path::escape_bytes;
 use layerstone::{EntryInfo, EntryKind, ImageRef, Moment, TreePath};
 
 use super::{Context, Outcome};
 use crate::output::{Output, Report};
-use crate::values::tree_path;
+use crate::values::{path_bytes, tree_path};
 
 /// List a directory of an image
 #[derive(Debug, Args)]
@@ -18,10 +19,14 @@ pub(crate) struct LsArguments {
     /// Path in the image
     #[arg(default_value = "/", value_parser = tree_path())]
     path: TreePath,
+    /// Name the path by its bytes in hexadecimal instead, which JSON has as `path_bytes`
+    #[arg(long, value_name = "HEX", value_parser = path_bytes, conflicts_with = "path")]
+    path_bytes: Option<TreePath>,
 }
 
 pub(super) fn run(context: &Context, arguments: &LsArguments) -> Outcome {
-    Ok(context.out.show(&context.project()?.find(&arguments.image)?.list(&arguments.path)?)?)
+    let path = arguments.path_bytes.as_ref().unwrap_or(&arguments.path);
+    Ok(context.out.show(&context.project()?.find(&arguments.image)?.list(path)?)?)
 }
 
 /// As `ls -l` shows them.
@@ -30,7 +35,7 @@ impl Report for Vec<EntryInfo> {
         let row = |entry: &EntryInfo| {
             let mut name = entry.path.to_string();
             if let Some(target) = &entry.target {
-                name = format!("{name} -> {target}");
+                name = format!("{name} -> {}", escape_bytes(target));
             }
             if let Some(first) = &entry.hard_link_to {
                 name = format!("{name} (hard link to {first})");

@@ -4,6 +4,7 @@ use std::io;
 
 use clap::Args;
 use layerstone::{CommitOptions, TagName, Workspace, WriteReport};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Outcome, source};
@@ -17,7 +18,7 @@ pub(crate) struct MadeArguments {
     #[arg(long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<TagName>,
     /// Say this of it in the history
-    #[arg(short, long, value_name = "TEXT", default_value = "")]
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(crate) message: String,
     /// Refuse to commit more bytes of changed files than this (500MB, 2GiB)
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -39,9 +40,9 @@ impl MadeArguments {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Written<'a> {
+pub(super) struct Written<'a> {
     report: &'a WriteReport,
     #[serde(skip)]
     quiet: bool,

@@ -3,7 +3,9 @@
 use std::io;
 
 use clap::Args;
-use layerstone::{CommitOptions, ImageRef, MergeOutcome};
+use layerstone::{CommitOptions, ImageRef, MergeOutcome, TreePath};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::made::MadeArguments;
 use super::{Context, Outcome, made};
@@ -30,17 +32,20 @@ pub(super) fn run(context: &Context, arguments: &MergeArguments) -> Outcome {
     let MergeArguments { ours, theirs, base, made } = arguments;
     let options = CommitOptions { base: base.clone(), ..made.options() };
     let outcome = context.project()?.merge(ours, theirs, &options)?;
-    if let MergeOutcome::Conflicts(_) = outcome {
-        context.out.show(&outcome)?;
+    if let MergeOutcome::Conflicts(conflicts) = &outcome {
+        context.out.show(&Conflicts { conflicts })?;
     }
     made::show(&context.out, made.quiet, &outcome.into_report()?, &made.message)
 }
 
-impl Report for MergeOutcome {
+/// Paths that both images changed, so that nothing was merged.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Conflicts<'a> {
+    conflicts: &'a [TreePath],
+}
+
+impl Report for Conflicts<'_> {
     fn text(&self) -> io::Result<()> {
-        match self {
-            Self::Conflicts(paths) => paths.iter().try_for_each(|path| Output::line(&format!("C {path}"))),
-            Self::Merged(_) => Ok(()),
-        }
+        self.conflicts.iter().try_for_each(|path| Output::line(&format!("C {path}")))
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod project;
 pub(crate) mod repair;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod schema;
 mod source;
 pub(crate) mod tag;
 mod tar;
@@ -118,6 +119,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Gc(arguments) => gc::run(&context, arguments),
         Command::Repair(arguments) => repair::run(&context, arguments),
         Command::Rm(arguments) => rm::run(&context, arguments),
+        Command::Schema(arguments) => schema::run(arguments),
         Command::Ps => workspace::run(&context, &workspace::WorkspaceCommand::Ls),
         Command::Image(command) => image::run(&context, command),
     }

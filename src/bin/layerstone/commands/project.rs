@@ -4,6 +4,7 @@ use std::io;
 
 use clap::Subcommand;
 use layerstone::{ProjectInfo, ProjectLimits, ProjectName, Store};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::each;
@@ -90,8 +91,8 @@ impl Report for ProjectInfo {
     }
 }
 
-#[derive(Serialize)]
-struct Removed<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Removed<'a> {
     name: &'a ProjectName,
 }
 

@@ -1,10 +1,13 @@
 //! `repair`: makes a damaged store a sound one; what is lost is a failure.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
+use layerstone::path::escape_bytes;
 use layerstone::{CatalogState, Error, FoundImage, RepairOptions, RepairReport};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::damage::{damaged_image, faults, some_lines};
@@ -30,9 +33,9 @@ pub(super) fn run(context: &Context, arguments: &RepairArguments) -> Outcome {
 }
 
 /// What was damaged, what is lost, and what the store has now.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Repaired<'a> {
+pub(super) struct Repaired<'a> {
     report: &'a RepairReport,
     #[serde(skip)]
     store: &'a Path,
@@ -97,6 +100,7 @@ fn lost(report: &RepairReport) -> io::Result<()> {
         Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
     }
     for checkout in &report.lost_checkouts {
+        let checkout = escape_bytes(checkout.as_os_str().as_bytes());
         Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
     }
     for workspace in &report.lost_workspaces {

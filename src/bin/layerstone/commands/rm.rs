@@ -4,6 +4,7 @@ use std::io;
 
 use clap::Args;
 use layerstone::{ImageRef, RemoveReport};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::each;
@@ -33,8 +34,8 @@ pub(super) fn run(context: &Context, arguments: &RmArguments) -> Outcome {
 }
 
 /// What became of one of the images.
-#[derive(Serialize)]
-struct Removed {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Removed {
     /// What the command line calls it.
     name: String,
     #[serde(flatten)]

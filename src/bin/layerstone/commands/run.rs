@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layerstone::{Error, ErrorKind, ImageRef, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
+use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -219,8 +220,8 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
     Failure::Run { kind: error.kind(), message, code: OWN_FAILURE }
 }
 
-#[derive(Serialize)]
-struct Ran<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Ran<'a> {
     exit_code: u8,
     report: Option<WriteReport>,
     workspace: Option<&'a WorkspaceName>,

@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 use layerstone::id::ImageId;
 use layerstone::{Expected, ImageRef, TagName};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::untag::untag;
@@ -32,8 +33,8 @@ pub(crate) struct TagArguments {
     pub(crate) names: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Tagged<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Tagged<'a> {
     image: ImageId,
     tags: &'a [TagName],
 }

@@ -5,6 +5,7 @@ use std::io;
 use clap::Args;
 use layerstone::id::ImageId;
 use layerstone::{ImageRef, Project, TagName};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::each;
@@ -24,8 +25,8 @@ pub(crate) struct UntagArguments {
 }
 
 /// A tag that was taken from its image.
-#[derive(Serialize)]
-struct Untagged<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Untagged<'a> {
     tag: &'a TagName,
     image: ImageId,
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use clap::Args;
 use layerstone::{Error, VerifyReport};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::damage::{damaged_image, faults, some_lines};
@@ -28,9 +29,9 @@ pub(super) fn run(context: &Context, arguments: &VerifyArguments) -> Outcome {
     if report.is_sound() { Ok(()) } else { Err(Failure::Store(Error::damaged(store.location()))) }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Verified<'a> {
+pub(super) struct Verified<'a> {
     report: &'a VerifyReport,
     #[serde(skip)]
     quick: bool,
@@ -55,8 +56,8 @@ impl Report for Verified<'_> {
         if *quick {
             return Output::line(&format!("{images} in {packs}, file contents not read: {found}"));
         }
-        let objects = count(report.objects, "object", "objects");
-        let (bytes, stored) = (size(report.bytes), size(report.stored_bytes));
+        let objects = count(report.objects.unwrap_or(0), "object", "objects");
+        let [bytes, stored] = [report.bytes, report.stored_bytes].map(|bytes| size(bytes.unwrap_or(0)));
         Output::line(&format!("{images} and {objects} in {packs}, {bytes} stored as {stored}: {found}"))
     }
 }

@@ -1,10 +1,10 @@
 //! `workspace`: makes, lists, commits and discards writable copies of images.
 
 use std::io;
-use std::path::PathBuf;
 
 use clap::Subcommand;
 use layerstone::{CommitOptions, ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::each;
@@ -88,7 +88,11 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
             out.show(&Created { info: workspace.info()?, quiet: *quiet })?;
         }
         WorkspaceCommand::Ls => out.show(&project.workspaces()?)?,
-        WorkspaceCommand::Path { name } => out.show(&Place { path: project.workspace(name)?.path()? })?,
+        WorkspaceCommand::Path { name } => {
+            let workspace = project.workspace(name)?;
+            workspace.path()?;
+            out.show(&Place { info: workspace.info()? })?;
+        }
         WorkspaceCommand::Commit { name, keep, read, made } => {
             let options = CommitOptions { changing: read.changing(), ..made.options() };
             let workspace = project.workspace(name)?;
@@ -110,9 +114,9 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
     Ok(())
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
-struct Created {
+pub(super) struct Created {
     info: WorkspaceInfo,
     #[serde(skip)]
     quiet: bool,
@@ -144,19 +148,20 @@ impl Report for Vec<WorkspaceInfo> {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[serde(transparent)]
 struct Place {
-    path: PathBuf,
+    info: WorkspaceInfo,
 }
 
 impl Report for Place {
     fn text(&self) -> io::Result<()> {
-        Output::path(&self.path)
+        Output::path(&self.info.path)
     }
 }
 
-#[derive(Serialize)]
-struct Discarded<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Discarded<'a> {
     name: &'a WorkspaceName,
 }
 
