@@ -65,7 +65,9 @@ fn what_was_written_where_nothing_is_mounted_is_not_deleted() {
         fs::write(path.join("lost"), "?").unwrap();
         assert_refused(&place, &workspace, ErrorKind::Conflict, "move them away");
         assert_eq!(fs::read(path.join("lost")).unwrap(), b"?");
+        assert_eq!(workspace.info().unwrap().process, None, "what was done in a temporary one is kept");
         fs::rename(path.join("lost"), place.path("moved")).unwrap();
+        assert_eq!(fs::read(workspace.path().unwrap().join("new")).unwrap(), b"new");
         let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
         assert_eq!(crate::given::read(&image(&project, made), "new").unwrap(), b"new");
     }

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat};
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::host::stat::{FileKind, Stat};
@@ -139,7 +140,12 @@ fn put_back(root: &OwnedFd, loans: &[Loan]) -> rustix::io::Result<()> {
     let mut outcome = Ok(());
     for Loan { path, lent, mode } in loans.iter().rev() {
         // What is gone, or was changed meanwhile, is its owner's.
-        let Ok(place) = open_beneath(root, path, OFlags::PATH | OFlags::NOFOLLOW) else { continue };
+        let place = if path.is_root() {
+            root.try_clone().map_err(|_| Errno::MFILE)
+        } else {
+            open_beneath(root, path, OFlags::PATH | OFlags::NOFOLLOW)
+        };
+        let Ok(place) = place else { continue };
         if Stat::of(&place, b"").is_ok_and(|stat| stat.mode == *lent) {
             outcome = set_mode(&place, *mode).and(outcome);
         }

@@ -4,12 +4,12 @@ mod directory;
 mod file;
 mod lend;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, openat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, openat, setxattr};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
@@ -43,7 +43,8 @@ pub(crate) struct Found {
 impl SourceTree {
     /// Opens a directory; a symbolic link to one is followed, since the user named it.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // As a place: whether it can be read shows when it is.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match openat(CWD, path, flags, Mode::empty()) {
             Ok(root) => Ok(Self { path: path.to_owned(), root: Arc::new(root), lender: None }),
             Err(Errno::NOENT) => Err(Error::not_found(Subject::Host(path.to_owned()), "no such directory")),
@@ -66,6 +67,9 @@ impl SourceTree {
         open: impl FnOnce(OFlags) -> rustix::io::Result<OwnedFd>,
     ) -> Result<bool> {
         let Some(lender) = &self.lender else { return Ok(false) };
+        if path.is_root() {
+            return lender.lend(path, &self.root);
+        }
         match open(OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
             Ok(place) => lender.lend(path, &place),
             Err(_) => Ok(false),
@@ -80,7 +84,8 @@ impl SourceTree {
     /// Whether this process sees attributes `trusted.*`, which others are not even listed.
     pub(crate) fn shows_trusted_xattrs(&self) -> bool {
         // This changes nothing, since there is no such attribute to replace.
-        fsetxattr(&*self.root, "trusted.layerstone.probe", b"", XattrFlags::REPLACE) != Err(Errno::PERM)
+        let root = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        setxattr(root, "trusted.layerstone.probe", b"", XattrFlags::REPLACE) != Err(Errno::PERM)
     }
 
     /// Where an entry is on the host.

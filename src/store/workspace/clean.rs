@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::catalog::record::WorkspaceRecord;
+use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result};
@@ -54,7 +54,8 @@ impl Workspace {
 }
 
 impl Inner {
-    /// Ends the workspaces of processes that are gone, and removes what others left. Gives what could not be removed.
+    /// Ends the workspaces of processes that are gone, and removes what others left. Gives what could not be removed. Where
+    /// anything is that is not the workspace's, it is kept for its user to look at.
     pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
         let ended = self.read(|tx| {
             let rows = tx.collect::<Workspaces>(&[])?;
@@ -63,8 +64,13 @@ impl Inner {
         if !ended.is_empty() {
             self.catalog()?.write(|tx| {
                 for (key, record) in &ended {
-                    if tx.get::<Workspaces>(key)?.as_ref() == Some(record) {
+                    if tx.get::<Workspaces>(key)?.as_ref() != Some(record) {
+                        continue;
+                    }
+                    if record.form == WorkspaceForm::Unfinished || folder.check_own(record).is_ok() {
                         tx.remove::<Workspaces>(key)?;
+                    } else {
+                        tx.put::<Workspaces>(key, &WorkspaceRecord { holder: None, ..record.clone() })?;
                     }
                 }
                 Ok(())

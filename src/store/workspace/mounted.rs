@@ -45,21 +45,26 @@ impl Workspace {
 
     /// Makes a temporary workspace one that stays when this process is gone. It is mounted again by [`path`](Self::path).
     ///
-    /// Errors: as of [`path`](Self::path); [`InUse`](ErrorKind::InUse) while a process works in it.
+    /// Errors: as of [`path`](Self::path); [`InUse`](ErrorKind::InUse) while a process works in it. What was done in it is not
+    /// lost then: it stays, too, and [`path`](Self::path) says again what is in the way.
     pub fn keep(&self) -> Result<()> {
         let folder = self.project.store.workspaces()?;
-        let (_lock, record) = self.with_files(folder)?;
-        if record.holder.is_none() {
-            return Ok(());
+        if self.finished()?.holder.is_none() {
+            return self.with_files(folder).map(drop);
         }
-        if record.form == WorkspaceForm::Overlay {
-            self.unmount(folder, &record)?;
-            // It says that nothing was synced, and the kernel would refuse it.
-            folder.remove_work(self.id)?;
-            folder.make_work(self.id)?;
+        let ended = self.with_files(folder).and_then(|(lock, record)| {
+            if record.form == WorkspaceForm::Overlay {
+                self.unmount(folder, &record)?;
+            }
+            Ok(lock)
+        });
+        if ended.as_ref().is_err_and(|error| !matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InUse))
+        {
+            return ended.map(drop);
         }
-        overlay::sync_all(&folder.files(self.id))?;
-        self.change(|_, record| Ok(Some(WorkspaceRecord { holder: None, ..record })))
+        overlay::sync_all(folder.path())?;
+        self.change(|_, record| Ok(Some(WorkspaceRecord { holder: None, ..record })))?;
+        ended.map(drop)
     }
 
     /// Mounts it, and remembers from where.
@@ -76,6 +81,9 @@ impl Workspace {
         {
             self.change(|_, record| Ok(Some(WorkspaceRecord { mounted_by: Some(here.clone()), ..record })))?;
         }
+        // That of one that was temporary says that nothing was synced, and the kernel would refuse it.
+        folder.remove_work(self.id)?;
+        folder.make_work(self.id)?;
         mount(folder, self.id, &lower, record.holder.is_some())
     }
 

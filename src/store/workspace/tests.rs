@@ -185,6 +185,25 @@ fn a_temporary_one_ends_with_its_process() {
 }
 
 #[test]
+fn a_temporary_one_with_what_is_not_its_own_stays() {
+    let Some(given) = given() else { return };
+    let workspace = given.create(true);
+    let path = workspace.path().unwrap();
+    fs::write(path.join("new"), "new").unwrap();
+    end_mount(&path).unwrap();
+    fs::write(path.join("lost"), "?").unwrap();
+    given.change(|record| dead(&record));
+    let report = given.store.collect_garbage(&crate::GcOptions::default()).unwrap();
+    assert_eq!(report.left_over, []);
+    let [info] = given.project.workspaces().unwrap().try_into().unwrap();
+    assert_eq!((info.process, info.is_mounted), (None, false));
+    assert!(workspace.path().unwrap_err().is_conflict());
+    fs::remove_file(path.join("lost")).unwrap();
+    assert_eq!(fs::read(workspace.path().unwrap().join("new")).unwrap(), b"new");
+    workspace.commit_and_end(&CommitOptions::default()).unwrap();
+}
+
+#[test]
 fn one_that_another_process_is_for_or_makes_is_left_alone() {
     let Some(given) = given() else { return };
     let workspace = given.create(true);

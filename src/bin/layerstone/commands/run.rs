@@ -214,6 +214,9 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
                 "what the command did is kept in the workspace {name}: layerstone workspace commit {name}"
             )
         }
+        Err(_) if workspace.info().is_ok_and(|info| info.process.is_none()) => {
+            format!("what the command did stays in the workspace {name}")
+        }
         Err(error) => format!("what the command did could not be kept: {}", with_causes(&error)),
     };
     let message = format!("{}; {kept}", with_causes(error));

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use layerstone::Error;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, futimens, mkdirat,
-    openat, openat2, readlinkat, statat, unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, mkdirat, openat,
+    openat2, readlinkat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -105,7 +105,7 @@ impl MountPoints {
 
     fn open(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         openat2(&self.root, relative, flags, Mode::empty(), resolve)
     }
@@ -140,13 +140,11 @@ fn with_times_kept(
     change()?;
     let time =
         |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
-    futimens(
-        directory,
-        &Timestamps {
-            last_access: time(stat.st_atime, stat.st_atime_nsec),
-            last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-        },
-    )
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    utimensat(directory, "", &times, AtFlags::EMPTY_PATH)
 }
 
 /// Where a link leads; none for anything else, and for what is missing.
