@@ -172,8 +172,14 @@ impl Error {
     }
 
     /// An operating-system failure while doing `action` ("read", "create the directory") to `subject`.
+    /// A stream of this crate says itself why it failed.
     pub(crate) fn io(subject: Subject, action: &str, source: impl Into<std::io::Error>) -> Self {
-        Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source.into())
+        match source.into().downcast::<Self>() {
+            Ok(error) => error,
+            Err(source) => {
+                Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source)
+            }
+        }
     }
 
     /// A store in which damage was found, which was told.
@@ -217,10 +223,7 @@ impl Error {
     /// The error behind a failed read of one of this crate's streams.
     #[must_use]
     pub fn from_stream(error: std::io::Error) -> Self {
-        match error.downcast::<Self>() {
-            Ok(error) => error,
-            Err(error) => Self::io(Subject::Argument("stream"), "read it", error),
-        }
+        Self::io(Subject::Argument("stream"), "read it", error)
     }
 
     /// Names the archive that a failure is about, or whose entry or path it is about: `name` is what its user calls it.

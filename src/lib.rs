@@ -62,6 +62,7 @@ pub mod object;
 mod pack;
 pub mod path;
 mod store;
+pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod threads;
@@ -77,12 +78,12 @@ pub use path::TreePath;
 pub use store::{
     Ancestor, CatalogState, CheckoutOptions, CheckoutReport, CommitOptions, DamagedImage, Difference,
     DifferenceKind, Durability, Edit, EntryInfo, EntryKind, Expected, ExportOptions, FoundImage, GcOptions,
-    GcPhase, GcProgress, GcReport, GcWatch, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo,
-    LazyImage, LeftOver, LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project,
-    ProjectInfo, ProjectLimits, RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope,
-    SharedFiles, Sharing, Store, StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind,
-    WorkspaceOptions, WriteReport,
+    GcReport, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo, LazyImage, LeftOver,
+    LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo, ProjectLimits,
+    RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope, SharedFiles, Sharing, Store,
+    StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions, WriteReport,
 };
+pub use task::{Phase, Progress, Task};
 pub use time::Moment;
 
 /// The README's examples, compiled and run with the documentation tests.

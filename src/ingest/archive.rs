@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
+use crate::task::Task;
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
@@ -88,8 +89,10 @@ pub(crate) fn read_archive<H: PackHost>(
     let mut assembly = Assembly::new(tar.limits.clone());
     let (contents, summary) = read_contents(tar, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
+    let task = session.task();
     let mut place = |placed| match placed {
         Placed::Inode { member, links } => {
+            task.check()?;
             let path = member.path.clone();
             let mut inode = inode(member, &contents, &mut writer)?;
             if !links.is_empty() {
@@ -147,6 +150,7 @@ fn read_contents<H: PackHost>(
 ) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
     let Tar { stream, limits, options } = tar;
     let mut reader = Reader::new(stream, limits)?;
+    let task = session.task();
     let mut contents = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -158,6 +162,7 @@ fn read_contents<H: PackHost>(
             .collect();
         // The workers have the only receivers: if they all fail, sending does too.
         drop(receiver);
+        let mut take = |member| task.advance(1, 0).and_then(|()| take(member));
         let read = read_members(&mut reader, options, &mut take, session, &sender);
         // No more batches: the workers end once they have stored what waits.
         drop(sender);
@@ -204,6 +209,7 @@ fn read_members<R: Read, H: PackHost>(
     sender: &SyncSender<Batch>,
 ) -> Result<Vec<(Slot, Content)>> {
     let mut writer = session.writer()?;
+    let task = session.task();
     let mut buf = vec![0; READ_BYTES];
     let mut large = Vec::new();
     let mut batch = Batch::new();
@@ -222,10 +228,11 @@ fn read_members<R: Read, H: PackHost>(
             let slot = files;
             files += 1;
             if size > WHOLE_BYTES {
-                large.push((slot, read_large(reader, size, &mut writer, &mut buf)?));
+                large.push((slot, read_large(reader, size, &mut writer, &mut buf, &task)?));
             } else {
                 let bytes = read_whole(reader, size, &mut buf)?;
                 path.map_or(Ok(()), |path| saved_image::refuse(&path, &bytes, || Subject::Archive))?;
+                task.count(0, bytes.len() as u64);
                 batch_bytes += bytes.len();
                 batch.push((slot, bytes));
             }
@@ -247,11 +254,15 @@ fn read_large<R: Read>(
     size: u64,
     sink: &mut impl ObjectSink,
     buf: &mut [u8],
+    task: &Task,
 ) -> Result<Content> {
     let mut writer = ContentWriter::new(size);
     loop {
         match reader.next_piece(buf)? {
-            Piece::Data(len) => writer.push_bytes(sink, buf.get(..len).unwrap_or_default())?,
+            Piece::Data(len) => {
+                task.advance(0, len as u64)?;
+                writer.push_bytes(sink, buf.get(..len).unwrap_or_default())?;
+            }
             Piece::Hole(len) => writer.push_hole(sink, len)?,
             Piece::End => return writer.finish(sink),
         }

@@ -7,6 +7,7 @@ use crate::host::source::{FilePiece, Found, SourceDirectory, SourceFile, Xattr};
 use crate::host::stat::{FileKind, Stat};
 use crate::object::ObjectSink;
 use crate::path::TreePath;
+use crate::task::Task;
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{Content, Inode, InodeKind, Xattrs};
 
@@ -56,6 +57,7 @@ pub(super) struct Capturer<'w, W, S> {
     wanted: &'w W,
     sink: S,
     buf: Vec<u8>,
+    task: Task,
 }
 
 /// What came of reading an entry as it was found.
@@ -68,8 +70,8 @@ enum Attempt {
 }
 
 impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
-    pub(super) fn new(walk: &'w Walk<'w>, wanted: &'w W, sink: S) -> Self {
-        Self { walk, wanted, sink, buf: vec![0; WHOLE_BYTES] }
+    pub(super) fn new(walk: &'w Walk<'w>, wanted: &'w W, sink: S, task: Task) -> Self {
+        Self { walk, wanted, sink, buf: vec![0; WHOLE_BYTES], task }
     }
 
     pub(super) fn into_sink(self) -> S {
@@ -136,10 +138,12 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
     fn try_file(&mut self, file: SourceFile, path: &TreePath) -> Result<Attempt> {
         let content = if file.stat().size < self.buf.len() as u64 {
             let bytes = file.read_whole(&mut self.buf)?;
+            self.task.advance(0, bytes.map_or(0, |bytes| bytes.len() as u64))?;
             bytes.map(|bytes| content::write(&mut self.sink, bytes)).transpose()?
         } else {
             let mut writer = ContentWriter::new(file.stat().size);
-            let is_whole = file.read(&mut self.buf, |piece| push(&mut writer, &mut self.sink, piece))?;
+            let is_whole =
+                file.read(&mut self.buf, |piece| push(&mut writer, &mut self.sink, piece, &self.task))?;
             if is_whole { Some(writer.finish(&mut self.sink)?) } else { None }
         };
         let xattrs = file.xattrs()?;
@@ -177,7 +181,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         }
         let file = directory.open_file(found)?.found_now()?;
         let mut writer = ContentWriter::new(file.stat().size);
-        let take = |piece: FilePiece<'_>| push(&mut writer, &mut self.sink, piece);
+        let take = |piece: FilePiece<'_>| push(&mut writer, &mut self.sink, piece, &self.task);
         if is_misstated {
             file.read_to_end(&mut self.buf, take)?;
         } else {
@@ -204,9 +208,17 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
     }
 }
 
-fn push(writer: &mut ContentWriter, sink: &mut impl ObjectSink, piece: FilePiece<'_>) -> Result<()> {
+fn push(
+    writer: &mut ContentWriter,
+    sink: &mut impl ObjectSink,
+    piece: FilePiece<'_>,
+    task: &Task,
+) -> Result<()> {
     match piece {
-        FilePiece::Data(bytes) => writer.push_bytes(sink, bytes),
+        FilePiece::Data(bytes) => {
+            task.advance(0, bytes.len() as u64)?;
+            writer.push_bytes(sink, bytes)
+        }
         FilePiece::Hole(len) => writer.push_hole(sink, len),
     }
 }

@@ -25,14 +25,16 @@ pub(crate) fn capture_listed<H: PackHost>(
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let done = Mutex::new(Vec::with_capacity(batches.len()));
+    let task = session.task();
     let work = || -> Result<()> {
-        let mut capturer = Capturer::new(walk, wanted, session.writer()?);
+        let mut capturer = Capturer::new(walk, wanted, session.writer()?, task.clone());
         let mut parent = None;
         while !stop.load(Ordering::Relaxed) {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(batch) = batches.get(number) else { break };
             let mut captured = Vec::with_capacity(batch.len());
             for found in *batch {
+                task.check()?;
                 let parent = parent_of(walk.source, found, &mut parent)?;
                 let entry = parent.map(|parent| capturer.entry(parent, found)).transpose()?;
                 captured.push(entry.flatten());

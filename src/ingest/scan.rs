@@ -14,6 +14,7 @@ use crate::host::stat::FileKind;
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
+use crate::task::Task;
 
 use super::capture::{Captured, Capturer, Wanted};
 use super::queue::{Later, Queue, Steps};
@@ -67,6 +68,7 @@ impl<W: Wanted> Scan<'_, W> {
         consume: impl FnOnce(&mut dyn Iterator<Item = Result<Scanned>>) -> Result<R>,
     ) -> Result<R> {
         let queue = Queue::new(TreePath::root(), Job::Directory(TreePath::root()));
+        let task = session.task();
         let work = || -> Result<()> {
             let writer = match session.writer() {
                 Ok(writer) => writer,
@@ -76,8 +78,8 @@ impl<W: Wanted> Scan<'_, W> {
                     return Ok(());
                 }
             };
-            let mut capturer = Capturer::new(self.walk, self.wanted, writer);
-            queue.work(|job, steps| self.do_job(job, &mut capturer, steps));
+            let mut capturer = Capturer::new(self.walk, self.wanted, writer, task.clone());
+            queue.work(|job, steps| self.do_job(job, &mut capturer, steps, &task));
             capturer.into_sink().flush()
         };
         std::thread::scope(|scope| {
@@ -97,7 +99,9 @@ impl<W: Wanted> Scan<'_, W> {
         job: Job,
         capturer: &mut Capturer<'_, W, S>,
         steps: &mut Steps<'_, Job, Scanned>,
+        task: &Task,
     ) -> Result<()> {
+        task.check()?;
         let mut is_wanted = self.wanted.judge();
         let (directory, rest) = match job {
             Job::Directory(path) => {
@@ -113,6 +117,7 @@ impl<W: Wanted> Scan<'_, W> {
                 } else {
                     steps.push(Scanned::Left(found));
                 }
+                task.advance(1, 0)?;
                 if is_left_out {
                     return Ok(());
                 }
@@ -144,6 +149,7 @@ impl<W: Wanted> Scan<'_, W> {
             } else if let Some(captured) = capturer.entry(&directory, &found)? {
                 steps.push(Scanned::Captured(found.path, captured));
             }
+            task.advance(1, 0)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectSource};
+use crate::task::Task;
 
 use super::frame::{self, MAX_FRAME_BYTES, Slot};
 use super::hold::Hold;
@@ -192,11 +193,21 @@ pub(crate) struct ObjectReader {
     index: Arc<ObjectIndex>,
     packs: Arc<PackReader>,
     hold: Arc<Hold>,
+    task: Task,
 }
 
 impl ObjectReader {
     pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>, hold: Arc<Hold>) -> Self {
-        Self { index, packs, hold }
+        Self { index, packs, hold, task: Task::unobserved() }
+    }
+
+    /// The same reader for a task: once it is cancelled, no object is read.
+    pub(crate) fn with_task(self, task: &Task) -> Self {
+        Self { task: task.clone(), ..self }
+    }
+
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
     }
 
     pub(crate) fn index(&self) -> &Arc<ObjectIndex> {
@@ -225,6 +236,7 @@ impl ObjectReader {
 
 impl ObjectSource for ObjectReader {
     fn get(&self, id: &ObjectId) -> Result<ObjectBytes> {
+        self.task.check()?;
         let place = self.find(id).ok_or_else(|| {
             Error::corrupt(Subject::Object(*id), "it is needed, but the index has not got it")
         })?;

@@ -16,6 +16,7 @@ use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
+use crate::task::Task;
 
 use super::Locator;
 use super::early::EarlySyncs;
@@ -301,6 +302,11 @@ impl<H: PackHost> Session<H> {
             return Ok(false);
         }
         Ok(self.claims(id).is_some_and(|mut claims| claims.insert(*id)))
+    }
+
+    /// The task that the session is part of.
+    pub(crate) fn task(&self) -> Task {
+        self.existing().task().clone()
     }
 
     fn existing(&self) -> RwLockReadGuard<'_, ObjectReader> {

@@ -39,6 +39,11 @@ pub(crate) struct FrameRun {
 }
 
 impl FrameRun {
+    /// Bytes of all of them.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.frames.iter().copied().map(u64::from).sum()
+    }
+
     /// Reads all of it, and gives each frame's place and bytes.
     pub(crate) fn read<'b>(
         &self,

@@ -8,6 +8,7 @@ use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::ingest::{self, ArchiveTree, SourceReport, Tar};
 use crate::path::TreePath;
+use crate::task::Phase;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
 
@@ -42,7 +43,9 @@ impl Project {
         catalog.read(|tx| self.check(tx))?;
         let (session, _) = self.store.begin_session(&self.store.hold(&catalog)?)?;
         drop(catalog);
+        let stage = self.store.task.begin(Phase::Reading, None);
         let made = self.draft_of_tar(source, &session, options);
+        drop(stage);
         self.finish(session, made)
     }
 
@@ -89,7 +92,10 @@ impl Image {
             writer = writer.filling_holes();
         }
         let mut left_out = BTreeSet::new();
-        for entry in tree::iter(&self.reader, &self.root()?)? {
+        let (root, task) = (self.root()?, self.reader.task());
+        let _stage = task.begin(Phase::Exporting, root.entries());
+        for entry in tree::iter(&self.reader, &root)? {
+            task.advance(1, 0)?;
             let (path, entry) = entry?;
             let is_left_out = match &entry {
                 Entry::Inode(inode) => inode.kind == InodeKind::Socket,
@@ -137,7 +143,10 @@ impl Image {
         writer.append(&Member { path, mode, uid, gid, mtime, xattrs, kind }, &data)?;
         let Some(content) = content else { return Ok(()) };
         content.pieces().try_for_each(|piece| match piece? {
-            Piece::Data(bytes) => writer.write(&bytes),
+            Piece::Data(bytes) => {
+                self.reader.task().count(0, bytes.len() as u64);
+                writer.write(&bytes)
+            }
             Piece::Hole(_) => Ok(()),
         })
     }

@@ -15,6 +15,7 @@ use crate::host::state::is_settled;
 use crate::id::PackId;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
+use crate::task::Phase;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
@@ -98,10 +99,12 @@ impl Image {
         if let Some(shared) = &options.shared {
             self.project.store.check_is_outside(&absolute(&shared.directory)?)?;
         }
-        let checkout = Checkout::begin(directory)?;
+        let root = self.root()?;
+        let task = &self.project.store.task;
+        let checkout = Checkout::begin(directory, task)?;
         let shared = options.shared.map(|shared| FileCache::open(&shared, &checkout, options.all_xattrs));
         let cache = shared.transpose()?.flatten();
-        let root = self.root()?;
+        let stage = task.begin(Phase::Writing, root.entries());
         let items = tree::iter(&self.reader, &root)?.map(|entry| item(&self.reader, entry?));
         let write = WriteOptions {
             devices: options.devices,
@@ -110,6 +113,7 @@ impl Image {
             cache: cache.as_ref(),
         };
         let written = checkout.write(items, &self.reader, write)?;
+        drop(stage);
         let observed = settle(&written);
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());

@@ -21,13 +21,11 @@ use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
 use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
+use crate::task::Task;
 
 use super::known::state_file;
 use super::surroundings::Surroundings;
 use super::{DIRECTORIES, NEW_FORMAT_FILE, dump, folder_error};
-
-const FIRST_PAUSE: Duration = Duration::from_micros(200);
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// An open catalog and the lock that it is open under; closed before the lock is let go.
 #[derive(Debug)]
@@ -101,7 +99,7 @@ impl Gate {
 
     /// The open catalog, opened if no one in this process has it open. One that failed is opened anew as soon as nobody uses
     /// it any more; if it was a sync that failed, for reading only.
-    pub(super) fn open(&self) -> Result<Arc<OpenCatalog>> {
+    pub(super) fn open(&self, task: &Task) -> Result<Arc<OpenCatalog>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if open.upgrade().is_some_and(|catalog| catalog.is_spent()) {
@@ -110,7 +108,7 @@ impl Gate {
         if let Some(catalog) = open.upgrade() {
             return Ok(catalog);
         }
-        let guard = Some(self.lock()?);
+        let guard = Some(self.lock(task)?);
         self.locks.fetch_add(1, Ordering::SeqCst);
         let lock = OwnLock { guard, count: Arc::clone(&self.locks) };
         let catalog = self.open_recovered()?;
@@ -156,17 +154,17 @@ impl Gate {
     }
 
     /// Keeps the catalog open, and so the lock, until the gate is dropped.
-    pub(super) fn hold(&self) -> Result<()> {
+    pub(super) fn hold(&self, task: &Task) -> Result<()> {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(None);
-        let catalog = self.open()?;
+        let catalog = self.open(task)?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(catalog));
         Ok(())
     }
 
-    /// Takes the lock, waiting up to the time limit.
-    pub(super) fn lock(&self) -> Result<Box<dyn LockGuard>> {
+    /// Takes the lock, waiting up to the time limit or until the task is cancelled.
+    pub(super) fn lock(&self, task: &Task) -> Result<Box<dyn LockGuard>> {
         let deadline = Instant::now() + self.timeout;
-        let mut pause = FIRST_PAUSE;
+        let mut waiting = task.wait();
         let subject = || Subject::Store(self.location.clone());
         loop {
             // Whoever used the catalog last in this process is closing it: that is waited for, whatever the limit.
@@ -181,8 +179,7 @@ impl Gate {
                 let message = format!("locked by {who}, which did not let go within {seconds} s");
                 return Err(Error::new(ErrorKind::Locked, subject(), message));
             }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            waiting.pause(holder.filter(|_| !is_own))?;
         }
     }
 
@@ -340,7 +337,7 @@ mod tests {
     fn what_another_thread_is_writing_is_not_taken_for_what_the_dead_left() {
         let store = Store::in_memory().unwrap();
         let gate = &store.0.gate;
-        let catalog = gate.open().unwrap();
+        let catalog = gate.open(&Task::unobserved()).unwrap();
         let mut dead = None;
         catalog.write(|tx| gate.new_lease(tx, &mut dead)).unwrap();
         gate.abandon(dead);

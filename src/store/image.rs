@@ -13,6 +13,7 @@ use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::layer;
 use crate::name::{ImageRef, TagName};
 use crate::pack::reader::ObjectReader;
+use crate::task::Task;
 use crate::time::Moment;
 use crate::tree::Root;
 
@@ -173,6 +174,13 @@ impl Project {
 }
 
 impl Image {
+    /// Returns a handle on the same image whose calls, and those of all handles that come from it, are of this task.
+    #[must_use]
+    pub fn with_task(&self, task: &Task) -> Self {
+        let reader = self.reader.clone().with_task(task);
+        Self { project: self.project.with_task(task), reader, ..self.clone() }
+    }
+
     /// The image's UUID.
     #[must_use]
     pub fn id(&self) -> ImageId {

@@ -24,6 +24,7 @@ use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::reader::ObjectReader;
+use crate::task::Phase;
 use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
 
@@ -169,6 +170,7 @@ impl Project {
             excluded: options.exclude.matcher()?,
         };
         let walk = self.store.walk(&source, rules).within(Budget::new(&options.limits));
+        let stage = self.store.task.begin(Phase::Reading, None);
         let made = match base {
             None => self.import_all(&walk, &session, place, observed),
             Some(base) => import_changes(&walk, base, &session, &reader, observed),
@@ -193,6 +195,7 @@ impl Project {
             workspace: None,
             root,
         });
+        drop(stage);
         self.finish(session, made)
     }
 
@@ -237,7 +240,9 @@ impl Project {
 
     /// Publishes a draft, or gives up the session it was made in.
     pub(super) fn finish(&self, session: WriteSession, made: Result<Draft>) -> Result<WriteReport> {
+        let _stage = self.store.task.begin(Phase::Publishing, None);
         let found = made.and_then(|draft| {
+            self.store.task.check()?;
             loop {
                 match self.prepare(&session, &draft)? {
                     Prepared::New(record) => return Ok((draft, record, true)),

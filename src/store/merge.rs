@@ -7,6 +7,7 @@ use crate::layer;
 use crate::name::ImageRef;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
+use crate::task::Phase;
 use crate::tree::Root;
 
 use super::closure::{self, Needs};
@@ -68,6 +69,7 @@ impl Project {
         for image in [&ours, &theirs] {
             session.host().build_on(image);
         }
+        let stage = self.store.task.begin(Phase::Merging, None);
         let base = match base {
             Some(base) => Ok(base.root),
             None => self.root_of_both(&reader, &ours, theirs.id),
@@ -87,6 +89,7 @@ impl Project {
             }
             Err(error) => Err(error),
         };
+        drop(stage);
         self.finish(session, made).map(MergeOutcome::Merged)
     }
 

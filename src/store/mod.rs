@@ -44,6 +44,7 @@ mod upkeep;
 mod verify;
 mod workspace;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -57,6 +58,7 @@ use crate::pack::hold::Hold;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::{PACKS, SEGMENTS};
 use crate::path::escape_bytes;
+use crate::task::Task;
 
 pub use archive::ExportOptions;
 use ballast::BALLAST_FILE;
@@ -66,7 +68,7 @@ use dump::{DUMP_FILE, NEW_DUMP_FILE};
 pub use edit::Edit;
 use format_file::{FORMAT_FILE, FormatFile, NEW_FORMAT_FILE};
 use gate::{Gate, OpenCatalog};
-pub use gc::{GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+pub use gc::{GcOptions, GcReport};
 use holds::{GENERATIONS, Holds};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
@@ -121,8 +123,16 @@ const CREATED: [&str; 13] = [
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
 
+/// A store as the handles of one task see it.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    shared: Arc<Shared>,
+    task: Task,
+}
+
+/// An open store, which all handles share.
+#[derive(Debug)]
+pub(crate) struct Shared {
     location: PathBuf,
     disk: Arc<dyn Disk>,
     packs: Arc<PackReader>,
@@ -138,6 +148,14 @@ pub(crate) struct Inner {
     surroundings: Surroundings,
     /// Time and counter of the last image id given out here.
     last_image: Mutex<u64>,
+}
+
+impl Deref for Inner {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl Store {
@@ -225,7 +243,8 @@ impl Store {
             options.clone(),
             surroundings.clone(),
         );
-        let store = Self(Arc::new(Inner {
+        let task = options.task.clone();
+        let shared = Arc::new(Shared {
             location,
             disk,
             packs,
@@ -239,12 +258,19 @@ impl Store {
             upkeep,
             surroundings,
             last_image: Mutex::default(),
-        }));
+        });
+        let store = Self(Arc::new(Inner { shared, task }));
         store.0.prepare()?;
         if store.0.options.exclusive {
-            store.0.gate.hold()?;
+            store.0.gate.hold(&store.0.task)?;
         }
         Ok(store)
+    }
+
+    /// Returns a handle on the same store whose calls, and those of all handles that come from it, are of this task.
+    #[must_use]
+    pub fn with_task(&self, task: &Task) -> Self {
+        Self(self.0.with_task(task))
     }
 
     /// Waits until what the store does in the background is done: sealing packs that are full, and merging the index.
@@ -336,6 +362,15 @@ impl StoreOptions {
 }
 
 impl Inner {
+    fn with_task(&self, task: &Task) -> Arc<Self> {
+        Arc::new(Self { shared: Arc::clone(&self.shared), task: task.clone() })
+    }
+
+    /// Returns a view of the store that can't be cancelled, to undo what was begun.
+    fn without_task(&self) -> Arc<Self> {
+        self.with_task(&Task::unobserved())
+    }
+
     /// Makes the store on first use and checks its format on every other. The file `format` comes last: a store that
     /// has it was whole once.
     fn prepare(&self) -> Result<()> {
@@ -348,7 +383,7 @@ impl Inner {
             // Before anything is in it; a directory that was there, too: its permissions were not meant for a store.
             self.disk.make_private().map_err(io)?;
             // Under the lock, so that two first uses at once do not meet half of each other's.
-            let _lock = self.gate.lock()?;
+            let _lock = self.gate.lock(&self.task)?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {
                 for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
                     self.disk.create_dir(folder).map_err(io)?;
@@ -435,7 +470,7 @@ impl Inner {
 
     /// The catalog, for one call: the lock is held for as long as this is.
     fn catalog(&self) -> Result<Arc<OpenCatalog>> {
-        self.gate.open()
+        self.gate.open(&self.task)
     }
 
     fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
@@ -458,7 +493,7 @@ impl Inner {
             // Of those that went since, nothing may be left to tell.
             self.packs.close(catalog.read(|tx| packs::not_sealed_or_open(tx, self.packs.open_packs()))?);
         }
-        Ok(ObjectReader::new(view, Arc::clone(&self.packs), Arc::clone(hold)))
+        Ok(ObjectReader::new(view, Arc::clone(&self.packs), Arc::clone(hold)).with_task(&self.task))
     }
 }
 

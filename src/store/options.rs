@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::task::Task;
+
 /// What a store promises of that for which it returned `Ok`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -46,6 +48,7 @@ pub struct StoreOptions {
     pub(crate) threads: usize,
     pub(crate) directory_grace: Duration,
     pub(crate) workspace_cache_bytes: u64,
+    pub(crate) task: Task,
     #[cfg(feature = "testing")]
     pub(crate) sabotage: Option<Sabotage>,
     #[cfg(feature = "testing")]
@@ -67,6 +70,7 @@ impl Default for StoreOptions {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             directory_grace: Duration::from_secs(60 * 60),
             workspace_cache_bytes: 4 << 30,
+            task: Task::unobserved(),
             #[cfg(feature = "testing")]
             sabotage: None,
             #[cfg(feature = "testing")]
@@ -147,6 +151,15 @@ impl StoreOptions {
     /// costs nothing: at most those of four images, and at most so many. Default: 4 GiB.
     pub fn workspace_cache_bytes(mut self, bytes: u64) -> Self {
         self.workspace_cache_bytes = bytes;
+        self
+    }
+
+    /// The task of opening the store, and of the calls of the handle that opening gives: see [`Store::with_task`]. Default:
+    /// none.
+    ///
+    /// [`Store::with_task`]: crate::Store::with_task
+    pub fn task(mut self, task: &Task) -> Self {
+        self.task = task.clone();
         self
     }
 

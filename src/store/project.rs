@@ -11,6 +11,7 @@ use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::ProjectId;
 use crate::name::ProjectName;
+use crate::task::Task;
 use crate::time::Moment;
 
 use super::limits::ProjectLimits;
@@ -163,6 +164,12 @@ impl Project {
     #[must_use]
     pub fn name(&self) -> &ProjectName {
         &self.name
+    }
+
+    /// Returns a handle on the same project whose calls, and those of all handles that come from it, are of this task.
+    #[must_use]
+    pub fn with_task(&self, task: &Task) -> Self {
+        Self { store: self.store.with_task(task), ..self.clone() }
     }
 
     /// Whether this is the public scope.

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::session::{HeldFrame, OpenPack, Unpublished, WrittenPack};
 
+use super::gate::OpenCatalog;
 #[cfg(feature = "testing")]
 use super::options::Sabotage;
 use super::packs::Indexed;
@@ -85,7 +86,7 @@ impl Inner {
         self.publish_with(session, closure, |store, publication| {
             let outcome = Arc::clone(&publication.outcome);
             let _turn = lock(&store.publications.publishing);
-            store.publish_all(vec![publication]);
+            store.publish_all(store.catalog()?, vec![publication]);
             told(&outcome)
         })
     }
@@ -146,20 +147,38 @@ impl Inner {
         lock(&self.publications.waiting).push(publication);
         let turn = lock(&self.publications.publishing);
         if lock(&outcome).is_none() {
-            let all = std::mem::take(&mut *lock(&self.publications.waiting));
-            self.publish_all(all);
+            let opened = self.catalog();
+            let mut waiting = lock(&self.publications.waiting);
+            match opened {
+                // It is this one's to give up, and the others' to go on.
+                Err(error) if error.kind() == ErrorKind::Cancelled => {
+                    waiting.retain(|waiting| !Arc::ptr_eq(&waiting.outcome, &outcome));
+                    return Err(error);
+                }
+                Err(error) => {
+                    let all = std::mem::take(&mut *waiting);
+                    for waiting in all {
+                        *lock(&waiting.outcome) = Some(Err(error.clone()));
+                    }
+                }
+                Ok(catalog) => {
+                    let all = std::mem::take(&mut *waiting);
+                    drop(waiting);
+                    self.publish_all(catalog, all);
+                }
+            }
         }
         drop(turn);
         told(&outcome)
     }
 
     /// Publishes for all of them, and tells each how it ended.
-    fn publish_all(&self, publications: Vec<Publication>) {
+    fn publish_all(&self, catalog: Arc<OpenCatalog>, publications: Vec<Publication>) {
         let told: Vec<_> = publications.iter().map(|publication| Arc::clone(&publication.outcome)).collect();
         let mut failed = vec![None; told.len()];
         #[cfg(feature = "testing")]
         let late = super::late::LateWrites::default();
-        let published = self.catalog().and_then(|catalog| {
+        let publish = || -> Result<()> {
             let unused = catalog.write(|tx| {
                 let (mut held, mut unused) = (Vec::new(), Vec::new());
                 for (publication, failed) in publications.into_iter().zip(&mut failed) {
@@ -188,7 +207,9 @@ impl Inner {
             self.remove_packs(&unused);
             self.upkeep.begin(&catalog);
             Ok(())
-        });
+        };
+        let published = publish();
+        drop(catalog);
         #[cfg(feature = "testing")]
         late.write();
         if let Err(error) = published {

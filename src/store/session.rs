@@ -83,7 +83,7 @@ impl Inner {
     pub(super) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
         let Some(lease) = host.lease.get() else { return };
         // After a failed sync it may be that the catalog on the disk counts on what was written.
-        if self.poison.check().is_ok() && self.try_let_go(*lease, written).is_err() {
+        if self.poison.check().is_ok() && self.without_task().try_let_go(*lease, written).is_err() {
             self.gate.abandon(*lease);
         }
     }

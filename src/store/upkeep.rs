@@ -19,8 +19,9 @@ use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::pack::segment::{self, Segment};
 use crate::pack::segment_file;
+use crate::task::Task;
 
-use super::gate::Gate;
+use super::gate::{Gate, OpenCatalog};
 use super::index::IndexCache;
 use super::surroundings::Surroundings;
 use super::{StoreOptions, dump, packs};
@@ -127,6 +128,11 @@ impl Work {
         self.is_stuck.store(is_stuck, Ordering::Relaxed);
     }
 
+    /// The catalog; what is done in the background is of no task.
+    fn catalog(&self) -> Result<Arc<OpenCatalog>> {
+        self.gate.open(&Task::unobserved())
+    }
+
     fn do_all(&self) -> Result<()> {
         // Damage of the index is no reason to let the dump grow old.
         let dumped = self.write_dump();
@@ -136,7 +142,7 @@ impl Work {
     }
 
     fn write_dump(&self) -> Result<()> {
-        let catalog = self.gate.open()?;
+        let catalog = self.catalog()?;
         if catalog.read(|tx| dump::is_due(&*self.disk, tx, self.surroundings.now()))? {
             dump::write(&*self.disk, &catalog, self.surroundings.now())
         } else {
@@ -168,7 +174,7 @@ impl Work {
 
     /// Moves a pack's rows to a segment, and seals it if it is complete; says whether there was one.
     fn index_due_rows(&self) -> Result<bool> {
-        if self.gate.open()?.read(|tx| self.pack_to_index(tx))?.is_none() {
+        if self.catalog()?.read(|tx| self.pack_to_index(tx))?.is_none() {
             return Ok(false);
         }
         self.index_rows(|tx| self.pack_to_index(tx), |record| self.is_complete(record))
@@ -181,7 +187,7 @@ impl Work {
         is_complete: impl Fn(&OpenPackRecord) -> bool,
     ) -> Result<bool> {
         let mut told = None;
-        let taken = self.gate.open()?.write(|tx| {
+        let taken = self.catalog()?.write(|tx| {
             let Some((pack, record)) = due(tx)? else { return Ok(None) };
             Ok(Some((
                 self.gate.new_lease(tx, &mut told)?,
@@ -194,7 +200,7 @@ impl Work {
         let taken = taken.inspect_err(|_| self.gate.abandon(told))?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
         let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
-        let is_published = self.gate.open()?.write(|tx| {
+        let is_published = self.catalog()?.write(|tx| {
             packs::check_lease(tx, lease)?;
             packs::release(tx, lease)?;
             // Another process may have moved the same rows, or the pack's owner.
@@ -221,7 +227,7 @@ impl Work {
 
     /// Merges segments of which there are too many of a size; says whether there were any.
     fn merge_due_segments(&self) -> Result<bool> {
-        if self.gate.open()?.read(due_segments)?.is_none() {
+        if self.catalog()?.read(due_segments)?.is_none() {
             return Ok(false);
         }
         self.merge_segments(due_segments)
@@ -230,7 +236,7 @@ impl Work {
     /// Makes one segment of those that are due, without the rows of packs that are gone; says whether there were any.
     fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
         let mut told = None;
-        let taken = self.gate.open()?.write(|tx| {
+        let taken = self.catalog()?.write(|tx| {
             let Some(due) = due(tx)? else { return Ok(None) };
             let lease = self.gate.new_lease(tx, &mut told)?;
             Ok(Some((lease, packs::next_segment(tx)?, due, removed_packs(tx)?)))
@@ -241,7 +247,7 @@ impl Work {
         let inputs = due.iter().map(open).collect::<Result<Vec<_>>>();
         let written = inputs
             .and_then(|inputs| segment::merge(&*self.disk, merged, &inputs, |pack| gone.contains(&pack)));
-        let catalog = self.gate.open()?;
+        let catalog = self.catalog()?;
         // Nobody is about to open the files that the rows name until now.
         let index = self.index.lock();
         let is_replaced = catalog.write(|tx| {
@@ -284,7 +290,7 @@ impl Work {
     fn clean_index(&self) -> Result<()> {
         loop {
             let (segments, gone) =
-                self.gate.open()?.read(|tx| Ok((tx.collect::<Segments>(&[])?, removed_packs(tx)?)))?;
+                self.catalog()?.read(|tx| Ok((tx.collect::<Segments>(&[])?, removed_packs(tx)?)))?;
             if gone.is_empty() {
                 return Ok(());
             }
@@ -311,7 +317,7 @@ impl Work {
                     return Ok(());
                 }
                 // Segments that came since were made without them.
-                return self.gate.open()?.write(|tx| {
+                return self.catalog()?.write(|tx| {
                     forgotten.iter().try_for_each(|pack| tx.remove::<RemovedPacks>(pack).map(drop))?;
                     tx.next(Sequence::Index).map(drop)
                 });

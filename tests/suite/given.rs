@@ -4,9 +4,12 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerstone::id::ImageId;
-use layerstone::{Image, ImageRef, ImportOptions, Project, ProjectName, Store, TagName, TreePath};
+use layerstone::{
+    Image, ImageRef, ImportOptions, Phase, Project, ProjectName, Store, TagName, Task, TreePath,
+};
 use tempfile::TempDir;
 
 /// Any name, reference or path from its text.
@@ -96,4 +99,18 @@ pub(crate) fn read(image: &Image, path: &str) -> layerstone::Result<Vec<u8>> {
     // What the stream reports is the store's own error.
     stream.read_to_end(&mut bytes).map_err(|error| error.downcast::<layerstone::Error>().unwrap())?;
     Ok(bytes)
+}
+
+/// A task that is cancelled when it is counted once more than so often.
+pub(crate) fn cancelled_after(counts: u64) -> Task {
+    let left = AtomicU64::new(counts);
+    Task::watched(move |task| {
+        let progress = task.progress();
+        // How much there is to read is only what was there before.
+        let is_within = progress.total.is_none_or(|total| progress.done <= total);
+        assert!(is_within || progress.phase == Phase::Reading, "{progress:?}");
+        if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+            task.cancel();
+        }
+    })
 }

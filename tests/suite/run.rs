@@ -356,7 +356,7 @@ fn a_run_that_is_stopped_commits_nothing_and_one_that_is_killed_leaves_nothing()
             let output = child.wait_with_output().unwrap();
             assert_eq!(code(&output), expected, "{runtime}: {output:?}");
             let text = String::from_utf8_lossy(&output.stderr);
-            assert!(text.contains("stopped by a signal; nothing was committed"), "{text}");
+            assert!(text.contains("cancelled; nothing was committed"), "{text}");
             assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
             wait_until("the command is gone", || processes_with("sleep 1234.5") == 0);
             nothing_is_left(&cli);

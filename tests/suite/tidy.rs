@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["tree", "catalog"],
     &["pack"],
     &["disk"],
-    &["format", "chunk", "path", "id", "name", "error", "object", "time", "threads", "json"],
+    &["format", "chunk", "path", "id", "name", "error", "object", "time", "threads", "task", "json"],
 ];
 
 /// Modules without any I/O: they reach objects through a trait and files not at all.

@@ -9,6 +9,7 @@ use crate::commands::{
     cat, checkout, commit, diff, export, gc, history, image, images, import, init, inspect, ls, merge,
     project, repair, rm, run, schema, tag, tree, untag, verify, workspace,
 };
+use crate::progress::ProgressKind;
 use crate::values::seconds;
 
 /// Keep file-system images: import, change, commit, tag, compare, check out.
@@ -43,6 +44,9 @@ pub(crate) struct GlobalArguments {
     /// Wait so many seconds for another process that holds the store
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds, global = true)]
     pub(crate) lock_timeout: f64,
+    /// Show what a command that takes long does, on standard error
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, global = true)]
+    pub(crate) progress: ProgressKind,
 }
 
 /// The commands, in the order in which help lists them.
@@ -79,6 +83,24 @@ pub(crate) enum Command {
     Ps,
     #[command(hide = true, subcommand, arg_required_else_help = true)]
     Image(image::ImageCommand),
+}
+
+impl Command {
+    /// Whether the command is to print its result only.
+    pub(crate) fn is_quiet(&self) -> bool {
+        use workspace::WorkspaceCommand;
+        match self {
+            Self::Import(arguments) => arguments.quiet,
+            Self::Tag(arguments) => arguments.quiet,
+            Self::Images(arguments) => arguments.quiet,
+            Self::Commit(arguments) => arguments.made.quiet,
+            Self::Run(arguments) => arguments.made.quiet,
+            Self::Merge(arguments) => arguments.made.quiet,
+            Self::Workspace(WorkspaceCommand::Create { quiet, .. }) => *quiet,
+            Self::Workspace(WorkspaceCommand::Commit { made, .. }) => made.quiet,
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

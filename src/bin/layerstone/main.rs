@@ -7,7 +7,9 @@ mod arguments;
 mod commands;
 mod environment;
 mod hints;
+mod interrupt;
 mod output;
+mod progress;
 mod refusal;
 mod replacement;
 mod run;
@@ -65,7 +67,8 @@ impl From<Error> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Output(error)
+        // A stream of the library says itself why it failed.
+        error.downcast().map_or_else(Self::Output, Self::Store)
     }
 }
 
@@ -75,6 +78,11 @@ fn main() -> ExitCode {
         return ExitCode::from(exit_code(ErrorKind::Invalid));
     };
     let json = arguments.global.json;
+    if let Err(error) = interrupt::watch() {
+        Output::complain(ErrorKind::Io, &format!("signals: could not wait for them: {error}"), json);
+        return ExitCode::from(exit_code(ErrorKind::Io));
+    }
+    progress::begin(arguments.global.progress, json || arguments.command.is_quiet());
     // Whoever runs a command wants to know whether a failure is the command's.
     let runs = matches!(arguments.command, arguments::Command::Run(_));
     let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });
@@ -86,7 +94,9 @@ fn main() -> ExitCode {
         }
         errors.first().map_or(ExitCode::SUCCESS, |error| own_code(error.kind()))
     };
-    match commands::run(arguments) {
+    let outcome = commands::run(arguments);
+    progress::clear();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // `layerstone export … | head` is no failure.
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
@@ -94,14 +104,28 @@ fn main() -> ExitCode {
             Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
             own_code(ErrorKind::Io)
         }
+        Err(Failure::Store(error)) if error.kind() == ErrorKind::Cancelled => stopped(error.message(), json),
         Err(Failure::Ended(code)) => ExitCode::from(code),
         Err(Failure::Run { kind, message, code }) => {
             Output::complain(kind, &message, json);
             ExitCode::from(code)
         }
         Err(Failure::Store(error)) => fail(&[error]),
+        Err(Failure::Several(errors)) if errors.iter().any(|error| error.kind() == ErrorKind::Cancelled) => {
+            stopped("cancelled; what was done before stays done", json)
+        }
         Err(Failure::Several(errors)) => fail(&errors),
     }
+}
+
+/// Says that a signal ended the command, and gives the exit code for that.
+fn stopped(message: &str, json: bool) -> ExitCode {
+    let Some(signal) = interrupt::signal() else {
+        Output::complain(ErrorKind::Cancelled, message, json);
+        return ExitCode::FAILURE;
+    };
+    Output::complain(ErrorKind::Cancelled, &format!("{}: {message}", interrupt::name(signal)), json);
+    ExitCode::from(interrupt::exit_code(signal))
 }
 
 /// Keeps a panic that the library makes an error of from being printed, too.
@@ -140,7 +164,6 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::Corrupt | ErrorKind::Poisoned => 6,
         ErrorKind::Unsupported => 7,
         ErrorKind::QuotaExceeded | ErrorKind::TimedOut => 8,
-        ErrorKind::Cancelled => 9,
         _ => 1,
     }
 }

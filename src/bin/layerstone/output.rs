@@ -4,20 +4,36 @@
 //! escaped, in JSON by JSON's own escapes, so that its values stay exact.
 
 use std::error::Error as _;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
+use layerstone::task::Interruptible;
 use layerstone::{Error, ErrorKind, Moment, Subject, TreePath};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+use crate::{interrupt, progress};
 
 /// A command's result: JSON as it serialises, with a schema, and for people as text.
 pub(crate) trait Report: Serialize + JsonSchema {
     /// Prints the text.
     fn text(&self) -> io::Result<()>;
+}
+
+/// Returns standard output. A signal ends a write that waits for a reader.
+pub(crate) fn stdout() -> io::Result<BufWriter<Interruptible<File>>> {
+    progress::clear();
+    Ok(BufWriter::new(stdout_stream()?))
+}
+
+/// The same without a buffer.
+pub(crate) fn stdout_stream() -> io::Result<Interruptible<File>> {
+    interrupt::task().stream(File::from(io::stdout().as_fd().try_clone_to_owned()?))
 }
 
 /// Where a command's result goes.
@@ -33,19 +49,24 @@ impl Output {
 
     /// One line of the result.
     pub(crate) fn line(text: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{}", visible(text))
+        let mut out = stdout()?;
+        writeln!(out, "{}", visible(text))?;
+        out.flush()
     }
 
     /// A path of the host, byte for byte: it is there to be used.
     pub(crate) fn path(path: &Path) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = stdout()?;
         out.write_all(path.as_os_str().as_bytes())?;
-        out.write_all(b"\n")
+        out.write_all(b"\n")?;
+        out.flush()
     }
 
     /// A result as JSON.
     pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{}", visible_json(&serde_json::to_string_pretty(value)?))
+        let mut out = stdout()?;
+        writeln!(out, "{}", visible_json(&serde_json::to_string_pretty(value)?))?;
+        out.flush()
     }
 
     /// A table; numeric columns, by their index, are aligned to the right.
@@ -64,12 +85,14 @@ impl Output {
                 }
             }
         }
-        let mut out = io::stdout().lock();
-        table.lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))
+        let mut out = stdout()?;
+        table.lines().try_for_each(|line| writeln!(out, "{}", line.trim_end()))?;
+        out.flush()
     }
 
     /// Something the user should know that is not the result.
     pub(crate) fn note(text: &str) {
+        progress::clear();
         let _ = writeln!(io::stderr().lock(), "{}", visible(text));
     }
 
@@ -90,6 +113,7 @@ impl Output {
             return complaints.iter().for_each(|each| Self::note(&format!("layerstone: {}", each.message)));
         }
         if let Ok(json) = serde_json::to_string(&ErrorReport { first, others }) {
+            progress::clear();
             let _ = writeln!(io::stderr().lock(), "{}", visible_json(&json));
         }
     }

@@ -1,33 +1,54 @@
 //! A file that appears under its name when it is complete, and until then leaves what was there before.
 //!
 //! It is written beside its place, readable by its owner alone, and renamed: whatever fails meanwhile, the old file is
-//! still whole. A process that is killed leaves `.layerstone-*` beside the place.
+//! still whole. A process that is killed leaves `.layerstone-*` beside the place, which the next that writes there removes:
+//! its name is the place's own, and it is locked while it is written.
 
-use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use layerstone::{Error, Result};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::interrupt;
 
 /// Links that are followed, as many as Linux follows itself.
 const LINKS_MAX: usize = 40;
+/// Names that are tried.
+const NAMES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 const PRIVATE: u32 = 0o600;
 const PERMISSIONS: u32 = 0o777;
 
 /// Has `write` fill the file at `path`. A regular file, or none yet, is replaced by the complete new one; what is no
 /// regular file (a device, a pipe) is written to as it is.
 pub(crate) fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
-    let Some(place) = place(path) else {
-        let file = File::create(path).map_err(|error| Error::host(path, "open it for writing", error))?;
-        return write(&file);
-    };
+    let Some(place) = place(path) else { return write(&open_as_it_is(path)?) };
     let draft =
         Draft::beside(&place).map_err(|error| Error::host(path, "make a file in its directory", error))?;
     let written = write(&draft.file)?;
     draft.publish(&place).map_err(|error| Error::host(path, "put the new file in its place", error))?;
     Ok(written)
+}
+
+/// Opens what is no regular file. A signal ends the wait for a reader of a pipe.
+fn open_as_it_is(path: &Path) -> Result<File> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        match options.open(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) => {
+                interrupt::task().check()?;
+                std::thread::sleep(PAUSE);
+            }
+            opened => return opened.map_err(|error| Error::host(path, "open it for writing", error)),
+        }
+    }
 }
 
 /// Where the regular file that `path` means is or will be; links are followed, so that they stay. None for all that a
@@ -70,11 +91,10 @@ struct Draft {
 
 impl Draft {
     fn beside(place: &Path) -> io::Result<Self> {
-        let path = place.with_file_name(format!(".layerstone-{}", uuid::Uuid::now_v7().simple()));
         let old = fs::metadata(place).ok();
         // A new file is made as any other, to learn what umask and the directory's ACL leave of its mode.
         let mode = if old.is_some() { PRIVATE } else { 0o666 };
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path)?;
+        let (path, file) = make(place, mode)?;
         let mut draft = Self { file, path, old, mode, is_published: false };
         draft.mode = mode_of(draft.old.as_ref().unwrap_or(&draft.file.metadata()?));
         // A file system without modes refuses, and has nothing to hide.
@@ -97,6 +117,51 @@ impl Draft {
         self.is_published = true;
         Ok(())
     }
+}
+
+/// Makes and locks a file beside a place. Each name that is tried is another process's now, or somebody else's.
+fn make(place: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    let hash = blake3::hash(place.file_name().unwrap_or_default().as_bytes()).to_hex();
+    for number in 0..NAMES {
+        let name = format!(".layerstone-{}-{number}", hash.get(..16).unwrap_or_default());
+        let path = place.with_file_name(name);
+        remove_abandoned(&path);
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(file) if is_own(&path, &file) => return Ok((path, file)),
+            Ok(_) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// Locks a new file; returns false if another process locked it first, to remove it. Without locks no process removes it.
+fn is_own(path: &Path, file: &File) -> bool {
+    match file.try_lock() {
+        Ok(()) => leads_to(path, file),
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(_)) => true,
+    }
+}
+
+/// Removes the file of a process that was killed.
+fn remove_abandoned(path: &Path) {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let Ok(found) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return };
+    let is_file = found
+        .metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw());
+    if is_file && found.try_lock().is_ok() && leads_to(path, &found) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Returns whether a name still leads to a file: it may have been renamed since.
+fn leads_to(path: &Path, file: &File) -> bool {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let named = fs::symlink_metadata(path).map(identity);
+    named.is_ok_and(|named| file.metadata().map(identity).is_ok_and(|found| found == named))
 }
 
 impl Drop for Draft {
@@ -175,6 +240,24 @@ mod tests {
             (names(scratch.path()), fs::read(&path).unwrap()),
             (vec!["file".to_owned()], b"old".to_vec())
         );
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_what_is_in_use_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let place = scratch.path().join("file");
+        let (first, in_use) = make(&place, PRIVATE).unwrap();
+        let (second, left) = make(&place, PRIVATE).unwrap();
+        assert_ne!(first, second);
+        fs::write(&second, "half").unwrap();
+        drop(left);
+        let (third, again) = make(&place, PRIVATE).unwrap();
+        assert_eq!((&third, fs::read(&third).unwrap()), (&second, Vec::new()));
+        drop((in_use, again));
+        fill(&place, b"whole").unwrap();
+        fill(&place, b"again").unwrap();
+        fs::remove_file(third).unwrap();
+        assert_eq!(names(scratch.path()), ["file"]);
     }
 
     #[test]

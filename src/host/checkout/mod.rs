@@ -6,6 +6,7 @@
 
 mod attributes;
 mod entry;
+mod private;
 mod remove;
 mod shared;
 mod write;
@@ -15,9 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, Mode, OFlags, fchmod, fremovexattr, fsync, mkdirat, openat, renameat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, fremovexattr, fsync, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -26,6 +25,7 @@ use super::source::FilePiece;
 use super::stat::{FileKind, Stat};
 use super::{failed, open_beneath};
 use crate::path::TreePath;
+use crate::task::{Phase, Task};
 use crate::tree::Content;
 
 pub(crate) use remove::remove_tree;
@@ -65,12 +65,13 @@ pub(crate) struct Checkout {
     name: OsString,
     private_name: OsString,
     root: OwnedFd,
+    task: Task,
     is_published: bool,
 }
 
 impl Checkout {
-    /// Prepares to write `destination`, which must be absent or an empty directory.
-    pub(crate) fn begin(destination: &Path) -> Result<Self> {
+    /// Prepares to write `destination`, which must be absent or an empty directory, as part of a task.
+    pub(crate) fn begin(destination: &Path, task: &Task) -> Result<Self> {
         let subject = || Subject::Host(destination.to_owned());
         let name = destination
             .file_name()
@@ -85,17 +86,15 @@ impl Checkout {
             other => other.map_err(|error| failed(folder.to_owned(), "open the directory", error))?,
         };
         check_is_free(&parent, name, destination)?;
-        let private_name = OsString::from(format!(".layerstone-{}", uuid::Uuid::now_v7().simple()));
-        mkdirat(&parent, private_name.as_os_str(), Mode::from_raw_mode(0o700))
+        let (private_name, root) = private::make(&parent, name)
             .map_err(|error| failed(folder.to_owned(), "make a directory in it", error))?;
-        let opened = openat(&parent, private_name.as_os_str(), flags | OFlags::NOFOLLOW, Mode::empty());
-        let root = opened.map_err(|error| failed(folder.join(&private_name), "open the directory", error))?;
         let checkout = Self {
             destination: destination.to_owned(),
             parent,
             name: name.to_owned(),
             private_name,
             root,
+            task: task.clone(),
             is_published: false,
         };
         checkout.forget_inheritance()?;
@@ -145,8 +144,10 @@ impl Checkout {
             let path = self.destination.clone();
             move |error| failed(path, action, error)
         };
+        let _stage = self.task.begin(Phase::Publishing, None);
         if sync {
             rustix::fs::syncfs(&self.root).map_err(io("sync the file system"))?;
+            self.task.check()?;
         }
         match renameat(&self.parent, self.private_name.as_os_str(), &self.parent, self.name.as_os_str()) {
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => return Err(taken(&self.destination)),
@@ -163,7 +164,11 @@ impl Checkout {
 impl Drop for Checkout {
     /// An unfinished tree goes. An error leaves it under a name that says what it is.
     fn drop(&mut self) {
-        if !self.is_published && remove::empty(self.root.as_fd()).is_ok_and(|stuck| stuck.is_nothing()) {
+        if self.is_published {
+            return;
+        }
+        let _stage = self.task.begin(Phase::Removing, None);
+        if remove::empty(self.root.as_fd()).is_ok_and(|stuck| stuck.is_nothing()) {
             let _ = unlinkat(&self.parent, self.private_name.as_os_str(), AtFlags::REMOVEDIR);
         }
     }

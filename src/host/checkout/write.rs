@@ -126,6 +126,7 @@ impl Checkout {
             self.leave(std::mem::take(&mut written.fresh), cache, options)?;
         }
         for (path, first) in &links {
+            self.task.advance(1, 0)?;
             self.link(first, path, &mut written.linked)?;
         }
         // Every link changed the inode's ctime, so only the row made after a group's last link is true of its names.
@@ -139,6 +140,7 @@ impl Checkout {
             written.push(path, row);
         }
         for Named { path, inode, xattrs } in directories.iter().rev() {
+            self.task.advance(1, 0)?;
             written.push(path, &writer.finish_directory(path, inode, xattrs)?);
         }
         Ok(written)
@@ -156,6 +158,7 @@ impl Checkout {
         let mut writer = EntryWriter::new(self, options);
         let (mut directories, mut links, mut window) = (Vec::new(), Vec::new(), Vec::new());
         for item in items {
+            self.task.check()?;
             match item? {
                 (path, Item::HardLink(first)) => links.push((path, first)),
                 (path, Item::Inode(inode, xattrs)) if inode.kind == InodeKind::Directory => {
@@ -198,6 +201,7 @@ impl Checkout {
             };
             let mut rows = Vec::with_capacity(batch.len());
             for Named { path, inode, xattrs } in batch {
+                self.task.advance(1, size(&inode))?;
                 let row = writer.make(&path, &inode, &xattrs, content)?;
                 rows.push((path, row, !inode.links.is_empty()));
             }
@@ -234,6 +238,7 @@ impl Checkout {
             loop {
                 let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(batch) = batch else { return Ok(()) };
+                self.task.check()?;
                 for (path, name) in batch {
                     let folder = writer.parent_of(path)?;
                     // Full, deleted meanwhile, or not for such a file: the checkout is as good without.
@@ -268,7 +273,7 @@ fn send_in_order<P: Ord>(mut window: Vec<(P, Named)>, sender: &SyncSender<Batch>
     window.sort_by(|(one, _), (other, _)| one.cmp(other));
     let (mut batch, mut bytes) = (Batch::new(), 0);
     for (_, named) in window {
-        bytes += if let InodeKind::File(content) = &named.inode.kind { content.size } else { 0 };
+        bytes += size(&named.inode);
         batch.push(named);
         if batch.len() >= BATCH_FILES || bytes >= BATCH_BYTES {
             sender.send(std::mem::take(&mut batch)).map_err(stopped)?;
@@ -276,4 +281,9 @@ fn send_in_order<P: Ord>(mut window: Vec<(P, Named)>, sender: &SyncSender<Batch>
         }
     }
     if batch.is_empty() { Ok(()) } else { sender.send(batch).map_err(stopped) }
+}
+
+/// Bytes of the content of a file.
+fn size(inode: &Inode) -> u64 {
+    if let InodeKind::File(content) = &inode.kind { content.size } else { 0 }
 }

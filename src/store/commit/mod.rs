@@ -21,6 +21,7 @@ use crate::layer::{self, Delta};
 use crate::name::{ImageRef, TagName};
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
+use crate::task::Phase;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
@@ -105,9 +106,11 @@ impl Project {
         session.host().build_on(&base.equal());
         session.limit_content(options.max_layer_bytes);
         let walk = self.store.walk(&source, options.rules());
+        let stage = self.store.task.begin(Phase::Reading, None);
         let made = check_is_there(directory, &base, &reader)
             .and_then(|()| changes(&walk, &base, &session, &reader))
             .and_then(|changes| draft(base, changes, started, &session, &reader, &options));
+        drop(stage);
         let (step, source) = (workspace.map(|workspace| workspace.step), walk.into_report());
         self.finish(session, made.map(|draft| Draft { workspace: step, source, ..draft }))
     }
@@ -175,6 +178,7 @@ pub(super) fn changes(
     reader: &ObjectReader,
 ) -> Result<Changes> {
     let root = Root::open(reader, base.root)?;
+    reader.task().expect(root.entries());
     let nothing = Members::new();
     let wanted = Changed { base, reader, root: &root, members: &nothing };
     let mut linked = Vec::new();

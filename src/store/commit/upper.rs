@@ -22,6 +22,7 @@ use crate::store::import::{Draft, WriteReport};
 use crate::store::links::{Links, Members};
 use crate::store::project::Project;
 use crate::store::session::WriteSession;
+use crate::task::Phase;
 use crate::tree::{Entry, Inode, InodeKind, Root};
 
 use super::marks::{Hides, MarkReader, Marks, OverlayMarks, take_named_whiteouts};
@@ -75,11 +76,13 @@ impl Project {
         session.host().build_on(&base);
         session.limit_content(options.max_layer_bytes);
         let walk = self.store.walk(&source, options.rules());
+        let stage = self.store.task.begin(Phase::Reading, None);
         let made = delta_of_upper(&walk, base.root, marks, &session, &reader)
             .and_then(|upper| {
                 Ok((draft_of_delta(&base, "commit", &upper.delta, &session, &reader, &options)?, upper))
             })
             .map(|(draft, upper)| Draft { examined: upper.examined, ..draft });
+        drop(stage);
         let source = walk.into_report();
         self.finish(session, made.map(|draft| Draft { source, ..draft }))
     }

@@ -112,12 +112,16 @@ impl<'s> Editor<'s> {
 
     /// Stores a stream's bytes as a content.
     fn store(&mut self, path: &TreePath, mut stream: impl Read) -> Result<Content> {
+        let task = self.reader.task();
         let mut fill = |buf: &mut [u8]| {
             let mut filled = 0;
             while let Some(rest) = buf.get_mut(filled..).filter(|rest| !rest.is_empty()) {
                 match stream.read(rest) {
                     Ok(0) => break,
-                    Ok(read) => filled += read,
+                    Ok(read) => {
+                        task.advance(0, read as u64)?;
+                        filled += read;
+                    }
                     Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(error) => {
                         return Err(Error::io(Subject::Path(path.clone()), "read what it is to hold", error));

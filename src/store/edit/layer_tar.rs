@@ -81,6 +81,7 @@ impl Editor<'_> {
         }
         // They take away what lower layers have: all before anything is put.
         for (path, _) in &members {
+            self.session.task().check()?;
             self.take_away(path, &planned)?;
         }
         drop(planned);

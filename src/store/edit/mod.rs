@@ -15,6 +15,7 @@ use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
 use crate::ingest::TarOptions;
 use crate::path::TreePath;
+use crate::task::Phase;
 use crate::tree::Timestamp;
 
 use super::checkout::file_time;
@@ -241,7 +242,9 @@ impl<'e> Edit<'e> {
         let project = self.image.project.clone();
         let (session, reader, options) = project.begin_commit(self.image.reader.hold(), options)?;
         session.host().build_on(&self.image.record);
+        let stage = project.store.task.begin(Phase::Reading, None);
         let made = self.draft(&session, &reader, &options);
+        drop(stage);
         project.finish(session, made)
     }
 
@@ -257,6 +260,7 @@ impl<'e> Edit<'e> {
         let threads = image.project.store.options.threads;
         let mut editor = Editor::new(session, threads, reader, &root, time.unwrap_or_else(file_time))?;
         for step in steps {
+            reader.task().advance(1, 0)?;
             editor.take(step?)?;
         }
         let has_end_mark = editor.has_end_mark;

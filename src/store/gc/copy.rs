@@ -15,8 +15,6 @@ use super::marks::Marks;
 /// What was copied out of a pack.
 #[derive(Default)]
 pub(super) struct Copied {
-    /// Bytes of the frames.
-    pub(super) bytes: u64,
     /// About how many bytes of the copies nothing needs.
     pub(super) unneeded_bytes: u64,
 }
@@ -47,6 +45,7 @@ pub(super) fn copy_frames(
     let (mut packed, mut raw) = (Vec::new(), Vec::new());
     let mut copied = Copied::default();
     for (offset, frame_bytes) in frames {
+        store.task.advance(u64::from(*frame_bytes), 0)?;
         let bytes = usize::try_from(*frame_bytes).unwrap_or(usize::MAX);
         if bytes > MAX_FRAME_BYTES {
             return Err(corrupt(*offset, "has an impossible length"));
@@ -63,7 +62,6 @@ pub(super) fn copy_frames(
         if !table.is_of(&ids) {
             return Err(corrupt(*offset, "has other objects than were written"));
         }
-        copied.bytes += u64::from(*frame_bytes);
         let place = |slot| Locator { pack, offset: *offset, frame_bytes: *frame_bytes, slot };
         let needed: Vec<_> = ids.iter().zip(0..).map(|(id, slot)| marks.has(id, place(slot))).collect();
         if apart && needed.contains(&false) {

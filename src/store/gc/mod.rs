@@ -34,4 +34,4 @@ mod run;
 
 pub(super) use condemn::Reliance;
 pub(super) use needed::{note_image, note_workspace};
-pub use options::{GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+pub use options::{GcOptions, GcReport};

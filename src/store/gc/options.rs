@@ -1,9 +1,5 @@
 //! What a collection is asked for, and what it tells.
 
-use std::fmt;
-use std::ops::ControlFlow;
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use crate::store::LeftOver;
@@ -19,53 +15,6 @@ pub struct GcOptions {
     pub full: bool,
     /// Free the prepared files that no workspace uses now, too; the next workspace on their images prepares them again.
     pub caches: bool,
-    /// Is told how far it is, and can stop it.
-    pub watch: Option<GcWatch>,
-}
-
-/// Is told how far a collection is. Where it gives [`ControlFlow::Break`], the collection ends with
-/// [`Cancelled`](crate::ErrorKind::Cancelled); what it has freed until then stays freed.
-#[derive(Clone)]
-pub struct GcWatch(Arc<Watch>);
-
-type Watch = dyn Fn(&GcProgress) -> ControlFlow<()> + Send + Sync;
-
-impl GcWatch {
-    /// Calls this now and then, from the thread that collects.
-    pub fn new(watch: impl Fn(&GcProgress) -> ControlFlow<()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(watch))
-    }
-
-    pub(super) fn tell(&self, progress: &GcProgress) -> ControlFlow<()> {
-        (self.0)(progress)
-    }
-}
-
-impl fmt::Debug for GcWatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GcWatch").finish_non_exhaustive()
-    }
-}
-
-/// What a collection does now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GcPhase {
-    /// It looks for what images need: counted in images.
-    Marking,
-    /// It copies what is needed out of packs of which most is not: counted in bytes.
-    Copying,
-}
-
-/// How far a collection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GcProgress {
-    /// What it does.
-    pub phase: GcPhase,
-    /// How much of that is done.
-    pub done: u64,
-    /// How much it is; more may come in while images are made.
-    pub total: u64,
 }
 
 /// What a collection found and did. Bytes are those of packs on the disk, unless they are said to be others.

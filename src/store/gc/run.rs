@@ -1,7 +1,6 @@
 //! One collection, from the first mark to the last file.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::catalog::record::{OpenPackRecord, SealedPackRecord};
@@ -13,12 +12,13 @@ use crate::id::{LeaseId, PackId};
 use crate::pack::reader::ObjectReader;
 use crate::store::closure::Needs;
 use crate::store::{Inner, Store, dump, packs};
+use crate::task::Phase;
 
 use super::condemn::{Removed, condemn};
 use super::copy::copy_frames;
 use super::marks::Marks;
 use super::needed::{images_after, needed_since, of_workspaces, record_of, running};
-use super::options::{GcOptions, GcPhase, GcProgress, GcReport};
+use super::options::{GcOptions, GcReport};
 use super::plan::{Packs, Plan, Threshold};
 
 /// The file that is held while a collection is under way.
@@ -46,9 +46,17 @@ impl Store {
     ///
     /// Errors: [`InUse`](crate::ErrorKind::InUse) while another collection runs;
     /// [`Corrupt`](crate::ErrorKind::Corrupt) if something that an image needs or a row of the catalog is missing or damaged:
-    /// then it can't be known what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled) by [`GcOptions::watch`].
+    /// then it can't be known what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled), and then what it has
+    /// freed stays freed.
     pub fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
         let report = self.0.freeing(|| Collection::begin(&self.0, options)?.run());
+        let report = report.map_err(|error| match error.kind() {
+            ErrorKind::Cancelled => {
+                let message = "the collection was cancelled; what it has freed stays freed";
+                Error::new(ErrorKind::Cancelled, Subject::Store(self.0.location.clone()), message)
+            }
+            _ => error,
+        });
         if !options.dry_run {
             self.0.allocate_ballast();
         }
@@ -76,7 +84,7 @@ struct Marked {
 impl Drop for Collection<'_> {
     fn drop(&mut self) {
         let Some(lease) = self.lease else { return };
-        let released = self.store.catalog().and_then(|catalog| {
+        let released = self.store.without_task().catalog().and_then(|catalog| {
             catalog.write(|tx| {
                 if tx.get::<Collections>(&())? == Some(lease) {
                     tx.remove::<Collections>(&())?;
@@ -174,7 +182,7 @@ impl<'c> Collection<'c> {
         if self.lease.is_none() {
             return Ok(self.told(&plan));
         }
-        let (mut done, total) = (0, plan.copied_bytes);
+        let _stage = self.store.task.begin(Phase::Copying, plan.copied_bytes);
         if !plan.unneeded.is_empty() || !plan.to_copy.is_empty() {
             self.write_dump()?;
         }
@@ -182,9 +190,9 @@ impl<'c> Collection<'c> {
             .chain(plan.to_copy.into_iter().map(|batch| (batch, true)))
             .filter(|(batch, _)| !batch.is_empty())
         {
-            self.tell(GcPhase::Copying, done, total)?;
+            self.store.task.advance(0, 0)?;
             let begun = self.report.clone();
-            match self.collect(marked, batch, is_copied, &mut done, total) {
+            match self.collect(marked, batch, is_copied) {
                 Ok(after) => marked = after,
                 // What was freed before stays freed; copies that are left are unneeded, and go with the next.
                 Err(error) if is_copied && error.is_disk_full() => {
@@ -232,17 +240,6 @@ impl<'c> Collection<'c> {
         std::mem::take(&mut self.report)
     }
 
-    fn tell(&self, phase: GcPhase, done: u64, total: u64) -> Result<()> {
-        let Some(watch) = &self.options.watch else { return Ok(()) };
-        match watch.tell(&GcProgress { phase, done, total }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => {
-                let message = "the collection was cancelled; what it has freed stays freed";
-                Err(Error::new(ErrorKind::Cancelled, Subject::Store(self.store.location.clone()), message))
-            }
-        }
-    }
-
     /// A view of now.
     fn reader(&self) -> Result<ObjectReader> {
         let catalog = self.store.catalog()?;
@@ -259,24 +256,29 @@ impl<'c> Collection<'c> {
         let (mut page, workspaces) = first?;
         let reader = self.store.reader(&catalog, &hold)?;
         drop(catalog);
+        let stage = self.store.task.begin(Phase::CheckingIndex, None);
         // Of contents only the index says where they are: a damaged row would make what is needed look unneeded.
         reader.index().segments().iter().try_for_each(|segment| segment.check_body())?;
+        drop(stage);
         let mut marked = Marked { marks: Marks::new(&reader), seen: 0 };
         workspaces.iter().try_for_each(|equal| marked.marks.mark_all(&reader, Needs::from(equal)))?;
         let mut reader = reader;
         let mut total = page.len() as u64;
+        let _stage = self.store.task.begin(Phase::CheckingImages, total);
         while !page.is_empty() {
             for (_, image) in &page {
-                self.tell(GcPhase::Marking, self.report.images, total)?;
+                self.store.task.advance(0, 0)?;
                 marked.marks.mark_all(&reader, Needs::from(image))?;
                 record_of(image).map_or(Ok(()), |record| marked.marks.mark_if_there(&reader, &record))?;
                 self.report.images += 1;
+                self.store.task.count(1, 0);
             }
             let last = page.last().map(|(key, _)| *key);
             let catalog = self.store.catalog()?;
             page = catalog.read(|tx| images_after(tx, last.as_ref()))?;
             reader = self.store.reader(&catalog, reader.hold())?;
             total += page.len() as u64;
+            self.store.task.expect(total);
         }
         drop(reader);
         self.mark_notes(&mut marked)?;
@@ -347,8 +349,6 @@ impl<'c> Collection<'c> {
         mut marked: Marked,
         packs: Vec<(PackId, SealedPackRecord)>,
         is_copied: bool,
-        done: &mut u64,
-        total: u64,
     ) -> Result<Marked> {
         self.mark_notes(&mut marked)?;
         let catalog = self.store.catalog()?;
@@ -364,7 +364,6 @@ impl<'c> Collection<'c> {
                 let Some(frames) = frames.get(&pack) else { continue };
                 match copy_frames(self.store, &marked.marks, &session, pack, frames, self.options.full) {
                     Ok(copied) => {
-                        *done += copied.bytes;
                         self.report.unneeded_bytes += copied.unneeded_bytes;
                         ready.push((pack, record));
                     }
@@ -374,10 +373,6 @@ impl<'c> Collection<'c> {
                         self.store.abandon(session);
                         return Err(error);
                     }
-                }
-                if let Err(cancelled) = self.tell(GcPhase::Copying, *done, total) {
-                    self.store.abandon(session);
-                    return Err(cancelled);
                 }
             }
         } else {

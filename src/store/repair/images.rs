@@ -12,6 +12,7 @@ use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::name::ProjectName;
 use crate::store::identity::{identity_of, time_and_counter};
 use crate::store::verify::{DamagedImage, ImageWalk, Losses, scope_name};
+use crate::task::Phase;
 use crate::time::Moment;
 
 use super::report::{FoundImage, RepairReport};
@@ -60,7 +61,10 @@ impl Rows {
         report: &mut RepairReport,
     ) -> Result<Vec<Damaged>> {
         let (mut damaged, mut dropped) = (Vec::new(), Vec::new());
+        let task = walk.task();
+        let _stage = task.begin(Phase::CheckingImages, self.images.len() as u64);
         for ((scope, id), image) in &self.images {
+            task.advance(1, 0)?;
             let mut losses = Losses::default();
             walk.follow(image.root, Some(image.layer), &mut losses)?;
             if !losses.is_none() {

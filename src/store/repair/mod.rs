@@ -41,6 +41,7 @@ use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::segment::Segment;
 use crate::pack::{PACKS, SEGMENTS, pack_file};
+use crate::task::Phase;
 
 use super::format_file::{self, FORMAT_FILE, FormatFile};
 use super::gate::Gate;
@@ -128,7 +129,7 @@ impl Repair<'_> {
             self.options.lock_timeout,
             self.surroundings.clone(),
         );
-        let _lock = gate.lock()?;
+        let _lock = gate.lock(&self.options.task)?;
         let mut report = RepairReport::default();
         let disk = &*self.disk;
         let has_format = self.check_format(&mut report)?;
@@ -136,7 +137,9 @@ impl Repair<'_> {
             disk.create_dir(folder).map_err(|error| unusable(self.location, error))?;
         }
         self.check_is_unused()?;
+        let stage = self.options.task.begin(Phase::CheckingIndex, None);
         let mut rows = Rows::read(disk, &self.surroundings, &mut report)?;
+        drop(stage);
         self.remove_unfinished()?;
         let untold = Untold::read(disk, &mut report)?;
         let numbers = self.numbers(&mut rows)?;
@@ -174,7 +177,7 @@ impl Repair<'_> {
         let disk = &*self.disk;
         let mut unnamed = self.old_segments(numbers, report)?;
         let mut output = Output::new(disk, numbers, self.options.pack_bytes)?;
-        let mut scanned = scan(self.extents(rows)?, self.options.threads, &mut output, report)?;
+        let mut scanned = scan(self.extents(rows)?, &self.options, &mut output, report)?;
         unnamed.kept.extend(scanned.damaged.iter().map(|extent| pack_file(extent.pack)));
         report.may_lack_images = !rows.is_whole && !scanned.damaged.is_empty();
         copy_sound(&scanned.damaged, &self.reader(&output)?, &mut output)?;
@@ -279,6 +282,7 @@ impl Repair<'_> {
         let segments = output.segments.keys().map(|id| open(*id)).collect::<Result<_>>()?;
         let packs = Arc::new(PackReader::new(Arc::clone(&self.disk), self.options.cache_bytes));
         let index = ObjectIndex::new(Vec::new(), segments, HashMap::new());
-        Ok(ObjectReader::new(Arc::new(index), packs, Arc::new(Hold::new(0, None))))
+        let reader = ObjectReader::new(Arc::new(index), packs, Arc::new(Hold::new(0, None)));
+        Ok(reader.with_task(&self.options.task))
     }
 }

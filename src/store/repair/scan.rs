@@ -18,6 +18,8 @@ use crate::pack::frame::{self, FrameBuilder, FrameTable};
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::WrittenFrame;
 use crate::pack::walk::{PackPart, PackWalk};
+use crate::store::StoreOptions;
+use crate::task::{Phase, Task};
 
 use super::output::{Output, SoundPack};
 use super::report::RepairReport;
@@ -62,11 +64,13 @@ struct Collector<'o, 'd> {
 /// Reads packs, and puts what the sound ones have into the new index.
 pub(super) fn scan(
     packs: Vec<Extent>,
-    threads: usize,
+    options: &StoreOptions,
     output: &mut Output<'_>,
     report: &mut RepairReport,
 ) -> Result<Scanned> {
-    let disk = output.disk;
+    let (disk, task) = (output.disk, &options.task);
+    let bytes: Option<u64> = packs.iter().map(|extent| extent.bytes).sum();
+    let _stage = task.begin(Phase::CheckingPacks, bytes);
     let collector = Mutex::new(Collector {
         packs: packs.into_iter(),
         output,
@@ -75,11 +79,11 @@ pub(super) fn scan(
     });
     let lock = || collector.lock().unwrap_or_else(PoisonError::into_inner);
     let stop = AtomicBool::new(false);
-    crate::threads::run_all(threads, &stop, || {
+    crate::threads::run_all(options.threads, &stop, || {
         let mut reader = FrameReader::new()?;
         while !stop.load(Ordering::Relaxed) {
             let Some(extent) = lock().packs.next() else { break };
-            let found = FoundPack::read(disk, extent, &mut reader)?;
+            let found = FoundPack::read(disk, extent, &mut reader, task)?;
             lock().take(extent, found)?;
         }
         Ok(())
@@ -117,6 +121,7 @@ impl Collector<'_, '_> {
 /// one that nothing refers to; only a damaged record of an image could be taken for another.
 pub(super) fn copy_sound(damaged: &[Extent], reader: &ObjectReader, output: &mut Output<'_>) -> Result<()> {
     let mut frames = FrameReader::new()?;
+    let _stage = reader.task().begin(Phase::Copying, None);
     for extent in damaged {
         let mut walk = match PackWalk::open(output.disk, extent.pack) {
             // That it is missing was said, and that it has fewer bytes.
@@ -126,6 +131,7 @@ pub(super) fn copy_sound(damaged: &[Extent], reader: &ObjectReader, output: &mut
         let _ = extent.bytes.map(|bytes| walk.limit(bytes));
         while let Some(part) = walk.next_part()? {
             let PackPart::Frames(run) = part else { continue };
+            reader.task().advance(run.bytes(), 0)?;
             let mut packed = std::mem::take(&mut frames.packed);
             for (offset, bytes) in run.read(&mut packed)? {
                 let Ok((table, ids, is_sound)) = frames.unpack(run.pack, offset, bytes) else { continue };
@@ -201,7 +207,7 @@ struct FoundPack {
 }
 
 impl FoundPack {
-    fn read(disk: &dyn Disk, extent: Extent, reader: &mut FrameReader) -> Result<Self> {
+    fn read(disk: &dyn Disk, extent: Extent, reader: &mut FrameReader, task: &Task) -> Result<Self> {
         let pack = extent.pack;
         let mut found = Self { frames: Vec::new(), images: Vec::new(), end: 0, faults: Vec::new() };
         let mut walk = match PackWalk::open(disk, pack) {
@@ -220,6 +226,7 @@ impl FoundPack {
                     found.faults.push(Error::corrupt(Subject::Pack(pack), message));
                 }
                 PackPart::Frames(run) => {
+                    task.advance(run.bytes(), 0)?;
                     let mut packed = std::mem::take(&mut reader.packed);
                     for (offset, bytes) in run.read(&mut packed)? {
                         found.add(pack, offset, bytes, reader).or_else(|error| found.note(error))?;

@@ -7,6 +7,7 @@ use crate::id::ObjectId;
 use crate::layer::LayerRecord;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
+use crate::task::Task;
 use crate::tree::{Below, Entry, Reference, Root, links};
 
 use super::damage::Damage;
@@ -60,6 +61,11 @@ pub(in crate::store) struct ImageWalk<'r> {
 impl<'r> ImageWalk<'r> {
     pub(in crate::store) fn new(reader: &'r ObjectReader, damage: &'r Damage) -> Self {
         Self { reader, damage, sound: HashSet::new() }
+    }
+
+    /// The task that it is part of.
+    pub(in crate::store) fn task(&self) -> &'r Task {
+        self.reader.task()
     }
 
     /// Looks at an image's tree and the records of its history. The trees of its past are not demanded: only the history

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
+use crate::task::Phase;
 
 use super::{Inner, Store, dump};
 
@@ -49,6 +50,7 @@ impl Store {
     fn verify_all(&self, is_full: bool) -> Result<VerifyReport> {
         let store = &self.0;
         let mut report = VerifyReport::begin(is_full);
+        let stage = store.task.begin(Phase::CheckingIndex, None);
         let (rows, segments, hold) = {
             let catalog = store.catalog()?;
             // Packs that are condemned from now on stay until all is read.
@@ -67,10 +69,11 @@ impl Store {
             (rows, segments, hold)
         };
         let index = ObjectIndex::new(rows.open_objects(), segments, rows.withdrawn());
-        let reader = ObjectReader::new(index.into(), store.packs.clone(), hold);
+        let reader = ObjectReader::new(index.into(), store.packs.clone(), hold).with_task(&store.task);
         for segment in reader.index().segments() {
             segment.check_body().or_else(|error| report.note(error))?;
         }
+        drop(stage);
         let mut damage = Damage::default();
         if is_full {
             let (found, packs) = store.verify_packs(&reader, rows.extents())?;
@@ -80,7 +83,9 @@ impl Store {
             store.measure_packs(rows.extents(), &mut damage, &mut report)?;
         }
         let mut walk = ImageWalk::new(&reader, &damage);
+        let _stage = store.task.begin(Phase::CheckingImages, rows.images.len() as u64);
         for (scope, image) in &rows.images {
+            store.task.advance(1, 0)?;
             report.images += 1;
             let mut losses = Losses::default();
             walk.follow(image.root, Some(image.layer), &mut losses)?;

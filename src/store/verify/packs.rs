@@ -11,6 +11,7 @@ use crate::pack::frame;
 use crate::pack::reader::ObjectReader;
 use crate::pack::walk::{FrameRun, PackPart, PackWalk};
 use crate::store::Inner;
+use crate::task::Phase;
 
 use super::damage::Damage;
 use super::report::VerifyReport;
@@ -95,6 +96,8 @@ impl Inner {
         reader: &ObjectReader,
         packs: Vec<Extent>,
     ) -> Result<(Damage, VerifyReport)> {
+        let _stage =
+            self.task.begin(Phase::CheckingPacks, packs.iter().map(|(_, bytes, _)| bytes).sum::<u64>());
         let runs = Runs {
             store: self,
             packs: packs.into_iter(),
@@ -109,6 +112,7 @@ impl Inner {
             let mut worker = Worker::new(reader)?;
             while !stop.load(Ordering::Relaxed) {
                 let Some(run) = lock(&runs).next()? else { break };
+                self.task.advance(run.bytes(), 0)?;
                 worker.verify(&run)?;
             }
             worker.verify_elsewhere()?;

@@ -14,6 +14,7 @@ use crate::host::usage::allocated_bytes;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::json;
 use crate::store::Inner;
+use crate::task::Phase;
 
 use super::folder::{Folder, remove_directory};
 use super::{Workspace, has_ended};
@@ -81,6 +82,7 @@ impl Inner {
             // A power cut must not bring back the row of a workspace that a process ended which was killed in it.
             self.catalog()?.make_durable()?;
         }
+        let _stage = self.task.begin(Phase::Removing, None);
         // What can't be removed now is left to the next.
         for probe in probes {
             let _ = remove_directory(&probe);
@@ -114,6 +116,7 @@ impl Inner {
     /// Ends what is left of workspaces whose rows are gone.
     pub(in crate::store) fn remove_workspaces(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
         if let Some(folder) = &self.workspaces {
+            let _stage = self.task.begin(Phase::Removing, None);
             for id in ids {
                 let _ = folder.remove(id);
             }

@@ -14,6 +14,7 @@ use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
 use crate::store::known::KnownDirectory;
 use crate::store::{Inner, holder};
+use crate::task::Phase;
 
 use super::folder::Folder;
 use super::lower::{Lower, touch_lower};
@@ -83,9 +84,11 @@ impl Workspace {
 
     /// Removes what is left of one that has ended. What can't be removed now is left to the next that is made.
     fn clear_away(&self, folder: &Folder, lock: Option<File>) {
-        let _ = self.remove_files(folder);
+        let _stage = self.task().begin(Phase::Removing, None);
+        let ended = self.without_task();
+        let _ = ended.remove_files(folder);
         drop(lock);
-        let _ = self.project.store.evict_lowers(folder);
+        let _ = ended.project.store.evict_lowers(folder);
     }
 
     fn commit_as(&self, options: &CommitOptions, ends: bool) -> Result<WriteReport> {
@@ -106,7 +109,7 @@ impl Workspace {
             made.inspect_err(|_| {
                 // Whoever works there goes on where it was. What is not durable can't be mounted again.
                 if record.holder.is_none() {
-                    let _ = self.mount(folder, &record);
+                    let _ = self.without_task().mount(folder, &record);
                 }
             })?
         } else {
@@ -159,7 +162,9 @@ impl Workspace {
             session.host().build_on(base);
         }
         session.limit_content(options.max_layer_bytes);
+        let stage = store.task.begin(Phase::Reading, None);
         let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
+        drop(stage);
         project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))
     }
 

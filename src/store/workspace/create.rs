@@ -15,6 +15,7 @@ use crate::store::checkout::{CheckoutOptions, Unremembered};
 use crate::store::gc::note_workspace;
 use crate::store::holder;
 use crate::store::image::Image;
+use crate::task::Phase;
 use crate::time::Moment;
 
 use super::fill::fill_root;
@@ -66,7 +67,9 @@ impl Image {
             Ok(()) => Ok(workspace),
             Err(error) => {
                 // What can't be cleared away now is left over from a killed process for the next.
-                let _ = workspace.change(|_, _| Ok(None)).and_then(|()| folder.remove(record.id));
+                let _stage = workspace.task().begin(Phase::Removing, None);
+                let _ =
+                    workspace.without_task().change(|_, _| Ok(None)).and_then(|()| folder.remove(record.id));
                 Err(error)
             }
         }
@@ -171,7 +174,7 @@ fn make_overlay(
 ) -> Result<()> {
     let directory = folder.directory(id);
     Folder::make_directory(&directory)?;
-    let checkout = Checkout::begin(&folder.files(id))?;
+    let checkout = Checkout::begin(&folder.files(id), reader.task())?;
     fill_root(&checkout, reader, base.root)?;
     checkout.publish(false)?;
     for path in [directory.join(WORK), folder.merged(id)] {

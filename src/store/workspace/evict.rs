@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::store::{Inner, holder};
+use crate::task::Phase;
 use crate::time::Moment;
 
 use super::folder::Folder;
@@ -105,6 +106,7 @@ impl Inner {
                 evicted.iter().try_for_each(|(root, _)| tx.remove::<Lowers>(root).map(drop))?;
                 Ok(evicted)
             })?;
+            let _stage = self.task.begin(Phase::Removing, None);
             for (_, record) in evicted {
                 let bytes = record.bytes.0.unwrap_or_else(|| measured(folder, record.id));
                 // What can't be removed now is left to the next that cleans up.

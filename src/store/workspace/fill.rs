@@ -10,6 +10,7 @@ use crate::id::ObjectId;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::store::checkout::item;
+use crate::task::Phase;
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, links};
 
 /// Of an image's extended attributes those that would not show in a mount, but act on it.
@@ -54,6 +55,8 @@ pub(super) fn fill(
         Ok((path, item))
     };
     let lies_over = parts.is_some();
+    let paths = parts.as_ref().map_or(root.entries(), |parts| parts.len() as u64);
+    let _stage = reader.task().begin(Phase::Preparing, paths);
     let written = match parts {
         Some(parts) => {
             let items = parts.into_iter().filter_map(|(path, part)| match part {

@@ -2,7 +2,7 @@
 //! directory, named by its number. A row comes before its directory and goes before it, so a directory without a row is left
 //! over from what was killed.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -15,6 +15,7 @@ use crate::host::mounts::{Mounted, end_mount, mounted};
 use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
 use crate::host::stat::{FileKind, Stat};
 use crate::id::{ObjectId, WorkspaceId};
+use crate::task::Task;
 
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
 const LOCK: &str = "lock-";
@@ -81,22 +82,19 @@ impl Folder {
     }
 
     /// Waits until nobody else makes a directory for this root. Roots share some locks, so that none has to be removed.
-    pub(super) fn lock_root(&self, root: &ObjectId) -> Result<File> {
+    pub(super) fn lock_root(&self, root: &ObjectId, task: &Task) -> Result<File> {
         let path = self.path.join(format!("{LOCK}{:02x}", root.as_bytes()[0] % LOCKS));
-        let lock = || {
-            let file = File::options().create(true).append(true).open(&path)?;
-            file.lock().map(|()| file)
-        };
-        lock().map_err(|error| Error::host(&path, "lock it", error))
+        let file = File::options().create(true).append(true).open(&path);
+        lock(file.map_err(|error| Error::host(&path, "lock it", error))?, &path, task)
     }
 
     /// Waits until nobody else mounts, commits or ends the workspace; nothing if its directory is gone.
-    pub(super) fn lock_workspace(&self, id: WorkspaceId) -> Result<Option<File>> {
+    pub(super) fn lock_workspace(&self, id: WorkspaceId, task: &Task) -> Result<Option<File>> {
         let path = self.directory(id);
-        let lock = || File::open(&path).and_then(|file| file.lock().map(|()| file));
-        match lock() {
+        match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            outcome => outcome.map(Some).map_err(|error| Error::host(&path, "lock it", error)),
+            Err(error) => Err(Error::host(&path, "lock it", error)),
+            Ok(file) => lock(file, &path, task).map(Some),
         }
     }
 
@@ -191,6 +189,18 @@ impl Folder {
             }
         }
         Ok((ids, probes))
+    }
+}
+
+/// Locks a file, waiting until no other process has it locked.
+fn lock(file: File, path: &Path, task: &Task) -> Result<File> {
+    let mut waiting = task.wait();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => waiting.pause(None)?,
+            Err(TryLockError::Error(error)) => return Err(Error::host(path, "lock it", error)),
+        }
     }
 }
 

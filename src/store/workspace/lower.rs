@@ -18,6 +18,7 @@ use crate::id::{ObjectId, WorkspaceId};
 use crate::layer;
 use crate::pack::reader::ObjectReader;
 use crate::store::{Inner, holder};
+use crate::task::Phase;
 use crate::time::Moment;
 
 use super::fill;
@@ -48,7 +49,7 @@ impl Inner {
             Lower::Impossible => return Ok(None),
             Lower::Absent => {}
         }
-        let _lock = folder.lock_root(&image.root)?;
+        let _lock = folder.lock_root(&image.root, &self.task)?;
         // Another may have made it meanwhile.
         match self.known_lower(folder, image.root)? {
             Lower::Ready(found) => Ok(Some(found)),
@@ -105,14 +106,15 @@ impl Inner {
         })?;
         let id = record.id;
         let made = Folder::make_directory(&folder.directory(id)).and_then(|()| {
-            let checkout = Checkout::begin(&folder.files(id))?;
+            let checkout = Checkout::begin(&folder.files(id), &self.task)?;
             let filled = fill::fill(&checkout, &reader, record.below, root, self.options.threads)?;
             checkout.publish(false).map(|()| filled)
         });
         let filled = match made {
             Ok(filled) => filled,
             Err(error) => {
-                let _ = self.catalog().and_then(|catalog| {
+                let _stage = self.task.begin(Phase::Removing, None);
+                let _ = self.without_task().catalog().and_then(|catalog| {
                     catalog.write(|tx| match tx.get::<Lowers>(&root)? {
                         Some(there) if there.id == id => tx.remove::<Lowers>(&root).map(drop),
                         // Evicted meanwhile, and another's since.

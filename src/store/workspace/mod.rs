@@ -26,6 +26,7 @@ use crate::host::stat::Stat;
 use crate::id::{ImageId, ProjectId, WorkspaceId};
 use crate::json;
 use crate::name::WorkspaceName;
+use crate::task::Task;
 use crate::time::Moment;
 
 use super::project::Project;
@@ -118,6 +119,21 @@ impl Project {
 }
 
 impl Workspace {
+    /// Returns a handle on the same workspace whose calls are of this task.
+    #[must_use]
+    pub fn with_task(&self, task: &Task) -> Self {
+        Self { project: self.project.with_task(task), ..self.clone() }
+    }
+
+    fn task(&self) -> &Task {
+        &self.project.store.task
+    }
+
+    /// Returns a handle that can't be cancelled, to undo or to end what was begun.
+    fn without_task(&self) -> Self {
+        self.with_task(&Task::unobserved())
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &WorkspaceName {
@@ -162,7 +178,7 @@ impl Workspace {
     /// whose directory is gone has no lock.
     fn locked(&self, folder: &Folder) -> Result<(Option<File>, WorkspaceRecord)> {
         self.finished()?;
-        let lock = folder.lock_workspace(self.id)?;
+        let lock = folder.lock_workspace(self.id, self.task())?;
         // Another may have ended it meanwhile.
         let record = self.finished()?;
         folder.check_own(&record)?;

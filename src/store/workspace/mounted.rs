@@ -9,6 +9,7 @@ use crate::host::mounts::{end_mount, mount_below};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::id::{ObjectId, WorkspaceId};
 use crate::store::holder;
+use crate::task::Phase;
 
 use super::folder::Folder;
 use super::{Workspace, subject};
@@ -99,9 +100,10 @@ impl Workspace {
             return Ok(true);
         }
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
+        let _stage = self.task().begin(Phase::Unmounting, None);
         let was_mounted = folder.is_mounted(self.id)?;
         if was_mounted {
-            retry_while_in_use(longest, || end_mount(&merged))?;
+            self.retry_while_in_use(longest, || end_mount(&merged))?;
             // What it hid is not the workspace's.
             folder.check_own(record)?;
         }
@@ -139,7 +141,21 @@ impl Workspace {
                 OtherMounts { .. } => PAUSE,
             };
             is_clear = pause.is_zero();
+            self.task().check()?;
             std::thread::sleep(pause);
+        }
+    }
+
+    fn retry_while_in_use<T>(&self, longest: Duration, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + longest;
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < deadline => {
+                    self.task().check()?;
+                    std::thread::sleep(PAUSE);
+                }
+                outcome => return outcome,
+            }
         }
     }
 }
@@ -155,16 +171,4 @@ pub(super) fn mount(
     }
     let lower = lower.iter().map(|(_, id)| format!("{}/{}", Folder::name(*id), overlay::FILES)).collect();
     Overlay { folder: folder.path(), lower, place: Folder::name(id), is_volatile }.mount()
-}
-
-fn retry_while_in_use<T>(longest: Duration, attempt: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + longest;
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == ErrorKind::InUse && Instant::now() < deadline => {
-                std::thread::sleep(PAUSE);
-            }
-            outcome => return outcome,
-        }
-    }
 }

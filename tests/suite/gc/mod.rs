@@ -4,17 +4,16 @@ mod damage;
 mod races;
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use layerstone::id::ImageId;
 use layerstone::{
-    CheckoutOptions, CommitOptions, ErrorKind, GcOptions, GcReport, GcWatch, Image, ImportOptions, Project,
-    Store, StoreOptions, WorkspaceOptions,
+    CheckoutOptions, CommitOptions, ErrorKind, GcOptions, GcReport, Image, ImportOptions, Project, Store,
+    StoreOptions, Task, WorkspaceOptions,
 };
 
-use crate::given::{Place, project, read};
+use crate::given::{Place, cancelled_after, project, read};
 use crate::roundtrip::noise;
 
 /// Packs that are full soon, so that there are many, and segments of them.
@@ -256,22 +255,12 @@ fn a_collection_that_is_cancelled_leaves_a_sound_store() {
     let images: Vec<_> = (0..9).map(|number| import(&place, &project, number)).collect();
     images.iter().step_by(2).for_each(|image| drop(project.remove(&(*image).into(), true).unwrap()));
     for steps in 0.. {
-        let (left, is_over) = (AtomicU64::new(steps), std::sync::Arc::new(AtomicBool::new(false)));
-        let watch = {
-            let is_over = is_over.clone();
-            GcWatch::new(move |progress| {
-                assert!(progress.done <= progress.total, "{progress:?}");
-                let next =
-                    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-                is_over.store(next.is_err(), Ordering::Relaxed);
-                if next.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })
-        };
+        let task = cancelled_after(steps);
         let collected =
-            store.collect_garbage(&GcOptions { watch: Some(watch), full: true, ..GcOptions::default() });
+            store.with_task(&task).collect_garbage(&GcOptions { full: true, ..GcOptions::default() });
         match collected {
             Ok(_) => {
-                assert!(steps > 5 && !is_over.load(Ordering::Relaxed));
+                assert!(steps > 5 && !task.is_cancelled());
                 break;
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
@@ -293,14 +282,13 @@ fn one_collection_at_a_time() {
     let project = project(&store, "p");
     import(&place, &project, 1);
     let inner = store.clone();
-    let watch = GcWatch::new(move |_| {
+    let task = Task::watched(move |_| {
         let error = inner.collect_garbage(&GcOptions::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InUse);
         // Looking is allowed.
         inner.collect_garbage(&GcOptions { dry_run: true, ..GcOptions::default() }).unwrap();
-        ControlFlow::Continue(())
     });
-    store.collect_garbage(&GcOptions { watch: Some(watch), ..GcOptions::default() }).unwrap();
+    store.with_task(&task).collect_garbage(&GcOptions::default()).unwrap();
     collect(&store);
 }
 

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use layerstone::{CommitOptions, ExportOptions, GcOptions, GcWatch, ImportOptions, Store, StoreOptions};
+use layerstone::{CommitOptions, ExportOptions, GcOptions, ImportOptions, Store, StoreOptions, Task};
 
 use super::{check, collect_fully, content, find, import, small_packs};
 use crate::given::{Place, project, read};
@@ -28,11 +27,9 @@ fn what_becomes_needed_while_it_runs_stays() {
         let made = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
         let (inner, kept) = (project.clone(), made.clone());
         let there = place.path("beside");
-        let watch = GcWatch::new(move |_| {
+        let task = Task::watched(move |_| {
             let turn = turn.fetch_add(1, Ordering::Relaxed);
-            let Some(handle) = handles.get(usize::try_from(turn).unwrap()) else {
-                return ControlFlow::Continue(());
-            };
+            let Some(handle) = handles.get(usize::try_from(turn).unwrap()) else { return };
             // An edit takes over all of a tree that nothing else needs.
             let edit = handle.edit().write("new", turn.to_le_bytes().to_vec());
             let edited = edit.commit(&CommitOptions::default()).unwrap().image;
@@ -51,13 +48,12 @@ fn what_becomes_needed_while_it_runs_stays() {
                 public.remove(&shared.into(), true).unwrap();
                 kept.lock().unwrap().push((shared, 20));
             }
-            ControlFlow::Continue(())
         });
-        let options = GcOptions { watch: Some(watch), full: true, ..GcOptions::default() };
-        store.collect_garbage(&options).unwrap();
+        let options = GcOptions { full: true, ..GcOptions::default() };
+        store.with_task(&task).collect_garbage(&options).unwrap();
         let made: Vec<_> = made.lock().unwrap().drain(..).collect();
         assert!(made.len() >= 5, "{made:?}");
-        drop(options);
+        drop(task);
         for round in 0..3 {
             for (id, number) in &made {
                 check(&project, *id, *number);

@@ -1,12 +1,13 @@
 //! `cat`: prints a file of an image.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
 use clap::Args;
 use layerstone::{Error, ImageRef, TreePath};
 
 use super::{Context, Outcome, usage};
 use crate::Failure;
+use crate::output::stdout;
 use crate::values::{path_bytes, tree_path};
 
 /// Print a file of an image
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, arguments: &CatArguments) -> Outcome {
     let path = arguments.path_bytes.as_ref().or(arguments.path.as_ref());
     let path = path.ok_or_else(|| usage("PATH", "a path is expected"))?;
     let mut content = context.project()?.find(&arguments.image)?.read_file(path)?;
-    let mut stdout = io::stdout().lock();
+    let mut stdout = stdout()?;
     copy(&mut content, &mut stdout)?;
     Ok(stdout.flush()?)
 }

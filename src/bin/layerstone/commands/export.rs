@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use layerstone::id::ImageId;
-use layerstone::{ExportOptions, ImageRef, TreePath};
+use layerstone::{Error, ExportOptions, ImageRef, TreePath};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Context, Outcome, usage};
-use crate::output::{Output, Report};
+use crate::interrupt;
+use crate::output::{Output, Report, stdout};
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
@@ -37,8 +38,11 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     let options = ExportOptions { fill_holes: arguments.no_sparse };
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
     let left_out = match file {
-        Some(path) => write_file(path, |file| image.export(file, options))?,
-        None => image.export(io::stdout().lock(), options)?,
+        Some(path) => write_file(path, |file| {
+            let stream = interrupt::task().stream(file);
+            image.export(stream.map_err(|error| Error::host(path, "write it", error))?, options)
+        })?,
+        None => image.export(stdout()?, options)?,
     };
     for path in &left_out {
         Output::note(&format!("{path}: left out: a tar can't hold a socket"));

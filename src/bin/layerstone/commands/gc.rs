@@ -1,17 +1,11 @@
-//! `gc`: frees what no image needs, with a bar on a terminal, and stopped by Ctrl-C.
+//! `gc`: frees what no image needs.
 
 use std::io;
-use std::ops::ControlFlow;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use layerstone::{Error, GcOptions, GcPhase, GcProgress, GcReport, GcWatch};
+use layerstone::{GcOptions, GcReport};
 use schemars::JsonSchema;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::{Context, Outcome};
 use crate::output::{Output, Report, count, size};
@@ -32,38 +26,9 @@ pub(crate) struct GcArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
-    let store = context.store()?;
-    let stopped = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // The second one ends the process as ever: the next collection goes on where this one was.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stopped))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stopped)))
-            .map_err(|error| Error::host(Path::new("gc"), "wait for signals", error))?;
-    }
-    let bar = ProgressBar::new(0);
-    let shown = bar.clone();
-    let watch = GcWatch::new(move |progress| {
-        show(&shown, progress);
-        if stopped.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
     let GcArguments { dry_run, full, caches } = *arguments;
-    let options = GcOptions { dry_run, full, caches, watch: Some(watch) };
-    let report = store.collect_garbage(&options);
-    bar.finish_and_clear();
-    Ok(context.out.show(&Collected { report: report?, is_full: arguments.full })?)
-}
-
-/// indicatif draws nothing unless stderr is a terminal.
-fn show(bar: &ProgressBar, progress: &GcProgress) {
-    let template = match progress.phase {
-        GcPhase::Marking => "marking {bar:30} {pos} of {len} images",
-        _ => "copying {bar:30} {decimal_bytes} of {decimal_total_bytes}",
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.set_length(progress.total);
-    bar.set_position(progress.done);
+    let report = context.store()?.collect_garbage(&GcOptions { dry_run, full, caches })?;
+    Ok(context.out.show(&Collected { report, is_full: full })?)
 }
 
 #[derive(Serialize, JsonSchema)]

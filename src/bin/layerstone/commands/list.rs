@@ -3,8 +3,8 @@
 use layerstone::Error;
 
 use super::Outcome;
-use crate::Failure;
 use crate::output::{Output, Report};
+use crate::{Failure, interrupt};
 
 /// Does `act` with each of `items` and shows what came of it, as JSON in one array. A failure keeps no other item from its
 /// turn, and neither does a reader of the output that goes away; all failures are the command's.
@@ -37,7 +37,12 @@ pub(super) fn attempt<'i, T, R>(
     for item in items {
         match act(item) {
             Ok(report) => reports.push(report),
-            Err(error) => failures.push(error),
+            Err(error) => {
+                failures.push(error);
+                if interrupt::task().is_cancelled() {
+                    break;
+                }
+            }
         }
     }
     (reports, failures)

@@ -30,6 +30,7 @@ pub(crate) mod untag;
 pub(crate) mod verify;
 pub(crate) mod workspace;
 
+use std::cell::OnceCell;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +39,7 @@ use layerstone::{Error, Project, ProjectName, Store, StoreOptions};
 
 use crate::arguments::{Arguments, Command, GlobalArguments};
 use crate::output::Output;
-use crate::{Failure, environment};
+use crate::{Failure, environment, interrupt};
 
 type Outcome = Result<(), Failure>;
 
@@ -46,6 +47,8 @@ type Outcome = Result<(), Failure>;
 pub(crate) struct Context {
     global: GlobalArguments,
     out: Output,
+    /// Keeps the store open until the command has shown its result: closing it waits for what it does in the background.
+    opened: OnceCell<Store>,
 }
 
 impl Context {
@@ -59,12 +62,13 @@ impl Context {
     }
 
     fn options(&self) -> StoreOptions {
-        StoreOptions::default().lock_timeout(Duration::from_secs_f64(self.global.lock_timeout))
+        let timeout = Duration::from_secs_f64(self.global.lock_timeout);
+        StoreOptions::default().lock_timeout(timeout).task(interrupt::task())
     }
 
     /// The store, which must be there.
     fn store(&self) -> Result<Store, Failure> {
-        Ok(self.options().create(false).open(self.location()?)?)
+        Ok(self.keep(self.options().create(false).open(self.location()?)?))
     }
 
     /// The store, which is made where there is none: for what puts the first things into it.
@@ -74,7 +78,11 @@ impl Context {
         if self.named_store().is_none() {
             make_folders_of(&location)?;
         }
-        Ok(self.options().open(location)?)
+        Ok(self.keep(self.options().open(location)?))
+    }
+
+    fn keep(&self, store: Store) -> Store {
+        self.opened.get_or_init(|| store).clone()
     }
 
     fn project(&self) -> Result<Project, Failure> {
@@ -95,8 +103,8 @@ impl Context {
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let Arguments { global, command } = arguments;
     let out = Output { json: global.json };
-    let context = Context { global, out };
-    match &command {
+    let context = Context { global, out, opened: OnceCell::new() };
+    let outcome = match &command {
         Command::Init(arguments) => init::run(&context, arguments),
         Command::Project(command) => project::run(&context, command),
         Command::Import(arguments) => import::run(&context, arguments),
@@ -122,7 +130,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Schema(arguments) => schema::run(arguments),
         Command::Ps => workspace::run(&context, &workspace::WorkspaceCommand::Ls),
         Command::Image(command) => image::run(&context, command),
+    };
+    if outcome.is_ok() {
+        interrupt::done();
     }
+    outcome
 }
 
 /// Makes the folders that a path lies in, for this user alone.

@@ -5,18 +5,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layerstone::{Error, ErrorKind, ImageRef, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
+use layerstone::{Error, ErrorKind, ImageRef, Task, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
 use schemars::JsonSchema;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::made::{self, MadeArguments, summary};
 use super::{Context, Outcome, usage};
-use crate::Failure;
 use crate::output::{Output, Report, with_causes};
 use crate::replacement::write_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
+use crate::{Failure, interrupt};
 
 /// Run a command in a copy of an image, commit what it changed, and print the image's UUID last
 ///
@@ -85,17 +83,16 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         ..WorkspaceOptions::default()
     };
     let workspace = image.create_workspace(&options)?;
-    // Until here a signal ends this process as it does any other, and the next that is made clears away what is left.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]);
-    let mut signals = signals.map_err(|error| Error::host(Path::new("run"), "wait for signals", error))?;
     if let Some(why) = workspace.why_copy().filter(|_| says) {
         Output::note(&format!("A full copy, not an overlay mount: {why}."));
     }
-    let ended = run::run(&workspace, &runtime, &job, &mut signals);
+    let ended = run::run(&workspace, &runtime, &job);
     if let Ok((Ended::Exited(code), ends_line)) = ended {
         finish(&workspace, &context.out, arguments, (code, ends_line))?;
         return Ok(code);
     }
+    // A signal that ended what was done must not end this.
+    let workspace = workspace.with_task(&Task::new());
     if !arguments.keep
         && let Err(error) = workspace.discard()
         && says
@@ -111,8 +108,8 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
             (ErrorKind::Io, format!("the command could not be started: {said}"), OWN_FAILURE)
         }
         Ended::Stopped(signal) => {
-            let code = u8::try_from(128 + signal).unwrap_or(OWN_FAILURE);
-            (ErrorKind::Cancelled, "stopped by a signal; nothing was committed".to_owned(), code)
+            let message = format!("{}: cancelled; nothing was committed", interrupt::name(signal));
+            (ErrorKind::Cancelled, message, interrupt::exit_code(signal))
         }
     };
     Err(Failure::Run { kind, message, code })
@@ -208,7 +205,7 @@ fn finish(
 /// What failed, and where what the command did is: it may have worked for hours.
 fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
     let name = workspace.name();
-    let kept = match workspace.keep() {
+    let kept = match workspace.with_task(&Task::new()).keep() {
         Ok(()) => {
             format!(
                 "what the command did is kept in the workspace {name}: layerstone workspace commit {name}"
@@ -220,7 +217,8 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
         Err(error) => format!("what the command did could not be kept: {}", with_causes(&error)),
     };
     let message = format!("{}; {kept}", with_causes(error));
-    Failure::Run { kind: error.kind(), message, code: OWN_FAILURE }
+    let code = interrupt::signal().map_or(OWN_FAILURE, interrupt::exit_code);
+    Failure::Run { kind: error.kind(), message, code }
 }
 
 #[derive(Serialize, JsonSchema)]

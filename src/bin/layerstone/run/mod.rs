@@ -9,27 +9,26 @@ mod program;
 mod relay;
 mod sandbox;
 mod seccomp;
+mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::Stdio;
 use std::thread;
 
 use layerstone::{Error, ErrorKind, Image, Workspace};
-use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGINT, SIGQUIT};
-use signal_hook::iterator::Signals;
 
-use crate::Failure;
+use crate::output::stdout_stream;
+use crate::{Failure, interrupt, progress};
 
 use mount_points::{MountPoints, PointKind, copy};
 use program::{Finder, Lacking};
 use relay::{Hold, relay};
 use sandbox::Sandbox;
 pub(crate) use sandbox::{Found, Runtime};
+use signals::Signals;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How programs find the way out of the host's network; with the network they are the command's too.
@@ -113,18 +112,13 @@ impl Job<'_> {
 }
 
 /// Runs the command in the workspace. Gives what became of it, and whether a line can follow what it printed.
-pub(crate) fn run(
-    workspace: &Workspace,
-    runtime: &Found,
-    job: &Job,
-    signals: &mut Signals,
-) -> Result<(Ended, bool), Error> {
+pub(crate) fn run(workspace: &Workspace, runtime: &Found, job: &Job) -> Result<(Ended, bool), Error> {
     let root = workspace.path()?;
     // Beside the files, so that it goes with them whatever happens.
     let scratch = root.with_file_name("run");
     std::fs::create_dir(&scratch).map_err(|error| Error::host(&scratch, "make a directory", error))?;
     let mut points = MountPoints::new(&root)?;
-    let ended = start(workspace, runtime, job, (&root, &scratch), &mut points, signals);
+    let ended = start(workspace, runtime, job, (&root, &scratch), &mut points);
     points.remove();
     let _ = std::fs::remove_dir_all(&scratch);
     ended
@@ -136,7 +130,6 @@ fn start(
     job: &Job,
     (root, scratch): (&Path, &Path),
     points: &mut MountPoints,
-    signals: &mut Signals,
 ) -> Result<(Ended, bool), Error> {
     let name = workspace.name().as_str();
     let hostname = name.get(..LONGEST_HOSTNAME).unwrap_or(name);
@@ -175,13 +168,18 @@ fn start(
             command.stdout(stderr).stderr(Stdio::piped());
         }
     }
+    let signals = Signals::take().map_err(|error| failed("wait for signals", error))?;
+    // One that came before has cancelled the task.
+    interrupt::task().check()?;
+    let _pause = progress::pause();
     let mut child = command.spawn().map_err(|error| failed("start it", error))?;
     // The runtime has them; without them here, what it printed ends when it does.
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let stdout = stdout.map(|from| thread::spawn(|| relay(from, io::stdout(), Hold::Nothing)));
+    let to = stdout_stream().map_err(|error| failed("pass on what it prints", error))?;
+    let stdout = stdout.map(|from| thread::spawn(|| relay(from, to, Hold::Nothing)));
     let own_lines = runtime.own_lines(scratch);
     let stderr = stderr.map(|from| thread::spawn(|| relay(from, io::stderr(), own_lines)));
-    let ended = wait(child, signals).map_err(|error| failed("wait for it", error))?;
+    let ended = signals.wait(child).map_err(|error| failed("wait for it", error))?;
     let stdout = stdout.and_then(|relay| relay.join().ok());
     let said = stderr.and_then(|relay| relay.join().ok()).map(|relayed| relayed.held);
     let said = said.unwrap_or_default();
@@ -211,41 +209,4 @@ fn environment(hostname: &str, wanted: &[(String, OsString)]) -> Vec<(String, Os
 /// A variable of this process's environment.
 pub(crate) fn own_variable(name: &str) -> Option<(String, OsString)> {
     std::env::var_os(name).map(|value| (name.to_owned(), value))
-}
-
-/// Waits for the command, which is killed with all that it started when this process is asked to end. A terminal asks the
-/// command too: then it is the command's to end, until it is asked again.
-fn wait(mut child: Child, signals: &mut Signals) -> io::Result<Ended> {
-    let handle = signals.handle();
-    let process = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let is_told = io::stdin().is_terminal();
-    std::thread::scope(|scope| {
-        let passer = scope.spawn(|| {
-            let mut stopped = None;
-            for signal in signals.forever() {
-                let is_first = stopped.replace(signal).is_none();
-                let waits = is_first && is_told && matches!(signal, SIGINT | SIGQUIT);
-                if let (false, Some(process)) = (waits, process) {
-                    let _ = kill_process(process, Signal::KILL);
-                }
-            }
-            stopped
-        });
-        let status = child.wait();
-        handle.close();
-        let stopped = passer.join().unwrap_or(None);
-        let status = status?;
-        let code = exit_code(status);
-        // What runs the command tells of a command that was killed; killed itself, it was stopped, whoever was told first. A
-        // command that handled a signal and went on was not.
-        Ok(match status.signal().or(stopped.filter(|_| code > 128)) {
-            Some(signal) => Ended::Stopped(stopped.unwrap_or(signal)),
-            None => Ended::Exited(code),
-        })
-    })
-}
-
-fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
-    u8::try_from(code).unwrap_or(OWN_FAILURE)
 }
