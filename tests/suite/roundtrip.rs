@@ -284,6 +284,9 @@ fn a_checkout_never_mixes_with_what_is_there() {
 #[test]
 fn the_store_can_not_be_imported_into_itself() {
     let given = Given::new(few_files);
-    let error = given.project.import_directory(given.place.path(""), &ImportOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let import = |name| given.project.import_directory(given.place.path(name), &ImportOptions::default());
+    let around = import("").unwrap();
+    assert_eq!(around.source.store.unwrap().to_string(), "/store");
+    assert_eq!(around.entries, 1 + 2 * given.imported.entries);
+    assert_eq!(import("store").unwrap_err().kind(), ErrorKind::Invalid);
 }
