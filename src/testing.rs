@@ -17,7 +17,7 @@ use crate::path::TreePath;
 use crate::tree::{self, Timestamp};
 
 pub use crate::archive::{
-    Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, Writer,
+    Assembled, Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, UnkeptRecord, Writer,
 };
 pub use crate::disk::recording::{DiskLog, DiskOperation, DiskRead};
 pub use crate::disk::simulated::{

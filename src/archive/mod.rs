@@ -21,8 +21,8 @@
 //!   and `mtime` are taken and records that only make sense for one entry are errors; `L` and `K` long names; a
 //!   volume label (`V`) is skipped. Every other type is an error.
 //! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
-//!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. Access and change times, user and group names, comments and
-//!   unknown PAX records are ignored.
+//!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. Access and change times, user and
+//!   group names and comments are ignored; other PAX records, as of flags (`SCHILY.fflags`), are counted by their keys.
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
 //!   ACLs in text form (`SCHILY.acl.access` and `.default`) become the attributes that they stand for, where these are not
@@ -39,7 +39,7 @@
 pub use assemble::{Assembled, Assembly, Placed};
 pub(crate) use limits::Deadline;
 pub use limits::Limits;
-pub use reader::{Piece, Reader, TarSummary};
+pub use reader::{Piece, Reader, TarSummary, UnkeptRecord};
 pub(crate) use route::{Found, is_link_to_directory, route};
 pub use writer::Writer;
 

@@ -3,7 +3,7 @@
 //! The records that matter are kept as checked values. Values are bytes up to the length, so an extended
 //! attribute may hold line feeds and zeros; names may not hold zeros.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Limits, Refusal, acl, number, sparse};
 use crate::tree::entry::Timestamp;
@@ -14,6 +14,25 @@ const LIBARCHIVE_XATTR: &[u8] = b"LIBARCHIVE.xattr.";
 const SCHILY_ACL: &[u8] = b"SCHILY.acl.";
 /// Digits that a record's length may have.
 const LENGTH_DIGITS_MAX: usize = 20;
+
+/// Records that are not read and of which nothing is missed: what else times, owners and places were, and how names are
+/// written.
+const UNIMPORTANT: [&[u8]; 14] = [
+    b"atime",
+    b"ctime",
+    b"uname",
+    b"gname",
+    b"comment",
+    b"charset",
+    b"hdrcharset",
+    b"LIBARCHIVE.creationtime",
+    b"LIBARCHIVE.symlinktype",
+    b"SCHILY.dev",
+    b"SCHILY.ino",
+    b"SCHILY.nlink",
+    b"SCHILY.realsize",
+    b"SCHILY.filetype",
+];
 
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The same in order, as members have them.
@@ -33,6 +52,8 @@ pub(super) struct Records {
     pub(super) sparse: sparse::Records,
     xattrs: Xattrs,
     libarchive_xattrs: Xattrs,
+    /// Keys of records that say something of the entry which no image has.
+    unkept: BTreeSet<Vec<u8>>,
     /// Texts of ACLs, by the attributes that they stand for.
     acls: BTreeMap<&'static [u8], Vec<u8>>,
 }
@@ -42,6 +63,11 @@ impl Records {
     /// back what an earlier or a global header said.
     pub(super) fn apply(&mut self, body: &[u8], limits: &Limits) -> Result<(), Refusal> {
         each_record(body, |key, value| self.apply_record(key, value, limits))
+    }
+
+    /// Takes the keys of records that say something of the entry which no image has.
+    pub(super) fn take_unkept(&mut self) -> BTreeSet<Vec<u8>> {
+        std::mem::take(&mut self.unkept)
     }
 
     /// Takes over the records of a global extended header.
@@ -96,6 +122,10 @@ impl Records {
                 } else if let Some(name) = key.strip_prefix(LIBARCHIVE_XATTR) {
                     let value = base64(value).ok_or_else(|| malformed(key))?;
                     insert(&mut self.libarchive_xattrs, percent_decoded(name), value, limits)?;
+                } else if value.is_empty() {
+                    self.unkept.remove(key);
+                } else if !UNIMPORTANT.contains(&key) {
+                    self.unkept.insert(key.to_vec());
                 }
             }
         }

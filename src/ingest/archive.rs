@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary};
+use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, UnkeptRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
@@ -59,6 +59,8 @@ pub(crate) struct ArchiveTree {
     pub(crate) sha256: [u8; 32],
     /// Members read, those that later ones replaced included.
     pub(crate) members: u64,
+    /// Records that say what no image keeps.
+    pub(crate) unkept: Vec<UnkeptRecord>,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
 }
@@ -69,6 +71,8 @@ pub(crate) struct LayerTar {
     pub(crate) members: Vec<(TreePath, LayerMember)>,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
+    /// Records that say what no image keeps.
+    pub(crate) unkept: Vec<UnkeptRecord>,
 }
 
 /// What a layer's archive says of one path.
@@ -110,8 +114,8 @@ pub(crate) fn read_archive<H: PackHost>(
     let root = failure.map_or(root, Err)?;
     writer.flush()?;
     tree_writer.flush()?;
-    let TarSummary { sha256, entries: members, has_end_mark, .. } = summary;
-    Ok(ArchiveTree { root, sha256, members, has_end_mark })
+    let TarSummary { sha256, entries: members, has_end_mark, unkept, .. } = summary;
+    Ok(ArchiveTree { root, sha256, members, unkept, has_end_mark })
 }
 
 /// Reads an archive of what a layer changes to its end, stores its files' content, and gives its members in their order.
@@ -137,7 +141,8 @@ pub(crate) fn read_layer<H: PackHost>(
     };
     let members = members.into_iter().map(place).collect::<Result<_>>()?;
     writer.flush()?;
-    Ok(LayerTar { members, has_end_mark: summary.has_end_mark })
+    let TarSummary { has_end_mark, unkept, .. } = summary;
+    Ok(LayerTar { members, has_end_mark, unkept })
 }
 
 /// Reads an archive to its end, gives each member to `take`, and stores the contents of files: by the slots that members

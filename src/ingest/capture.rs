@@ -98,7 +98,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
     ) -> Result<Option<Captured>> {
         let mut found = Cow::Borrowed(found);
         let mut is_misstated = false;
-        for _ in 0..ATTEMPTS {
+        for attempts_left in (0..ATTEMPTS).rev() {
             if found.stat.kind == FileKind::Directory {
                 break;
             }
@@ -110,7 +110,8 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             let Some(now) = directory.find(found.name())? else { return Ok(None) };
             is_misstated = matches!(attempt, Ok(Attempt::Misstated));
             if let Err(error) = attempt
-                && found.stat.is_unchanged(&now.stat)
+                && (found.stat.is_unchanged(&now.stat)
+                    || (attempts_left == 0 && found.stat.is_same_file(&now.stat)))
             {
                 return Err(error);
             }

@@ -1,12 +1,13 @@
-//! What an image does not have of the directory that it was made of.
+//! What an image does not have of the directory or the tar that it was made of.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 
+use crate::archive::UnkeptRecord;
 use crate::path::TreePath;
 
-/// How a directory was read, and what of it the image does not have. Paths are those of the image.
+/// How a directory or a tar was read, and what of it the image does not have. Paths are those of the image.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SourceReport {
@@ -32,10 +33,38 @@ pub struct SourceReport {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotKept {
     /// What it is: `immutable`, `append-only`, `no-dump`, `encrypted`, `verity`, `no-copy-on-write`, `case-folding` or
-    /// `project-id`.
+    /// `project-id`; of a tar, `PAX record` and its key.
     pub what: Cow<'static, str>,
     /// How many paths had it.
     pub paths: u64,
     /// The first of them.
     pub example: TreePath,
+}
+
+impl SourceReport {
+    /// Returns what is to be said of a tar.
+    pub(crate) fn of_tar(records: Vec<UnkeptRecord>) -> Self {
+        let mut report = Self::default();
+        report.add_tar(records);
+        report
+    }
+
+    /// Adds what is to be said of a tar.
+    pub(crate) fn add_tar(&mut self, records: Vec<UnkeptRecord>) {
+        for UnkeptRecord { key, entries, example } in records {
+            self.add_not_kept(format!("PAX record {key}").into(), entries, &example);
+        }
+    }
+
+    /// Adds that so many paths had something that no image keeps.
+    pub(super) fn add_not_kept(&mut self, what: Cow<'static, str>, paths: u64, example: &TreePath) {
+        let Some(known) = self.not_kept.iter_mut().find(|known| known.what == what) else {
+            self.not_kept.push(NotKept { what, paths, example: example.clone() });
+            return;
+        };
+        known.paths += paths;
+        if *example < known.example {
+            known.example = example.clone();
+        }
+    }
 }

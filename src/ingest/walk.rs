@@ -9,7 +9,7 @@ use crate::path::TreePath;
 
 use super::budget::Budget;
 use super::exclude::Excluded;
-use super::report::{NotKept, SourceReport};
+use super::report::SourceReport;
 
 /// What becomes of a file that can't be read as it was at one moment, because it changes all the time (a log), or because its
 /// size is never what its file system says (as in `/proc`).
@@ -60,7 +60,7 @@ impl<'s> Walk<'s> {
         Self { budget: Some(budget), ..self }
     }
 
-    /// What is to be said of it, once it was read.
+    /// Returns what is to be said of the directory, once it was read.
     pub(crate) fn into_report(self) -> SourceReport {
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         // The order in which threads find things means nothing.
@@ -91,7 +91,7 @@ impl<'s> Walk<'s> {
         Ok(is_left_out)
     }
 
-    /// Whether a name of a directory is left out.
+    /// Tells whether a name of a directory is left out, and counts it.
     pub(super) fn excludes(
         &self,
         directory: &SourceDirectory<'_>,
@@ -106,7 +106,7 @@ impl<'s> Walk<'s> {
         Ok(excludes)
     }
 
-    /// Whether this is the store's own directory, which is left out; as the root it is refused.
+    /// Tells whether this is the store's own directory, which is left out; as the root it is refused.
     pub(super) fn is_store(&self, found: &Found) -> Result<bool> {
         if self.store != Some((found.stat.device, found.stat.inode)) {
             return Ok(false);
@@ -122,16 +122,7 @@ impl<'s> Walk<'s> {
     /// Notes kinds of things that this path has and that no image keeps.
     pub(super) fn note_not_kept(&self, path: &TreePath, what: impl Iterator<Item = &'static str>) {
         for what in what {
-            let report = &mut self.report().not_kept;
-            match report.iter_mut().find(|known| known.what == what) {
-                Some(known) => {
-                    known.paths += 1;
-                    if *path < known.example {
-                        known.example = path.clone();
-                    }
-                }
-                None => report.push(NotKept { what: Cow::Borrowed(what), paths: 1, example: path.clone() }),
-            }
+            self.report().add_not_kept(Cow::Borrowed(what), 1, path);
         }
     }
 

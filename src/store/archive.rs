@@ -56,7 +56,7 @@ impl Project {
         options: &ImportOptions,
     ) -> Result<Draft> {
         let tar = Tar { stream: source, limits: options.limits.clone(), options: &options.tar };
-        let ArchiveTree { root, sha256, members, has_end_mark } =
+        let ArchiveTree { root, sha256, members, has_end_mark, unkept } =
             ingest::read_archive(tar, session, self.store.options.threads)
                 .map_err(|error| error.in_archive(&options.tar.name))?;
         let layer = LayerDraft {
@@ -73,7 +73,7 @@ impl Project {
             tags: options.tags.clone(),
             comment: options.comment.clone(),
             examined: members,
-            source: SourceReport::default(),
+            source: SourceReport::of_tar(unkept),
             has_end_mark: Some(has_end_mark),
             state: None,
             workspace: None,

@@ -488,7 +488,11 @@ fn store_tree(walk: &Walk<'_>, session: &WriteSession) -> Result<(Root, SegmentR
 /// Says what to do about a file that this process may not read.
 fn advise_exclusion(error: Error) -> Error {
     let is_denied = error.is_of_host() && error.is_permission_denied();
-    if is_denied { error.advise("read it as root, or leave it out (--exclude)") } else { error }
+    if is_denied {
+        error.advise("leave it out (--exclude), or import as a user who may read it")
+    } else {
+        error
+    }
 }
 
 enum Prepared {

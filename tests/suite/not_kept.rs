@@ -82,3 +82,20 @@ fn a_commit_says_what_no_image_has_too() {
     let report = project.commit(&copy, &CommitOptions::default()).unwrap();
     assert_eq!(report.source.not_kept, [not_kept("no-copy-on-write", 1, "database")]);
 }
+
+#[test]
+fn records_of_a_tar_that_no_image_has_are_counted_by_their_keys() {
+    use crate::raw_tar::{archive, file, pax};
+    let flags = pax(&[("SCHILY.fflags", b"nodump,uchg"), ("atime", b"1.5"), ("mtime", b"2.5")]);
+    let label = pax(&[("RHT.security.selinux", b"system_u:object_r:etc_t:s0")]);
+    let tar = archive(&[flags.clone(), file("a", b"a"), flags, file("b", b"b"), label, file("c", b"c")]);
+    let store = Store::in_memory().unwrap();
+    let project = project(&store, "p");
+    let report = project.import_tar(&tar[..], &ImportOptions::default()).unwrap();
+    let expected =
+        [not_kept("PAX record SCHILY.fflags", 2, "a"), not_kept("PAX record RHT.security.selinux", 1, "c")];
+    assert_eq!(report.source.not_kept, expected);
+    let edit = project.find(&report.image.into()).unwrap().edit().apply_tar(&tar[..]);
+    let layer = edit.commit(&CommitOptions::default()).unwrap();
+    assert_eq!(layer.source.not_kept, expected);
+}

@@ -22,6 +22,9 @@ mod body;
 mod entry;
 #[cfg(test)]
 mod tests;
+mod unkept;
+
+pub use unkept::UnkeptRecord;
 
 /// Reads a tar archive from any [`Read`], which needs no buffer of its own.
 pub struct Reader<R: Read> {
@@ -32,6 +35,7 @@ pub struct Reader<R: Read> {
     logical_bytes: u64,
     metadata_bytes: u64,
     has_end_mark: bool,
+    unkept: Vec<UnkeptRecord>,
     state: State,
 }
 
@@ -58,7 +62,7 @@ pub enum Piece {
 }
 
 /// What was read, in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TarSummary {
     /// SHA-256 of the uncompressed archive, whatever follows its end included.
     pub sha256: [u8; 32],
@@ -68,6 +72,8 @@ pub struct TarSummary {
     pub entries: u64,
     /// Whether the two zero blocks that end an archive were seen. Without them it may have been cut off between two members.
     pub has_end_mark: bool,
+    /// Records that say what no image keeps.
+    pub unkept: Vec<UnkeptRecord>,
 }
 
 impl<R: Read> Reader<R> {
@@ -84,6 +90,7 @@ impl<R: Read> Reader<R> {
             logical_bytes: 0,
             metadata_bytes: 0,
             has_end_mark: false,
+            unkept: Vec::new(),
             state,
         })
     }
@@ -140,9 +147,9 @@ impl<R: Read> Reader<R> {
         {
             return Err(begins_with_zeros(at));
         }
-        let (entries, has_end_mark) = (self.entries, self.has_end_mark);
+        let (entries, has_end_mark, unkept) = (self.entries, self.has_end_mark, self.unkept);
         let (sha256, bytes) = self.input.finish()?;
-        Ok(TarSummary { sha256, bytes, entries, has_end_mark })
+        Ok(TarSummary { sha256, bytes, entries, has_end_mark, unkept })
     }
 
     /// The next entry, through all headers that only prepare for it.
@@ -205,10 +212,12 @@ impl<R: Read> Reader<R> {
         Ok(body)
     }
 
-    fn entry(&mut self, name: Vec<u8>, header: &Header, pending: Pending) -> Result<(Member, Body)> {
+    fn entry(&mut self, name: Vec<u8>, header: &Header, mut pending: Pending) -> Result<(Member, Body)> {
+        let unkept = pending.records.take_unkept();
         let resolved = pending.resolve(&name, header, &self.limits).map_err(|refusal| refusal.at(&name))?;
         self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
         let Resolved { member, stored } = resolved;
+        unkept::note(&mut self.unkept, unkept, &member.path);
         let size = match member.kind {
             MemberKind::File(size) => size,
             _ => 0,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use crate::error::{Error, Result, Subject};
+use crate::ingest::SourceReport;
 use crate::layer::{Changeset, Delta};
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::ObjectWriter;
@@ -33,6 +34,8 @@ pub(super) struct Editor<'s> {
     time: Timestamp,
     /// Whether all tars that were applied had their end mark; none if there was none.
     pub(super) has_end_mark: Option<bool>,
+    /// What is to be said of the tars that were applied.
+    pub(super) source: SourceReport,
     /// Attribute lists that were stored here and can't be read back yet.
     xattrs: HashMap<Content, Xattrs>,
     buf: Vec<u8>,
@@ -55,6 +58,7 @@ impl<'s> Editor<'s> {
             changes,
             time,
             has_end_mark: None,
+            source: SourceReport::default(),
             xattrs: HashMap::new(),
             buf: vec![0; READ_BYTES],
         })

@@ -69,7 +69,8 @@ impl Editor<'_> {
     /// Applies a layer's tar.
     pub(super) fn apply_tar(&mut self, stream: impl Read, options: &TarOptions) -> Result<()> {
         let tar = Tar { stream, limits: Limits::default(), options };
-        let LayerTar { members, has_end_mark } = read_layer(tar, self.session, self.threads)?;
+        let LayerTar { members, has_end_mark, unkept } = read_layer(tar, self.session, self.threads)?;
+        self.source.add_tar(unkept);
         self.has_end_mark = Some(has_end_mark && self.has_end_mark.unwrap_or(true));
         let mut planned = HashMap::new();
         for (path, member) in &members {

@@ -263,9 +263,9 @@ impl<'e> Edit<'e> {
             reader.task().advance(1, 0)?;
             editor.take(step?)?;
         }
-        let has_end_mark = editor.has_end_mark;
+        let (has_end_mark, source) = (editor.has_end_mark, std::mem::take(&mut editor.source));
         let delta = editor.finish()?;
         let draft = draft_of_delta(&Equal::from(&image.record), "edit", &delta, session, reader, options)?;
-        Ok(Draft { examined, has_end_mark, ..draft })
+        Ok(Draft { examined, source, has_end_mark, ..draft })
     }
 }

@@ -64,6 +64,7 @@ fn mounts(paths: &[TreePath]) -> String {
 }
 
 fn lost(kind: &NotKept) -> String {
+    let other;
     let what = match kind.what.as_ref() {
         "immutable" => "immutable (chattr +i)",
         "append-only" => "append-only (chattr +a)",
@@ -73,7 +74,10 @@ fn lost(kind: &NotKept) -> String {
         "no-copy-on-write" => "not copied on write (chattr +C)",
         "case-folding" => "indifferent to the case of names (chattr +F)",
         "project-id" => "in a quota project (chattr +P)",
-        other => other,
+        record => {
+            other = format!("described by {record}");
+            &other
+        }
     };
     let is = if kind.paths == 1 { "is" } else { "are" };
     format!("{} {is} {what}, which no image keeps: {}", count(kind.paths, "path", "paths"), kind.example)
