@@ -288,8 +288,8 @@ fn the_command_names_mounts_that_it_read_or_left_out() {
         assert!(output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };
-    let read = "What is mounted at 4 paths (/bound, /conf, /m, /m/inner) and was read, too; ";
+    let read = "What is mounted at 4 paths (/bound, /conf, /m, /m/inner) was read, too; ";
     assert!(said(&[]).starts_with(read), "{}", said(&[]));
-    let left_out = "What is mounted at 3 paths (/bound, /conf, /m) and was left out.\n";
+    let left_out = "What is mounted at 3 paths (/bound, /conf, /m) was left out.\n";
     assert_eq!(said(&["--one-file-system"]), left_out);
 }

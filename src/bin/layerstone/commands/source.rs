@@ -44,10 +44,10 @@ pub(super) fn note(report: &SourceReport) {
     }
     if !mounts_read.is_empty() {
         let mounts = mounts(mounts_read);
-        Output::note(&format!("{mounts} and was read, too; `import --one-file-system` leaves such out."));
+        Output::note(&format!("{mounts} was read, too; `import --one-file-system` leaves it out."));
     }
     if !mounts_left_out.is_empty() {
-        Output::note(&format!("{} and was left out.", mounts(mounts_left_out)));
+        Output::note(&format!("{} was left out.", mounts(mounts_left_out)));
     }
     if let Some(path) = store {
         Output::note(&format!("{path}: left out: it is the store itself"));
