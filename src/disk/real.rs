@@ -32,6 +32,8 @@ impl RealDisk {
     pub(crate) fn open_or_create(root: &Path) -> io::Result<Self> {
         if !root.is_dir() {
             fs::DirBuilder::new().mode(PRIVATE).create(root)?;
+            // The umask may have taken from it what its owner needs.
+            fs::set_permissions(root, fs::Permissions::from_mode(PRIVATE))?;
             let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
             sync_folder(parent.unwrap_or(Path::new(".")))?;
         }

@@ -113,6 +113,39 @@ fn a_store_is_made_where_its_folder_is_there_or_by_init() {
 }
 
 #[test]
+fn an_import_of_what_is_missing_or_asked_for_wrongly_makes_no_store() {
+    let cli = Cli::new();
+    cli.tree();
+    for (words, expected) in [
+        (&["import", "missing.tar"][..], 3),
+        (&["import", "missing", "--format", "dir"], 3),
+        (&["import", "tree", "--exclude-from", "missing"], 1),
+        (&["import", "tree", "--exclude", "a{b"], 2),
+        (&["import", "tree/issue", "--exclude", "a"], 2),
+        (&["import", "-", "--format", "dir"], 2),
+    ] {
+        let (code, text) = cli.fails(words);
+        assert_eq!(code, expected, "{words:?}: {text}");
+        assert!(!cli.path("store").exists(), "{words:?}");
+    }
+}
+
+#[test]
+fn what_only_reads_makes_no_default_project() {
+    let cli = Cli::new();
+    cli.tree();
+    let image = cli.ok(&["import", "tree", "--project", "public", "--tag", "base", "-q"]);
+    assert_eq!(cli.ok(&["images", "-q"]), image);
+    assert_eq!(cli.ok(&["cat", "base", "/issue"]), "one\n");
+    for words in [&["inspect", "base"][..], &["history", "base"], &["ls", "base"], &["diff", "base", "base"]]
+    {
+        cli.ok(words);
+    }
+    cli.ok(&["export", "base", "-o", "base.tar"]);
+    assert!(!cli.ok(&["project", "ls"]).contains("default"));
+}
+
+#[test]
 fn the_users_data_directory_is_made_by_what_fills_a_store() {
     let cli = Cli::new();
     cli.tree();

@@ -29,7 +29,7 @@ pub(crate) struct CatArguments {
 pub(super) fn run(context: &Context, arguments: &CatArguments) -> Outcome {
     let path = arguments.path_bytes.as_ref().or(arguments.path.as_ref());
     let path = path.ok_or_else(|| usage("PATH", "a path is expected"))?;
-    let mut content = context.project()?.find(&arguments.image)?.read_file(path)?;
+    let mut content = context.project_to_read()?.find(&arguments.image)?.read_file(path)?;
     let mut stdout = stdout()?;
     copy(&mut content, &mut stdout)?;
     Ok(stdout.flush()?)

@@ -21,7 +21,7 @@ pub(crate) struct DiffArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &DiffArguments) -> Outcome {
-    let project = context.project()?;
+    let project = context.project_to_read()?;
     let (before, after) = (project.find(&arguments.before)?, project.find(&arguments.after)?);
     let mut differences = before.diff(&after)?;
     if context.out.json {

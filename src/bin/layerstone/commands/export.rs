@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     if arguments.output.is_none() && io::stdout().is_terminal() {
         return Err(usage("export", "a tar is nothing for a terminal; name a file with --output FILE"));
     }
-    let image = context.project()?.find(&arguments.image)?;
+    let image = context.project_to_read()?.find(&arguments.image)?;
     let options = ExportOptions { fill_holes: arguments.no_sparse };
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
     let left_out = match file {

@@ -18,7 +18,7 @@ pub(crate) struct HistoryArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &HistoryArguments) -> Outcome {
-    Ok(context.out.show(&context.project()?.find(&arguments.image)?.history()?)?)
+    Ok(context.out.show(&context.project_to_read()?.find(&arguments.image)?.history()?)?)
 }
 
 impl Report for Vec<LayerInfo> {

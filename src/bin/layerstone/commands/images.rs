@@ -61,7 +61,7 @@ pub(super) fn run(context: &Context, arguments: &ImagesArguments) -> Outcome {
         limit: limit.or((!quiet && !context.out.json).then_some(SHOWN)).filter(|limit| *limit > 0),
         ..ListOptions::default()
     };
-    let page = context.project()?.images(&options)?;
+    let page = context.project_to_read()?.images(&options)?;
     if *quiet {
         context.out.show(&page.images.iter().map(|image| image.id).collect::<Vec<_>>())?;
     } else {

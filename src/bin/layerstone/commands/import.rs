@@ -1,10 +1,10 @@
 //! `import`: makes an image of a directory or a tar.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use layerstone::{Excludes, ImportLimits, ImportOptions, TagName};
+use layerstone::{Error, Excludes, ImportLimits, ImportOptions, TagName};
 
 use super::source::ReadArguments;
 use super::tar::{open_tar, tar_options};
@@ -119,7 +119,6 @@ impl LimitArguments {
 pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     let ImportArguments { source, tags, format, message, reread, require_end, directory, limits, quiet } =
         arguments;
-    let project = context.project_of(&context.new_store()?)?;
     let options = ImportOptions {
         tags: tags.clone(),
         comment: message.clone(),
@@ -141,10 +140,19 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         let message = "--one-file-system, --exclude and --exclude-from are for directories; unpack the tar to leave parts out";
         return Err(usage("SOURCE", message));
     }
-    let report = match (is_tar, is_stdin) {
-        (true, _) => project.import_tar(open_tar(source)?, &options)?,
-        (false, true) => return Err(usage("--format", "only a tar can be read from standard input")),
-        (false, false) => project.import_directory(source, &options)?,
+    if is_stdin && !is_tar {
+        return Err(usage("--format", "only a tar can be read from standard input"));
+    }
+    // What can't be opened must not leave a new store behind.
+    let tar = if is_tar { Some(open_tar(source)?) } else { check_is_there(source).map(|()| None)? };
+    let project = context.project_of(&context.new_store()?)?;
+    let report = match tar {
+        Some(tar) => project.import_tar(tar, &options)?,
+        None => project.import_directory(source, &options)?,
     };
     made::show(&context.out, *quiet, &report, message)
+}
+
+fn check_is_there(source: &Path) -> layerstone::Result<()> {
+    std::fs::metadata(source).map(drop).map_err(|error| Error::host(source, "open it", error))
 }

@@ -17,7 +17,7 @@ pub(crate) struct InspectArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &InspectArguments) -> Outcome {
-    let project = context.project()?;
+    let project = context.project_to_read()?;
     let (infos, failures) = attempt(&arguments.images, |image| Ok(project.find(image)?.info().clone()));
     let printed = Output::json(&infos);
     finish(failures)?;

@@ -26,7 +26,7 @@ pub(crate) struct LsArguments {
 
 pub(super) fn run(context: &Context, arguments: &LsArguments) -> Outcome {
     let path = arguments.path_bytes.as_ref().unwrap_or(&arguments.path);
-    Ok(context.out.show(&context.project()?.find(&arguments.image)?.list(path)?)?)
+    Ok(context.out.show(&context.project_to_read()?.find(&arguments.image)?.list(path)?)?)
 }
 
 /// As `ls -l` shows them.

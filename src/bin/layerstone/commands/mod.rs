@@ -90,12 +90,32 @@ impl Context {
     }
 
     fn project_of(&self, store: &Store) -> Result<Project, Failure> {
-        let name =
-            self.global.project.clone().map_or_else(environment::project_name, |name| Ok(Some(name)))?;
-        Ok(match name.filter(|name| name.as_str() != ProjectName::DEFAULT) {
+        Ok(match self.named_project()? {
             Some(name) => store.project(&name)?,
             None => store.default_project()?,
         })
+    }
+
+    /// The project for what only reads. A default project that was never made sees the public scope alone, which stands in for
+    /// it: so nothing has to be written.
+    fn project_to_read(&self) -> Result<Project, Failure> {
+        let store = self.store()?;
+        if let Some(name) = self.named_project()? {
+            return Ok(store.project(&name)?);
+        }
+        match store.project(&ProjectName::DEFAULT.parse::<ProjectName>().map_err(Error::from)?) {
+            Err(error) if error.is_not_found() => {
+                Ok(store.project(&ProjectName::PUBLIC.parse::<ProjectName>().map_err(Error::from)?)?)
+            }
+            found => Ok(found?),
+        }
+    }
+
+    /// The project that the user named, unless it is the default one.
+    fn named_project(&self) -> Result<Option<ProjectName>, Failure> {
+        let name =
+            self.global.project.clone().map_or_else(environment::project_name, |name| Ok(Some(name)))?;
+        Ok(name.filter(|name| name.as_str() != ProjectName::DEFAULT))
     }
 }
 
