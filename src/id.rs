@@ -115,6 +115,11 @@ impl fmt::Debug for ImageId {
     }
 }
 
+/// Returns a UUID that is random but for its time, which is 1970: the clock is not asked, which may be set to an earlier moment.
+pub(crate) fn random_uuid() -> Uuid {
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 0, 0))
+}
+
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*

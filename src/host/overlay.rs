@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use crate::error::{Error, Result, Subject};
+use crate::id::random_uuid;
 
 use super::failed;
 use super::mounts::{device_of_overlay, end_mount};
@@ -141,7 +142,7 @@ fn works_on(process: &Path, devices: &[u64]) -> bool {
 
 /// Why this process can't mount overlays whose written part lies in `folder`; none if it can. Found out by doing it.
 pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
-    let place = format!("{PROBE}{}", uuid::Uuid::now_v7().simple());
+    let place = format!("{PROBE}{}", random_uuid().simple());
     let directory = folder.join(&place);
     let io = |error| failed(directory.clone(), "make a directory", error);
     make_directory(&directory).map_err(io)?;

@@ -2,9 +2,8 @@
 //!
 //! A store on a simulated machine learns all of it from one seed, so that the same seed gives the same operations.
 
-use uuid::Uuid;
-
 use crate::catalog::record::HolderRecord;
+use crate::id::random_uuid;
 use crate::time::Moment;
 
 use super::holder;
@@ -35,7 +34,7 @@ impl Surroundings {
         if let Some(machine) = &self.simulated {
             return machine.random() >> 2 | 1 << 63;
         }
-        Uuid::now_v7().as_u64_pair().1
+        random_uuid().as_u64_pair().1
     }
 
     /// This process.

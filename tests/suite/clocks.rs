@@ -74,7 +74,7 @@ fn one_moment_in_the_future_dates_one_image() {
     let history = json(&cli, &["history", "after", "--json"]);
     assert_eq!(year(&history[0]), now);
     let tree = json(&cli, &["tree", "--json"]);
-    let shown = |id: &str| tree.as_array().unwrap().iter().find(|node| node["id"] == id).map(year);
+    let shown = |id: &str| tree.as_array().unwrap().iter().find(|node| node["image"] == id).map(year);
     assert_eq!((shown(&after), shown(&future)), (Some(now), Some(2099)));
     let text = cli.ok(&["images"]);
     let line = |tag: &str| text.lines().find(|line| line.starts_with(tag)).unwrap().to_owned();
@@ -110,4 +110,16 @@ fn a_checkout_of_the_future_is_forgotten_and_the_dump_written_again() {
         own.find(&reference("base")).unwrap().check_out(copy, CheckoutOptions::default()).unwrap();
     }
     assert_eq!(states(), before + 2 - 3, "seen now at first, and then for longer than the grace");
+}
+
+#[test]
+fn a_clock_before_1970_is_no_damage() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    let (old, said) = import(&cli, "old", Some("1960-01-01"));
+    assert_eq!(said, "");
+    at(&cli, "1960-01-01", &["checkout", "old", "copy"]);
+    assert_eq!(cli.ok(&["images", "-q", "--until", "1970-01-02"]).trim(), old);
 }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::error::Result;
 use crate::host::failed;
 use crate::host::stat::{FileKind, Stat};
+use crate::id::random_uuid;
 use crate::path::TreePath;
 
 /// What could not be removed, and the first reason.
@@ -162,7 +163,7 @@ fn clear_flags(file: &OwnedFd) -> Option<IFlags> {
 
 /// Moves a directory whose path is too long to be opened by, or of which a component is, to where it is short.
 fn move_up(root: BorrowedFd<'_>, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<TreePath> {
-    let short = format!(".layerstone-{}", uuid::Uuid::now_v7().simple());
+    let short = format!(".layerstone-{}", random_uuid().simple());
     renameat(directory, name, root, &short)?;
     TreePath::parse(short.as_bytes()).map_err(|_| Errno::NAMETOOLONG)
 }
