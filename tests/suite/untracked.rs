@@ -116,6 +116,28 @@ fn a_checkout_from_a_read_only_store_is_written_untracked() {
 }
 
 #[test]
+fn public_images_can_be_read_in_a_read_only_store_without_a_default_project() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    let image = cli.ok(&["import", "tree", "--project", "public", "--tag", "base", "-q"]);
+    let target = cli.path("store").display().to_string();
+    let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
+    mount(&["--bind", &target, &target]);
+    mount(&["-o", "remount,bind,ro", &target]);
+    let listed = cli.run(&["images", "-q"]);
+    let written = cli.run(&["checkout", "base", "copy"]);
+    let tagged = cli.run(&["tag", "base", "mine"]);
+    assert!(Command::new("umount").arg(&target).status().unwrap().success());
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), image);
+    assert!(written.status.success() && cli.path("copy/issue").exists());
+    let said = String::from_utf8_lossy(&tagged.stderr).into_owned();
+    assert!(tagged.status.code() == Some(1) && said.contains("Read-only"), "{said}");
+}
+
+#[test]
 fn a_checkout_from_a_full_store_is_written_untracked() {
     if !system::is_on() {
         return;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use layerstone::path::escape_bytes;
-use layerstone::{CheckoutOptions, CheckoutReport, ImageRef, SharedFiles, Sharing};
+use layerstone::{CheckoutOptions, CheckoutReport, ErrorKind, ImageRef, SharedFiles, Sharing};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Context, Outcome};
+use crate::Failure;
 use crate::output::{Output, Report, count, size};
 
 /// Write an image as real files
@@ -63,7 +64,12 @@ pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Outcome {
         shared,
     };
     let directory = &arguments.directory;
-    let report = context.project()?.find(&arguments.image)?.check_out(directory, options)?;
+    let project = match context.project() {
+        // The store may be one that can't be written.
+        Err(Failure::Store(error)) if error.kind() == ErrorKind::Io => context.project_to_read(),
+        project => project,
+    };
+    let report = project?.find(&arguments.image)?.check_out(directory, options)?;
     Ok(context.out.show(&CheckedOut { report, directory })?)
 }
 
