@@ -92,7 +92,10 @@ impl<T> Assembly<T> {
                 self.inodes.len() - 1
             }
         };
-        if let Some(above) = self.file_above(path).cloned() {
+        // Only a file is left above: `route` followed the links.
+        if led.is_some()
+            && let Some(above) = self.file_above(path).cloned()
+        {
             self.remove(&above);
         }
         if !directory {

@@ -182,13 +182,14 @@ impl Editor<'_> {
 
     /// Makes the directories of a path. Where it goes through a file of the layer's own, that is removed, as in every tar.
     fn make_way(&mut self, named: &TreePath, path: &TreePath, put: &mut BTreeSet<TreePath>) -> Result<()> {
-        if let Some(parent) = path.parent()
-            && let Found::Other { at } = self.stands_at(&parent, &HashMap::new())?
-        {
-            if !put.remove(&at) {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        match self.stands_at(&parent, &HashMap::new())? {
+            Found::Directory => return Ok(()),
+            Found::Other { at } if put.remove(&at) => self.changes.remove(&at)?,
+            Found::Other { at } => {
                 return Err(refused(named, format!("goes through {at}, which is no directory")));
             }
-            self.changes.remove(&at)?;
+            Found::Nothing | Found::Symlink { .. } => {}
         }
         self.make_parents(path)
     }
