@@ -11,12 +11,16 @@ use crate::path::TreePath;
 /// Names, at the top, of the files that tell one.
 const MANIFEST: &str = "manifest.json";
 const LAYOUT: &str = "oci-layout";
+/// As `docker save` wrote one alone before version 1.10.
+const REPOSITORIES: &str = "repositories";
+/// All of them.
+const TELLING: [&str; 3] = [MANIFEST, LAYOUT, REPOSITORIES];
 /// Bytes that such a file has at most.
 const BYTES_MAX: usize = 1 << 20;
 
 /// Returns whether a file of this name may tell a saved image.
 pub(super) fn may_tell(path: &TreePath) -> bool {
-    [MANIFEST, LAYOUT].iter().any(|name| path.as_key() == name.as_bytes())
+    TELLING.iter().any(|name| path.as_key() == name.as_bytes())
 }
 
 /// Fails if a file with this name and content is a saved image's; `subject` is what it is in.
@@ -37,6 +41,12 @@ pub(super) fn refuse(path: &TreePath, content: &[u8], subject: impl FnOnce() -> 
         Ok(Value::Object(layout)) if path.as_key() == LAYOUT.as_bytes() => {
             layout.get("imageLayoutVersion").is_some_and(Value::is_string)
         }
+        // Names, each with its tags, each with the id of its last layer.
+        Ok(Value::Object(names)) if path.as_key() == REPOSITORIES.as_bytes() => {
+            let is_id = |id: &Value| id.as_str().is_some_and(is_layer_id);
+            let has_ids = |tags: &Value| tags.as_object().is_some_and(|tags| tags.values().all(is_id));
+            !names.is_empty() && names.values().all(has_ids)
+        }
         _ => false,
     };
     if !is_told {
@@ -49,10 +59,15 @@ pub(super) fn refuse(path: &TreePath, content: &[u8], subject: impl FnOnce() -> 
     Err(Error::unsupported(subject(), message))
 }
 
+/// Whether a text is what programs name layers by: 64 hexadecimal digits.
+fn is_layer_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Fails if a directory is an unpacked saved image or an OCI image layout.
 pub(crate) fn refuse_directory(source: &SourceTree) -> Result<()> {
     let Some(root) = source.directory(&TreePath::root())? else { return Ok(()) };
-    for name in [MANIFEST, LAYOUT] {
+    for name in TELLING {
         let Some(found) = root.find(name.as_bytes())? else { continue };
         if found.stat.kind != FileKind::File {
             continue;

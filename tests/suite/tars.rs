@@ -344,9 +344,14 @@ fn a_saved_image_is_no_root_file_system() {
     let manifest = r#"[{"Config":"c.json","RepoTags":null,"Layers":["l/layer.tar"]}]"#;
     let copied = r#"{"schemaVersion":2,"config":{},"layers":[{"digest":"sha256:00","size":1}]}"#;
     let layout = r#"{"imageLayoutVersion": "1.0.0"}"#;
+    let repositories = &format!(r#"{{"app":{{"latest":"{}"}}}}"#, "a1".repeat(32));
     let blob = || file("l/layer.tar", crate::roundtrip::noise(2 << 20, 1));
-    for (name, content) in [("manifest.json", manifest), ("./manifest.json", copied), ("oci-layout", layout)]
-    {
+    for (name, content) in [
+        ("manifest.json", manifest),
+        ("./manifest.json", copied),
+        ("oci-layout", layout),
+        ("repositories", repositories),
+    ] {
         for parts in [[file(name, content), blob()], [blob(), file(name, content)]] {
             let tar = archive(&parts);
             given.refused(&tar, 7, "is a saved image, as its '/");
@@ -362,7 +367,12 @@ fn a_saved_image_is_no_root_file_system() {
         assert!(output.status.success(), "{way:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     // An OCI image layout is a directory as often.
-    for (name, content) in [("manifest.json", manifest), ("manifest.json", copied), ("oci-layout", layout)] {
+    for (name, content) in [
+        ("manifest.json", manifest),
+        ("manifest.json", copied),
+        ("oci-layout", layout),
+        ("repositories", repositories),
+    ] {
         let saved = given.cli.path("saved");
         std::fs::create_dir(&saved).unwrap();
         std::fs::write(saved.join(name), content).unwrap();
@@ -385,6 +395,8 @@ fn files_that_only_have_the_names_of_a_saved_image_are_taken() {
         ("srv/manifest.json", r#"[{"Config":"c","Layers":["l"]}]"#),
         ("usr/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
         ("oci-layout", "{}"),
+        ("repositories", "{}"),
+        ("repositories", r#"{"main":{"url":"https://example.org"}}"#),
     ] {
         given.taken(&archive(&[file(name, content)]));
     }
