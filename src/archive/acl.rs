@@ -7,6 +7,7 @@
 //! The attribute is what the kernel gives: a version and fixed entries, little-endian, in a fixed order.
 
 use super::Refusal;
+use super::number::{self, NO_ID};
 
 pub(super) const ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) const DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -16,8 +17,6 @@ pub(super) const ACCESS_TEXT: &[u8] = b"SCHILY.acl.access";
 pub(super) const DEFAULT_TEXT: &[u8] = b"SCHILY.acl.default";
 
 const VERSION: u32 = 2;
-/// The id of entries that are about no user or group by number.
-const NO_ID: u32 = u32::MAX;
 
 const USER_OBJ: u16 = 0x01;
 const USER: u16 = 0x02;
@@ -120,10 +119,10 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
         (b"mask" | b"m", b"") => (MASK, NO_ID),
         (b"other" | b"o", b"") => (OTHER, NO_ID),
         (b"user" | b"u", who) => {
-            (USER, number(digits.unwrap_or(who)).ok_or_else(|| unnumbered("user", who))?)
+            (USER, number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("user", who))?)
         }
         (b"group" | b"g", who) => {
-            (GROUP, number(digits.unwrap_or(who)).ok_or_else(|| unnumbered("group", who))?)
+            (GROUP, number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("group", who))?)
         }
         _ => return Err(malformed()),
     };
@@ -138,10 +137,6 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
         };
     }
     if permissions.is_empty() { Err(malformed()) } else { Ok(Entry { tag, id, permissions: bits }) }
-}
-
-fn number(text: &[u8]) -> Option<u32> {
-    super::number::decimal(text).and_then(|number| u32::try_from(number).ok()).filter(|id| *id != NO_ID)
 }
 
 /// Which number a name stands for is known only where the archive was made.

@@ -64,11 +64,11 @@ impl Header {
     }
 
     pub(super) fn uid(&self) -> Result<u32, Refusal> {
-        in_range(&self.0.as_old().uid, "uid")
+        id(&self.0.as_old().uid, "uid")
     }
 
     pub(super) fn gid(&self) -> Result<u32, Refusal> {
-        in_range(&self.0.as_old().gid, "gid")
+        id(&self.0.as_old().gid, "gid")
     }
 
     /// Bytes of the body: no more than 2^63 - 1.
@@ -132,6 +132,12 @@ fn pieces(fields: &[GnuSparseHeader], more: bool) -> Result<Pieces, Refusal> {
 fn size(field: &[u8], what: &str) -> Result<u64, Refusal> {
     let size: i64 = in_range(field, what)?;
     u64::try_from(size).map_err(|_| out_of_range(what))
+}
+
+/// A user or a group.
+fn id(field: &[u8], what: &str) -> Result<u32, Refusal> {
+    let id = in_range(field, what)?;
+    if id == number::NO_ID { Err(out_of_range(what)) } else { Ok(id) }
 }
 
 fn in_range<T: TryFrom<i128>>(field: &[u8], what: &str) -> Result<T, Refusal> {

@@ -57,6 +57,14 @@ pub(super) fn seconds(bytes: &[u8]) -> Result<i128, Refusal> {
     Ok(if (0xff << 56..1 << 64).contains(&value) { value - (1 << 64) } else { value })
 }
 
+/// The number that no user and no group has: to the kernel it means that an owner stays as it is.
+pub(super) const NO_ID: u32 = u32::MAX;
+
+/// A user's or group's number in decimal digits.
+pub(super) fn id(text: &[u8]) -> Option<u32> {
+    u32::try_from(decimal(text)?).ok().filter(|id| *id != NO_ID)
+}
+
 /// A number in decimal digits and nothing else.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {

@@ -134,8 +134,8 @@ impl Records {
 
     fn apply_attribute(&mut self, key: &[u8], value: &[u8]) -> Result<(), Refusal> {
         match key {
-            b"uid" => self.uid = parsed(key, value, small)?,
-            b"gid" => self.gid = parsed(key, value, small)?,
+            b"uid" => self.uid = parsed(key, value, number::id)?,
+            b"gid" => self.gid = parsed(key, value, number::id)?,
             _ => self.mtime = parsed(key, value, number::time)?,
         }
         Ok(())

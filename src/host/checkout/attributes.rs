@@ -129,7 +129,8 @@ pub(super) fn set(
     let descriptor = file.descriptor();
     let owner = (Some(Uid::from_raw(inode.uid)), Some(Gid::from_raw(inode.gid)));
     let owner_is_right = match chownat(descriptor, "", owner.0, owner.1, AtFlags::EMPTY_PATH) {
-        Ok(()) => true,
+        // To the kernel this number is no owner: the file keeps the one it has.
+        Ok(()) => inode.uid != u32::MAX && inode.gid != u32::MAX,
         Err(error) if is_refusal(error) => {
             let found = Stat::of(descriptor, b"").map_err(at("read its metadata"))?;
             (found.uid, found.gid) == (inode.uid, inode.gid)
@@ -153,4 +154,25 @@ pub(super) fn set(
     }
     let (stat, found) = finish(descriptor, inode)?;
     Ok((stat, Unset { xattrs: unset_xattrs, ..found }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::tree::Content;
+
+    #[test]
+    fn a_file_of_no_owner_never_runs_as_the_one_that_made_it() {
+        for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX)] {
+            let file = tempfile::tempfile().unwrap();
+            let (xattrs, links) = (Content::empty(), Content::empty());
+            let (mtime, kind) = (Timestamp::default(), InodeKind::File(Content::empty()));
+            let inode = Inode { mode: 0o6755, uid, gid, mtime, xattrs, links, kind };
+            let (stat, unset) = set(Handle::Open(file.as_fd()), &inode, &[], false).ok().unwrap();
+            assert_eq!(stat.mode, 0o755, "{uid}:{gid}");
+            assert!(unset.owner.is_some() && unset.mode.is_some(), "{uid}:{gid}");
+        }
+    }
 }

@@ -272,7 +272,8 @@ fn override_stat(path: &TreePath, value: &[u8], inode: &mut Inode) -> Result<()>
     let mut parts = value.trim_ascii_end().split(|byte| *byte == b':');
     let mut part = |radix| {
         let text = std::str::from_utf8(parts.next()?).ok()?;
-        u32::from_str_radix(text, radix).ok().filter(|_| !text.starts_with('+'))
+        // The largest is no owner.
+        u32::from_str_radix(text, radix).ok().filter(|number| *number != u32::MAX && !text.starts_with('+'))
     };
     let (uid, gid, mode) = (part(10), part(10), part(8));
     let (Some(uid), Some(gid), Some(mode), None) = (uid, gid, mode, parts.next()) else {

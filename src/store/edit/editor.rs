@@ -105,7 +105,10 @@ impl<'s> Editor<'s> {
                 Err(invalid(&path, format!("can't have mode {mode:o}: the bits are at most 7777")))
             }
             Step::Chmod(path, mode) => self.change(&path, |inode| inode.mode = mode),
-            Step::Chown(path, uid, gid) => self.change(&path, |inode| (inode.uid, inode.gid) = (uid, gid)),
+            Step::Chown(path, uid, gid) => {
+                check_owner(&path, uid, gid)?;
+                self.change(&path, |inode| (inode.uid, inode.gid) = (uid, gid))
+            }
             Step::Touch(path, time) => self.change(&path, |inode| inode.mtime = time),
             Step::SetXattr { path, name, value } => self.set_xattr(&path, &name, value.as_deref()),
             Step::ApplyTar(tar, options) => {
@@ -170,6 +173,7 @@ impl<'s> Editor<'s> {
             if mode & !ALL_MODE_BITS != 0 {
                 return Err(invalid(&path, format!("can't have mode {mode:o}: the bits are at most 7777")));
             }
+            check_owner(&path, uid, gid)?;
             inode = Inode { mode, uid, gid, ..inode };
         }
         // What is as it was stays a name of its inode.
@@ -292,4 +296,12 @@ pub(super) fn invalid(path: &TreePath, message: impl Into<String>) -> Error {
 
 fn conflict(path: &TreePath, message: &str) -> Error {
     Error::conflict(Subject::Path(path.clone()), message)
+}
+
+/// Refuses the number that is no user's and no group's: to the kernel it means that an owner stays as it is.
+fn check_owner(path: &TreePath, uid: u32, gid: u32) -> Result<()> {
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(invalid(path, format!("can't belong to user or group {}, which is none", u32::MAX)));
+    }
+    Ok(())
 }

@@ -113,16 +113,16 @@ fn attributes_in_every_form() {
 
     let unextended = header.clone().at(136, b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xfc\x18");
     assert_eq!(first(&[unextended.bytes()]).mtime, at(-1000, 0));
-    let binary = header.clone().binary(108, 8, 0xffff_ffff).binary(136, 12, -7);
-    assert_eq!(first(&[binary.bytes()]), Member { uid: u32::MAX, mtime: at(-7, 0), ..wanted.clone() });
+    let binary = header.clone().binary(108, 8, 0xffff_fffe).binary(136, 12, -7);
+    assert_eq!(first(&[binary.bytes()]), Member { uid: u32::MAX - 1, mtime: at(-7, 0), ..wanted.clone() });
 
     // What the header holds does not matter where a record says otherwise.
     let records =
-        [("uid", &b"4294967295"[..]), ("gid", b"1"), ("mtime", b"-1.5"), ("atime", b"x"), ("comment", b"")];
+        [("uid", &b"4294967294"[..]), ("gid", b"1"), ("mtime", b"-1.5"), ("atime", b"x"), ("comment", b"")];
     let header = header.octal(100, 8, 0o4755).binary(108, 8, 1 << 40).binary(136, 12, 1 << 70);
     assert_eq!(
         first(&[pax(&records), header.bytes()]),
-        Member { uid: u32::MAX, gid: 1, mtime: at(-2, 500_000_000), ..wanted }
+        Member { uid: u32::MAX - 1, gid: 1, mtime: at(-2, 500_000_000), ..wanted }
     );
     let records = [("SCHILY.devmajor", &b"4294967295"[..]), ("SCHILY.devminor", b"9")];
     let device = first(&[pax(&records), Raw::ustar(b'3', b"f").bytes()]);

@@ -47,10 +47,12 @@ fn numbers() {
     }
     malformed(&[file(b"e").at(124, b"-0000000001\0").bytes()], "size field is not a number");
     malformed(&[file(b"e").at(124, b"00000000008\0").bytes()], "size field is not a number");
-    for owner in [-1, 1 << 32, (1 << 56) - 1 - (1 << 55)] {
+    // The kernel takes 2^32 - 1 for "no change": a file with setuid would stay root's.
+    for owner in [-1, (1 << 32) - 1, 1 << 32, (1 << 56) - 1 - (1 << 55)] {
         malformed(&[file(b"e").binary(108, 8, owner).bytes()], "uid is out of range");
         malformed(&[file(b"e").binary(116, 8, owner).bytes()], "gid is out of range");
         malformed(&[pax(&[("uid", owner.to_string().as_bytes())]), file(b"e").bytes()], "'uid'");
+        malformed(&[pax(&[("gid", owner.to_string().as_bytes())]), file(b"e").bytes()], "'gid'");
     }
     for seconds in [i128::from(i64::MAX) + 1, i128::from(i64::MIN) - 1] {
         malformed(&[file(b"e").binary(136, 12, seconds).bytes()], "mtime is out of range");
