@@ -167,3 +167,22 @@ fn gc_says_what_was_prepared_and_what_frees_it() {
     assert!(!text.contains("\n0 B freed"), "{text}");
     assert!(!cli.ok(&["gc"]).contains("workspaces"));
 }
+
+#[test]
+fn the_environment_says_how_much_is_kept_for_the_next_workspace() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "base", "-q"]);
+    for (limit, is_kept) in [("1GB", true), ("0", false), ("", true)] {
+        cli.ok(&["workspace", "create", "base", "--name", "w", "-q"]);
+        let mut discard = cli.command(&["workspace", "discard", "w"]);
+        assert!(discard.env("LAYERSTONE_CACHE_BYTES", limit).status().unwrap().success());
+        assert_eq!(cli.ok(&["gc"]).contains("workspaces"), is_kept, "{limit}");
+    }
+    let output = cli.command(&["gc"]).env("LAYERSTONE_CACHE_BYTES", "much").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("LAYERSTONE_CACHE_BYTES: expected a number"));
+}

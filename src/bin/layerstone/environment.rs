@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use layerstone::{Error, ProjectName};
 
 use crate::Failure;
+use crate::values::bytes;
+
+const CACHE_BYTES: &str = "LAYERSTONE_CACHE_BYTES";
 
 /// A variable; one that is empty counts as unset.
 fn variable(name: &str) -> Option<OsString> {
@@ -33,4 +36,11 @@ pub(crate) fn project_name() -> Result<Option<ProjectName>, Failure> {
     let text = text.to_string_lossy();
     let name = text.parse::<ProjectName>();
     Ok(Some(name.map_err(|error| Error::usage("LAYERSTONE_PROJECT", error.to_string()))?))
+}
+
+/// How many bytes are kept that are prepared for workspaces and that none uses.
+pub(crate) fn cache_bytes() -> Result<Option<u64>, Failure> {
+    let Some(text) = variable(CACHE_BYTES) else { return Ok(None) };
+    let parsed = bytes(&text.to_string_lossy());
+    Ok(Some(parsed.map_err(|message| Error::usage(CACHE_BYTES, message))?))
 }

@@ -20,7 +20,7 @@ pub(crate) struct InitArguments {}
 pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
     let location = context.location()?;
     make_folders_of(&location)?;
-    let store = context.options().open(location)?;
+    let store = context.options()?.open(location)?;
     let store = store.location();
     Ok(context.out.show(&Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) })?)
 }

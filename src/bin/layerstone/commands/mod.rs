@@ -61,14 +61,18 @@ impl Context {
         self.named_store().map_or_else(environment::default_store, Ok)
     }
 
-    fn options(&self) -> StoreOptions {
+    fn options(&self) -> Result<StoreOptions, Failure> {
         let timeout = Duration::from_secs_f64(self.global.lock_timeout);
-        StoreOptions::default().lock_timeout(timeout).task(interrupt::task())
+        let options = StoreOptions::default().lock_timeout(timeout).task(interrupt::task());
+        Ok(match environment::cache_bytes()? {
+            Some(bytes) => options.workspace_cache_bytes(bytes),
+            None => options,
+        })
     }
 
     /// The store, which must be there.
     fn store(&self) -> Result<Store, Failure> {
-        Ok(self.keep(self.options().create(false).open(self.location()?)?))
+        Ok(self.keep(self.options()?.create(false).open(self.location()?)?))
     }
 
     /// The store, which is made where there is none: for what puts the first things into it.
@@ -78,7 +82,7 @@ impl Context {
         if self.named_store().is_none() {
             make_folders_of(&location)?;
         }
-        Ok(self.keep(self.options().open(location)?))
+        Ok(self.keep(self.options()?.open(location)?))
     }
 
     fn keep(&self, store: Store) -> Store {

@@ -27,7 +27,7 @@ pub(crate) struct RepairArguments {
 pub(super) fn run(context: &Context, arguments: &RepairArguments) -> Outcome {
     let store = context.location()?;
     let options = RepairOptions { include_removed: arguments.include_removed };
-    let report = context.options().repair(&store, options)?;
+    let report = context.options()?.repair(&store, options)?;
     context.out.show(&Repaired { report: &report, store: &store })?;
     if report.has_losses() { Err(Failure::Store(Error::lost(&store))) } else { Ok(()) }
 }
