@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::cli::{Cli, last_line};
 use crate::system;
 
-const PROGRAMS: [&str; 6] = ["sh", "cat", "grep", "readlink", "sleep", "ls"];
+const PROGRAMS: [&str; 7] = ["sh", "cat", "chmod", "grep", "readlink", "sleep", "ls"];
 
 /// A store with an image that has a few programs and nothing else: not even mount points.
 pub(crate) fn small() -> Option<Cli> {

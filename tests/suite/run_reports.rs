@@ -1,7 +1,11 @@
 //! What `run` says, to whom and where, and what it lets through to the command. Needs root, and what `.ci/run` installs.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::{Command, Output};
+
+use serde_json::Value;
 
 use crate::run::{code, command, image, nothing_is_left, small};
 
@@ -38,6 +42,77 @@ fn a_command_gets_three_descriptors_and_no_other() {
 }
 
 #[test]
+fn a_command_sees_nothing_of_this_process_s_environment() {
+    let Some(cli) = small() else { return };
+    let variables = [("SECRET", "hidden"), ("NOTIFY_SOCKET", "/nowhere/hidden"), ("LISTEN_FDS", "1")];
+    for runtime in ["bubblewrap", "crun"] {
+        let script = "cat /proc/1/environ /proc/self/environ; echo $LISTEN_PID $LISTEN_FDS; ls /";
+        let output =
+            command(&cli, runtime, &["--rm", "--", "sh", "-c", script]).envs(variables).output().unwrap();
+        assert_eq!(code(&output), 0, "{runtime}: {output:?}");
+        let seen = String::from_utf8_lossy(&output.stdout);
+        for word in ["hidden", "LISTEN", "LAYERSTONE", "nowhere"] {
+            assert!(!seen.contains(word), "{runtime} {word}: {seen}");
+        }
+    }
+}
+
+#[test]
+fn what_starts_a_sandbox_is_missed_before_anything_is_prepared() {
+    let Some(cli) = small() else { return };
+    for missing in ["setpriv", "unshare", "flock"] {
+        let programs = cli.path(missing);
+        fs::create_dir(&programs).unwrap();
+        for program in ["bwrap", "sh", "setpriv", "unshare", "flock"] {
+            if program != missing {
+                symlink(Path::new("/usr/bin").join(program), programs.join(program)).unwrap();
+            }
+        }
+        fs::write(programs.join(missing), "no program").unwrap();
+        let output = cli.command(&["run", "--json", "small", "sh"]).env("PATH", &programs).output().unwrap();
+        assert_eq!((code(&output), text(&output.stdout)), (125, ""), "{missing}");
+        let said: Value = serde_json::from_slice(&output.stderr).unwrap();
+        let message = said["message"].as_str().unwrap();
+        assert!(message.contains(missing) && message.ends_with("apt-get install util-linux"), "{message}");
+        assert!(!cli.path("store/workspaces").exists(), "{missing}");
+    }
+}
+
+#[test]
+fn an_ordinary_user_s_image_has_no_mount_points_whatever_modes_its_directories_have() {
+    let Some(cli) = small() else { return };
+    let everybody = |path: &str, mode| {
+        fs::set_permissions(cli.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    everybody("", 0o777);
+    fs::copy(env!("CARGO_BIN_EXE_layerstone"), cli.path("program")).unwrap();
+    cli.ok(&["export", "small", "-o", "small.tar"]);
+    everybody("small.tar", 0o644);
+    let as_user = |program: &Path, words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(program);
+        command.args(words).current_dir(cli.path("")).env("LAYERSTONE_STORE", cli.path("theirs"));
+        command.output().unwrap()
+    };
+    let sandbox = as_user(Path::new("bwrap"), &["--unshare-user", "--ro-bind", "/", "/", "true"]);
+    if !sandbox.status.success() {
+        println!("skipped: ordinary users may not make namespaces here: {sandbox:?}");
+        return;
+    }
+    let run = |words: &[&str]| {
+        let output = as_user(&cli.path("program"), words);
+        assert_eq!(code(&output), 0, "{words:?}: {output:?}");
+        text(&output.stdout).to_owned()
+    };
+    run(&["import", "small.tar", "--tag", "a"]);
+    for (base, mode, made) in [("a", "0555", "b"), ("b", "0", "c"), ("c", "0700", "d")] {
+        let output = run(&["run", base, "--tag", made, "-q", "sh", "-c", &format!("chmod {mode} /")]);
+        assert_eq!(output.lines().count(), 1, "{output}");
+        assert_eq!(run(&["diff", base, made]), "M /  (mode)\n", "{base}");
+    }
+}
+
+#[test]
 fn a_command_that_the_image_lacks_is_missed_before_anything_is_prepared() {
     let Some(cli) = small() else { return };
     for (words, expected) in [
@@ -49,6 +124,13 @@ fn a_command_that_the_image_lacks_is_missed_before_anything_is_prepared() {
         assert_eq!(code(&cli.run(&[&["run", "small"], words].concat())), expected, "{words:?}");
         assert!(!cli.path("store/workspaces").exists(), "{words:?}");
     }
+    fs::create_dir_all(cli.path("alone/bin")).unwrap();
+    fs::copy("/bin/sh", cli.path("alone/bin/sh")).unwrap();
+    cli.ok(&["import", "alone", "--tag", "alone", "-q"]);
+    let output = cli.run(&["run", "alone", "sh"]);
+    assert_eq!(code(&output), 127);
+    assert!(text(&output.stderr).contains("needs a loader that is not in the image"), "{output:?}");
+    assert!(!cli.path("store/workspaces").exists());
 }
 
 #[test]
@@ -104,6 +186,13 @@ fn the_image_s_uuid_is_a_line_of_its_own_and_in_a_file() {
         let output = cli.run(&["run", "-q", "small", "sh", "-c", script]);
         assert_eq!(text(&output.stdout), format!("{printed}{base}\n"), "{script}");
     }
+    // With standard error in the same file, in the order in which it was printed.
+    let log = fs::File::create(cli.path("log")).unwrap();
+    let script = "echo a; echo b >&2; echo c; printf d >&2";
+    let mut both = cli.command(&["run", "-q", "small", "sh", "-c", script]);
+    both.stdout(log.try_clone().unwrap()).stderr(log).status().unwrap();
+    assert_eq!(fs::read_to_string(cli.path("log")).unwrap(), format!("a\nb\nc\nd\n{base}\n"));
+
     let file = cli.path("id");
     let words = ["run", "--id-file", file.to_str().unwrap(), "small", "sh", "-c", "echo text > /new; exit 5"];
     let output = cli.run(&words);

@@ -105,7 +105,8 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         // It said why itself.
         Ended::NotStarted(said) if said.is_empty() && !context.out.json => return Ok(OWN_FAILURE),
         Ended::NotStarted(said) => {
-            (ErrorKind::Io, format!("the command could not be started: {said}"), OWN_FAILURE)
+            let why = if said.is_empty() { "what runs it ended without saying why" } else { &said };
+            (ErrorKind::Io, format!("the command could not be started: {why}"), OWN_FAILURE)
         }
         Ended::Stopped(signal) => {
             let message = format!("{}: cancelled; nothing was committed", interrupt::name(signal));
@@ -183,9 +184,14 @@ fn finish(
     };
     let report = report.transpose().map_err(|error| keep_what_was_done(workspace, &error))?;
     if let (Some(file), Some(report)) = (id_file, &report) {
-        write_file(file, |mut file| {
+        let written = write_file(file, |mut file| {
             let written = writeln!(file, "{}", report.image);
             written.map_err(|error| Error::host(Path::new("--id-file"), "write it", error))
+        });
+        written.map_err(|error| {
+            let message =
+                format!("{}; what the command did is committed as {}", with_causes(&error), report.image);
+            Failure::Run { kind: error.kind(), message, code: OWN_FAILURE }
         })?;
     }
     if !keep {

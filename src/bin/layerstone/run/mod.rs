@@ -4,6 +4,7 @@
 //! capabilities, and the host's network. The store is not locked meanwhile: the workspace's row protects what is used.
 
 mod descriptors;
+mod elf;
 mod mount_points;
 mod program;
 mod relay;
@@ -12,13 +13,14 @@ mod seccomp;
 mod signals;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, PipeReader, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use layerstone::{Error, ErrorKind, Image, Workspace};
+use rustix::fs::fstat;
 
 use crate::output::stdout_stream;
 use crate::{Failure, interrupt, progress};
@@ -102,6 +104,9 @@ impl Job<'_> {
                 let why = "names a program in its first line that is not in the image";
                 (program, why, ErrorKind::NotFound, NOT_FOUND)
             }
+            Lacking::Loader => {
+                (program, "needs a loader that is not in the image", ErrorKind::NotFound, NOT_FOUND)
+            }
             Lacking::Permission => {
                 (program, "is no program that can be executed", ErrorKind::Invalid, NOT_EXECUTABLE)
             }
@@ -158,23 +163,15 @@ fn start(
     let command = &mut prepared.command;
     let program = Path::new(command.get_program()).to_owned();
     let failed = |action: &str, error| Error::host(&program, action, error);
-    let is_relayed = job.printed == Printed::AsItIs && !io::stdout().is_terminal();
-    match job.printed {
-        Printed::AsItIs if is_relayed => drop(command.stdout(Stdio::piped())),
-        Printed::AsItIs => {}
-        Printed::ToStderr => {
-            let stderr = io::stderr().as_fd().try_clone_to_owned();
-            let stderr = stderr.map_err(|error| failed("start it", error))?;
-            command.stdout(stderr).stderr(Stdio::piped());
-        }
-    }
+    let stdout = connect(command, job.printed).map_err(|error| failed("start it", error))?;
     let signals = Signals::take().map_err(|error| failed("wait for signals", error))?;
     // One that came before has cancelled the task.
     interrupt::task().check()?;
     let _pause = progress::pause();
     let mut child = command.spawn().map_err(|error| failed("start it", error))?;
     // The runtime has them; without them here, what it printed ends when it does.
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let stderr = child.stderr.take();
     let to = stdout_stream().map_err(|error| failed("pass on what it prints", error))?;
     let stdout = stdout.map(|from| thread::spawn(|| relay(from, to, Hold::Nothing)));
     let own_lines = runtime.own_lines(scratch);
@@ -192,6 +189,26 @@ fn start(
     // Lines of the command that only looked like the runtime's.
     let _ = io::stderr().write_all(&said);
     Ok((ended, ends_line))
+}
+
+/// Connects what the command prints to where it goes. Gives the end of a pipe from which its standard output is to be passed
+/// on, and standard error with it where both go to the same file: so they keep their order.
+fn connect(command: &mut Command, printed: Printed) -> io::Result<Option<PipeReader>> {
+    if printed == Printed::ToStderr {
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
+        command.stdout(stderr).stderr(Stdio::piped());
+        return Ok(None);
+    }
+    if io::stdout().is_terminal() {
+        return Ok(None);
+    }
+    let (from, to) = io::pipe()?;
+    let (stdout, stderr) = (fstat(io::stdout())?, fstat(io::stderr())?);
+    if (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino) {
+        command.stderr(to.try_clone()?);
+    }
+    command.stdout(to);
+    Ok(Some(from))
 }
 
 /// What the command finds in its environment: later ones count.

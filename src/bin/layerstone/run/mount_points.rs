@@ -4,13 +4,14 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use layerstone::Error;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, fstat, mkdirat, openat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, chmod, fstat, mkdirat, openat,
     openat2, readlinkat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
@@ -26,7 +27,7 @@ pub(super) enum PointKind {
 
 /// Mount points that were made in a root file system.
 pub(super) struct MountPoints {
-    root: OwnedFd,
+    root: Rc<OwnedFd>,
     path: PathBuf,
     /// In the order in which they were made, relative to the root.
     made: Vec<(PathBuf, PointKind)>,
@@ -37,13 +38,14 @@ impl MountPoints {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(CWD, root, flags, Mode::empty());
         let opened = opened.map_err(|error| Error::host(root, "open it", error.into()))?;
-        Ok(Self { root: opened, path: root.to_owned(), made: Vec::new() })
+        Ok(Self { root: Rc::new(opened), path: root.to_owned(), made: Vec::new() })
     }
 
     /// Where `path` leads, as a process with this root would find it: made there if it is missing. Links are followed, and
     /// none out of the root.
     pub(super) fn add(&mut self, path: &str, kind: PointKind) -> Result<PathBuf, Error> {
-        self.try_add(Path::new(path), kind).map_err(|error| {
+        let root = Rc::clone(&self.root);
+        with_attributes_kept(&root, || self.try_add(Path::new(path), kind)).map_err(|error| {
             let place = self.path.join(path.trim_start_matches('/'));
             Error::host(&place, "make it a mount point", error.into())
         })
@@ -57,17 +59,22 @@ impl MountPoints {
             let parent = self.open(&made)?;
             made.push(name);
             let kind = if index + 1 == names.len() { kind } else { PointKind::Directory };
-            if !matches!(statat(&parent, *name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
-                continue;
-            }
-            with_times_kept(&parent, || match kind {
-                PointKind::Directory => mkdirat(&parent, *name, Mode::from_raw_mode(0o755)),
-                PointKind::File => {
-                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                    openat(&parent, *name, flags, Mode::from_raw_mode(0o644)).map(drop)
+            let is_made = with_attributes_kept(&parent, || {
+                if !matches!(statat(&parent, *name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+                    return Ok(false);
                 }
+                match kind {
+                    PointKind::Directory => mkdirat(&parent, *name, Mode::from_raw_mode(0o755))?,
+                    PointKind::File => {
+                        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                        drop(openat(&parent, *name, flags, Mode::from_raw_mode(0o644))?);
+                    }
+                }
+                Ok(true)
             })?;
-            self.made.push((made.clone(), kind));
+            if is_made {
+                self.made.push((made.clone(), kind));
+            }
         }
         Ok(Path::new("/").join(found))
     }
@@ -107,44 +114,62 @@ impl MountPoints {
         let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        openat2(&self.root, relative, flags, Mode::empty(), resolve)
+        openat2(&*self.root, relative, flags, Mode::empty(), resolve)
     }
 
     /// Removes what was made and is still empty.
     pub(super) fn remove(self) {
-        for (path, kind) in self.made.iter().rev() {
-            let parent = self.open(path.parent().unwrap_or(Path::new("")));
-            let (Ok(parent), Some(name)) = (parent, path.file_name()) else { continue };
-            let is_empty = match (kind, statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)) {
-                (PointKind::Directory, Ok(_)) => true,
-                (PointKind::File, Ok(stat)) => {
-                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
-                }
-                (_, Err(_)) => false,
-            };
-            let flags = if *kind == PointKind::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            if is_empty {
+        let _ = with_attributes_kept(&self.root, || {
+            for (path, kind) in self.made.iter().rev() {
+                let parent = self.open(path.parent().unwrap_or(Path::new("")));
+                let (Ok(parent), Some(name)) = (parent, path.file_name()) else { continue };
                 // A directory that is not empty is the command's.
-                let _ = with_times_kept(&parent, || unlinkat(&parent, name, flags));
+                let _ = with_attributes_kept(&parent, || remove_empty(&parent, name, *kind));
             }
-        }
+            Ok(())
+        });
     }
 }
 
-/// Runs what changes a directory, and gives it its times back.
-fn with_times_kept(
+fn remove_empty(parent: &OwnedFd, name: &OsStr, kind: PointKind) -> rustix::io::Result<()> {
+    if kind == PointKind::Directory {
+        return unlinkat(parent, name, AtFlags::REMOVEDIR);
+    }
+    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0 {
+        unlinkat(parent, name, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Runs what may change a directory, and gives it its mode and its times back. Of an ordinary user's directory it lends the
+/// mode that a change needs.
+fn with_attributes_kept<T>(
     directory: &OwnedFd,
-    change: impl FnOnce() -> rustix::io::Result<()>,
-) -> rustix::io::Result<()> {
+    change: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
     let stat = fstat(directory)?;
-    change()?;
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    let place = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let is_lent = !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root();
+    if is_lent {
+        chmod(&place, mode | Mode::RWXU)?;
+    }
+    let outcome = change();
+    if is_lent {
+        chmod(&place, mode)?;
+    }
     let time =
         |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
     let times = Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),
         last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     };
-    utimensat(directory, "", &times, AtFlags::EMPTY_PATH)
+    let after = fstat(directory)?;
+    if (after.st_mtime, after.st_mtime_nsec) != (stat.st_mtime, stat.st_mtime_nsec) {
+        utimensat(directory, "", &times, AtFlags::EMPTY_PATH)?;
+    }
+    outcome
 }
 
 /// Where a link leads; none for anything else, and for what is missing.

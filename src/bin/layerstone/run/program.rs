@@ -7,10 +7,13 @@ use std::path::Path;
 
 use layerstone::{EntryInfo, EntryKind, Error, ErrorKind, Image, Result, TreePath};
 
+use super::elf;
+
 /// How many scripts the kernel runs by each other.
 const MOST_SCRIPTS: usize = 5;
-/// The bytes of a file that the kernel looks at.
-const FIRST_LINE_BYTES: u64 = 256;
+/// The bytes of a script that the kernel looks at, and those of a program in which its loader is looked for.
+const FIRST_LINE_BYTES: usize = 256;
+const BEGIN_BYTES: u64 = 4096;
 
 /// Why a command can't be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub(super) enum Lacking {
     Program,
     /// What the first line of the script names is not there.
     Interpreter,
+    /// The loader that the program names is not there.
+    Loader,
     /// It is no file that can be executed.
     Permission,
 }
@@ -64,28 +69,44 @@ impl<'i> Finder<'i> {
         let Some(entry) = lookup(self.image, &self.directory, path)? else {
             return Ok(Err(Lacking::Program));
         };
-        if entry.kind != EntryKind::File || entry.mode & 0o111 == 0 {
+        if !can_be_executed(&entry) {
             return Ok(Err(Lacking::Permission));
         }
-        let Some(interpreter) = self.interpreter(&entry.path)? else { return Ok(Ok(())) };
+        let begin = self.begin(&entry.path)?;
+        if let Some(loader) = elf::loader(&begin) {
+            return Ok(match lookup(self.image, &self.directory, loader)? {
+                None => Err(Lacking::Loader),
+                Some(entry) if can_be_executed(&entry) => Ok(()),
+                Some(_) => Err(Lacking::Permission),
+            });
+        }
+        let Some(interpreter) = interpreter(&begin) else { return Ok(Ok(())) };
         if scripts == 0 {
             return Ok(Err(Lacking::Permission));
         }
-        Ok(self.check(&interpreter, scripts - 1)?.map_err(|lacking| match lacking {
+        Ok(self.check(interpreter, scripts - 1)?.map_err(|lacking| match lacking {
             Lacking::Program => Lacking::Interpreter,
             lacking => lacking,
         }))
     }
 
-    /// What the first line of a script names.
-    fn interpreter(&self, path: &TreePath) -> Result<Option<Vec<u8>>> {
+    fn begin(&self, path: &TreePath) -> Result<Vec<u8>> {
         let mut begin = Vec::new();
-        let read = self.image.read_file(path)?.take(FIRST_LINE_BYTES).read_to_end(&mut begin);
+        let read = self.image.read_file(path)?.take(BEGIN_BYTES).read_to_end(&mut begin);
         read.map_err(Error::from_stream)?;
-        let line = begin.strip_prefix(b"#!").and_then(|line| line.split(|byte| *byte == b'\n').next());
-        let words = line.into_iter().flat_map(|line| line.split(|byte| matches!(byte, b' ' | b'\t' | 0)));
-        Ok(words.into_iter().find(|word| !word.is_empty()).map(<[u8]>::to_vec))
+        Ok(begin)
     }
+}
+
+fn can_be_executed(entry: &EntryInfo) -> bool {
+    entry.kind == EntryKind::File && entry.mode & 0o111 != 0
+}
+
+/// What the first line of a script names.
+fn interpreter(begin: &[u8]) -> Option<&[u8]> {
+    let begin = begin.get(..FIRST_LINE_BYTES).unwrap_or(begin);
+    let line = begin.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).find(|word| !word.is_empty())
 }
 
 /// What a path leads to from a directory of the image, as the kernel follows it: `..` goes up from where a link led.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,6 +61,9 @@ pub(super) struct Sandbox<'a> {
     pub(super) scratch: &'a Path,
 }
 
+/// What starts a runtime so that it ends with this process.
+const HELPERS: [&str; 3] = ["setpriv", "unshare", "flock"];
+
 /// Where a runtime tells what became of the command.
 const STATUS: &str = "status";
 
@@ -99,7 +103,7 @@ impl Runtime {
         let candidates = candidates.filter(|candidate| wanted.is_none_or(|wanted| wanted == *candidate));
         let mut candidates = candidates.filter(|candidate| *candidate == Self::Bubblewrap || is_root);
         let found = candidates.find_map(|runtime| Some(Found { runtime, path: find(runtime.program())? }));
-        found.ok_or_else(|| {
+        let found = found.ok_or_else(|| {
             let what = match wanted {
                 None if is_root => "neither bubblewrap nor crun is installed",
                 None | Some(Self::Bubblewrap) => "bubblewrap is not installed",
@@ -108,14 +112,24 @@ impl Runtime {
             };
             let package = if wanted == Some(Self::Crun) && is_root { "crun" } else { "bubblewrap" };
             Error::unavailable("run", format!("{what}; on Debian: apt-get install {package}"))
-        })
+        })?;
+        match HELPERS.into_iter().find(|helper| find(helper).is_none()) {
+            Some(helper) => {
+                let message = format!("{helper} is not installed; on Debian: apt-get install util-linux");
+                Err(Error::unavailable("run", message))
+            }
+            None => Ok(found),
+        }
     }
 }
 
 /// Where a program is.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
+    let can_run = |path: &PathBuf| {
+        path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path).map(|directory| directory.join(program)).find(can_run)
 }
 
 impl Found {
@@ -205,6 +219,8 @@ impl Sandbox<'_> {
         let lock = || File::create_new(&path).and_then(|file| file.lock().map(|()| file));
         let alive = lock().map_err(|error| Error::host(&path, "lock it", error))?;
         let mut command = Command::new("setpriv");
+        // The command sees what the runtime has in its environment, and crun takes orders from there.
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
         command.args(["--pdeathsig", "KILL", "--"]);
         let mut script = GO_ON.to_owned();
         if rustix::process::geteuid().is_root() {
