@@ -1,6 +1,8 @@
 //! Which names of a directory an import leaves out.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -11,6 +13,8 @@ use crate::path::TreePath;
 
 /// The byte order mark that some editors begin a file with.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// More than any file of patterns has.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Patterns of what an import of a directory leaves out, in the syntax of gitignore(5) and relative to that directory:
 /// `*.log` is any such name, `/proc` the one at the top, `cache/` only directories, `!keep.log` takes a name in again. The
@@ -66,9 +70,25 @@ impl Excludes {
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) naming the line of a malformed pattern;
     /// [`Io`](crate::ErrorKind::Io) if the file can't be read.
     pub fn add_file(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(|error| Error::host(path, "open it", error))?;
+        self.add_from(file, path)
+    }
+
+    /// Adds the patterns that a stream gives as [`add_file`](Self::add_file) does those of a file; errors name `path`.
+    ///
+    /// Error: [`Invalid`](crate::ErrorKind::Invalid) also for a stream of more than 16 MiB.
+    pub fn add_from(&mut self, stream: impl Read, path: impl AsRef<Path>) -> Result<()> {
         let subject = || Subject::Host(path.as_ref().to_owned());
-        let bytes = std::fs::read(path.as_ref())
-            .map_err(|error| Error::io(subject(), "read the patterns in it", error))?;
+        let mut bytes = Vec::new();
+        let read = stream.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Error::host(path.as_ref(), "read the patterns in it", error))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            return Err(Error::invalid(
+                subject(),
+                "has more than 16 MiB; expected patterns as in .gitignore",
+            ));
+        }
         let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);

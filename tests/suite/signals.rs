@@ -165,6 +165,8 @@ fn a_read_of_a_pipe_that_gives_nothing_ends_on_a_signal() {
     stop("a pipe that nobody writes to", || start(&mut cli.command(&["import", "fifo"])));
     let writer = File::options().read(true).write(true).open(&fifo).unwrap();
     stop("a pipe that somebody could write to", || start(&mut cli.command(&["import", "fifo"])));
+    let words = ["import", "tree", "--exclude-from", "fifo"];
+    stop("patterns from a pipe", || start(&mut cli.command(&words)));
     drop(writer);
     assert_eq!(cli.ok(&["images", "-a", "-q"]).lines().count(), 1);
     cli.ok(&["verify"]);

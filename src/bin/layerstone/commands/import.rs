@@ -1,5 +1,6 @@
 //! `import`: makes an image of a directory or a tar.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use clap::{Args, ValueEnum};
 use layerstone::{Error, Excludes, ImportLimits, ImportOptions, TagName};
 
 use super::source::ReadArguments;
-use super::tar::{open_tar, tar_options};
+use super::tar::{open_input, tar_options};
 use super::{Context, Outcome, made, usage};
+use crate::Failure;
 use crate::values::{bytes, seconds};
 
 /// Import a directory or a root file system tar as an image, and print its UUID last
@@ -55,15 +57,18 @@ pub(crate) struct DirectoryArguments {
     /// again; may be repeated
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
-    /// Leave out what the patterns of a file match, which come before those of `--exclude`; may be repeated
+    /// Leave out what the patterns of a file match (`-` is standard input), which come before those of `--exclude`; may be
+    /// repeated
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
 }
 
 impl DirectoryArguments {
-    fn excludes(&self) -> layerstone::Result<Excludes> {
+    fn excludes(&self) -> Result<Excludes, Failure> {
         let mut excludes = Excludes::new();
-        self.exclude_from.iter().try_for_each(|file| excludes.add_file(file))?;
+        for file in &self.exclude_from {
+            excludes.add_from(open_input(file)?, file)?;
+        }
         self.exclude.iter().try_for_each(|pattern| excludes.add(pattern))?;
         Ok(excludes)
     }
@@ -140,11 +145,16 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         let message = "--one-file-system, --exclude and --exclude-from are for directories; unpack the tar to leave parts out";
         return Err(usage("SOURCE", message));
     }
-    if is_stdin && !is_tar {
+    if !is_tar && is_stdin {
         return Err(usage("--format", "only a tar can be read from standard input"));
     }
-    // What can't be opened must not leave a new store behind.
-    let tar = if is_tar { Some(open_tar(source)?) } else { check_is_there(source).map(|()| None)? };
+    // Opened before a store is made for it.
+    let tar = if is_tar {
+        Some(open_input(source)?)
+    } else {
+        check_directory(source)?;
+        None
+    };
     let project = context.project_of(&context.new_store()?)?;
     let report = match tar {
         Some(tar) => project.import_tar(tar, &options)?,
@@ -153,6 +163,12 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     made::show(&context.out, *quiet, &report, message)
 }
 
-fn check_is_there(source: &Path) -> layerstone::Result<()> {
-    std::fs::metadata(source).map(drop).map_err(|error| Error::host(source, "open it", error))
+fn check_directory(source: &Path) -> Outcome {
+    match source.read_dir() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(usage("--format", "the source is no directory"))
+        }
+        Err(error) => Err(Failure::Store(Error::host(source, "open it", error))),
+    }
 }

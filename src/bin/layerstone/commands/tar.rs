@@ -18,9 +18,9 @@ pub(super) fn tar_options(source: &Path, require_end: bool, accept_saved_image: 
     TarOptions { name, require_end, accept_saved_image }
 }
 
-/// Opens a tar: a file, a pipe, or standard input for `-`. A signal ends a read that waits, and a pipe without a writer is waited
+/// Opens what a command reads: a file, a pipe, or standard input for `-`. A signal ends a read that waits, and a pipe without a writer is waited
 /// for by the first read.
-pub(super) fn open_tar(source: &Path) -> Result<Interruptible<File>, Failure> {
+pub(super) fn open_input(source: &Path) -> Result<Interruptible<File>, Failure> {
     let opened = if is_stdin(source) {
         io::stdin().as_fd().try_clone_to_owned().map(File::from)
     } else {
