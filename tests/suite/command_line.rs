@@ -343,3 +343,31 @@ fn what_was_not_looked_at_is_null() {
     let exported = json_of(&cli.ok(&["export", "a", "-o", "a.tar", "--json"]));
     assert_eq!((exported["image"].is_string(), &exported["left_out"]), (true, &json!([])));
 }
+
+#[test]
+fn with_json_notes_are_fields_and_standard_error_stays_empty() {
+    let cli = Cli::new();
+    cli.tree();
+    let socket = std::os::unix::net::UnixListener::bind(cli.path("tree/socket")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    for words in [
+        &["import", "tree", "-m", "again"][..],
+        &["export", "a", "-o", "a.tar"],
+        &["images", "-n", "1"],
+        &["workspace", "create", "a", "--copy", "--name", "w"],
+        &["workspace", "commit", "w", "-m", "again", "--keep"],
+        &["workspace", "discard", "w"],
+    ] {
+        let output = cli.run(&[words, &["--json"]].concat());
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
+        let report = json_of(&String::from_utf8(output.stdout).unwrap());
+        match words[..2] {
+            ["export", _] => assert_eq!(report["left_out"], json!([{ "path": "/socket" }])),
+            ["workspace", "create"] => assert_eq!(report["why_copy"], Value::Null),
+            ["workspace", "discard"] => assert_eq!(report, json!([{ "name": "w", "left_over": null }])),
+            _ => {}
+        }
+    }
+    drop(socket);
+}

@@ -147,6 +147,8 @@ fn with_json_a_failure_is_one_object_and_a_success_another() {
         (&["-e", "A B", "small", "sh"], 125, "invalid", "--env: 'A B' is no variable"),
         (&["--id-file", file, "small", "sh"], 125, "invalid", "exists already"),
         (&["--id-file", "/nowhere/id", "small", "sh"], 125, "invalid", "'/nowhere' is no directory"),
+        (&["--id-file"], 125, "invalid", "a value is required"),
+        (&["--runtime", "none", "small", "sh"], 125, "invalid", "'none'"),
         (&["absent", "sh"], 125, "not_found", "absent"),
         (
             &["--max-layer-bytes", "3", "small", "sh", "-c", "echo text > /new"],
@@ -173,7 +175,10 @@ fn with_json_a_failure_is_one_object_and_a_success_another() {
     assert!(printed.contains("{\"exit_code\": 0}\n") && printed.contains("broken"), "{printed}");
     let output = cli.run(&["--json", "run", "--disposable", "small", "sh", "-c", "exit 4"]);
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report, serde_json::json!({ "exit_code": 4, "report": null, "workspace": null }));
+    assert_eq!(
+        report,
+        serde_json::json!({ "exit_code": 4, "report": null, "workspace": null, "left_over": null })
+    );
 }
 
 #[test]
@@ -202,6 +207,9 @@ fn the_image_s_uuid_is_a_line_of_its_own_and_in_a_file() {
     // It is not replaced, and nothing is run.
     assert_eq!(code(&cli.run(&words)), 125);
     assert_eq!(fs::read_to_string(&file).unwrap(), made);
+    // One that can't be written keeps nobody from the UUID of what was committed.
+    let output = cli.run(&["run", "-q", "--id-file", &"x".repeat(300), "small", "sh", "-c", ":"]);
+    assert_eq!((code(&output), text(&output.stdout)), (125, &*format!("{base}\n")), "{output:?}");
     nothing_is_left(&cli);
 }
 

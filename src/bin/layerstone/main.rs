@@ -74,8 +74,9 @@ impl From<io::Error> for Failure {
 
 fn main() -> ExitCode {
     leave_out_contained_panics();
-    let Some(arguments) = refusal::parse() else {
-        return ExitCode::from(exit_code(ErrorKind::Invalid));
+    let arguments = match refusal::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return ExitCode::from(code),
     };
     let json = arguments.global.json;
     if let Err(error) = interrupt::watch() {

@@ -7,14 +7,16 @@ use clap::{CommandFactory as _, Parser as _};
 use layerstone::ErrorKind;
 
 use crate::arguments::Arguments;
+use crate::exit_code;
 use crate::hints::{hint, keep_likely_suggestions};
 use crate::output::Output;
+use crate::run::OWN_FAILURE;
 
-/// The command line's arguments; none if they are refused, which is then said. Help and the version are printed, and
-/// end the program.
-pub(crate) fn parse() -> Option<Arguments> {
+/// Returns the command line's arguments, or the exit code if they are refused, which is then said. Help and the version are
+/// printed, and end the program.
+pub(crate) fn parse() -> Result<Arguments, u8> {
     let mut error = match Arguments::try_parse() {
-        Ok(arguments) => return Some(arguments),
+        Ok(arguments) => return Ok(arguments),
         // `layerstone` and `layerstone project` alone ask for help.
         Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let words = std::env::args_os().chain(["--help".into()]);
@@ -31,7 +33,13 @@ pub(crate) fn parse() -> Option<Arguments> {
     if let (false, Some(usage)) = (json, usage(&error)) {
         Output::note(&usage);
     }
-    None
+    Err(if asks_for_run(std::env::args_os()) { OWN_FAILURE } else { exit_code(ErrorKind::Invalid) })
+}
+
+/// Whether words that could not be parsed are those of `run`, which has a code of its own for its own failures.
+fn asks_for_run(words: impl Iterator<Item = OsString>) -> bool {
+    let matches = Arguments::command().ignore_errors(true).try_get_matches_from(words);
+    matches.is_ok_and(|matches| matches.subcommand_name() == Some("run"))
 }
 
 /// Whether words that could not be parsed have the option; clap takes none that begins with `-` for a value.
@@ -128,6 +136,27 @@ mod tests {
         let (message, usage) = refused(&["import", "--format", "zip", "x"]);
         assert_eq!(message, "invalid value 'zip' for '--format <FORMAT>' [possible values: dir, tar]");
         assert_eq!(usage, None);
+    }
+
+    #[test]
+    fn the_command_is_known_though_its_words_are_refused() {
+        let asks = |words: &[&str]| {
+            assert!(Arguments::try_parse_from(words).is_err(), "{words:?}");
+            asks_for_run(words.iter().map(OsString::from))
+        };
+        for words in [
+            &["run"][..],
+            &["run", "image"],
+            &["--store", "rm", "run", "--bogus", "image", "true"],
+            &["run", "--runtime", "none", "image", "true"],
+            &["run", "--tag", "no tag", "image", "true"],
+            &["run", "--disposable", "--tag", "a", "image", "true"],
+        ] {
+            assert!(asks(&[&["layerstone"], words].concat()), "{words:?}");
+        }
+        for words in [&["rm"][..], &["--store", "run", "rm"], &["tag", "run"], &["--bogus", "run"]] {
+            assert!(!asks(&[&["layerstone"], words].concat()), "{words:?}");
+        }
     }
 
     #[test]

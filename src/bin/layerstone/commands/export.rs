@@ -44,13 +44,10 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
         })?,
         None => image.export(stdout()?, options)?,
     };
-    for path in &left_out {
-        Output::note(&format!("{path}: left out: a tar can't hold a socket"));
-    }
-    if file.is_some() {
-        context.out.show(&Exported { image: image.id(), left_out })?;
-    }
-    Ok(())
+    let exported = Exported { image: image.id(), left_out };
+    // Standard output has the tar, so JSON has no place.
+    let shown = if file.is_some() { context.out.show(&exported) } else { exported.text() };
+    Ok(shown?)
 }
 
 /// What became of a file that was written.
@@ -63,8 +60,11 @@ pub(super) struct Exported {
 }
 
 impl Report for Exported {
-    /// Nothing: the file is there.
+    /// Nothing but notes: the file is there.
     fn text(&self) -> io::Result<()> {
+        for path in &self.left_out {
+            Output::note(&format!("{path}: left out: a tar can't hold a socket"));
+        }
         Ok(())
     }
 }

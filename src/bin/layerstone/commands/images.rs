@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context, arguments: &ImagesArguments) -> Outcome {
     } else {
         context.out.show(&page.images)?;
     }
-    if page.next.is_some() {
+    if page.next.is_some() && !context.out.json {
         Output::note(&format!("There are more images than {}; -n 0 shows all.", page.images.len()));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::io;
 
 use clap::Args;
-use layerstone::{CommitOptions, TagName, Workspace, WriteReport};
+use layerstone::{CommitOptions, LeftOver, TagName, Workspace, WriteReport};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -40,38 +40,41 @@ impl MadeArguments {
     }
 }
 
+/// An image that was made, or was there already.
 #[derive(Serialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct Written<'a> {
-    report: &'a WriteReport,
+    pub(super) report: &'a WriteReport,
+    /// What the user wanted to be said of it.
     #[serde(skip)]
-    quiet: bool,
+    pub(super) message: &'a str,
+    #[serde(skip)]
+    pub(super) quiet: bool,
 }
 
 impl Report for Written<'_> {
     fn text(&self) -> io::Result<()> {
-        if !self.quiet {
-            Output::line(&summary(self.report))?;
+        let Self { report, message, quiet } = *self;
+        if !report.is_new && !message.is_empty() {
+            Output::note("This image was there already and keeps its comment; the message was not used.");
         }
-        Output::line(&self.report.image.to_string())
+        source::note(&report.source);
+        note_clock(report);
+        if report.has_end_mark == Some(false) {
+            Output::note(
+                "The tar ends without its end mark, two zero blocks: it may have been cut short. --require-end refuses such a tar.",
+            );
+        }
+        if !quiet {
+            Output::line(&summary(report))?;
+        }
+        Output::line(&report.image.to_string())
     }
 }
 
-/// Says what an import or a commit did, and what became of the user's `message`.
+/// Says what an import or a commit did.
 pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
-    if !report.is_new && !message.is_empty() {
-        Output::note("This image was there already and keeps its comment; the message was not used.");
-    }
-    if !out.json {
-        source::note(&report.source);
-        note_clock(report);
-    }
-    if report.has_end_mark == Some(false) {
-        Output::note(
-            "The tar ends without its end mark, two zero blocks: it may have been cut short. --require-end refuses such a tar.",
-        );
-    }
-    Ok(out.show(&Written { report, quiet })?)
+    Ok(out.show(&Written { report, message, quiet })?)
 }
 
 /// Says that the clock goes back behind the image before.
@@ -99,10 +102,13 @@ pub(super) fn summary(report: &WriteReport) -> String {
     }
 }
 
+/// Returns what a workspace that has ended left on the disk.
+pub(super) fn left_over(workspace: &Workspace) -> Option<LeftOver> {
+    workspace.left_over().ok().flatten()
+}
+
 /// Says what a workspace that has ended left on the disk.
-pub(super) fn note_left_over(workspace: &Workspace) {
-    if let Ok(Some(left)) = workspace.left_over() {
-        let (bytes, path) = (size(left.bytes), left.path.display());
-        Output::note(&format!("{bytes} stay in {path}, and each gc tries again: {}.", left.reason));
-    }
+pub(super) fn note_left_over(left: &LeftOver) {
+    let (bytes, path) = (size(left.bytes), left.path.display());
+    Output::note(&format!("{bytes} stay in {path}, and each gc tries again: {}.", left.reason));
 }

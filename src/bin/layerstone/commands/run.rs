@@ -5,7 +5,9 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use layerstone::{Error, ErrorKind, ImageRef, Task, Workspace, WorkspaceName, WorkspaceOptions, WriteReport};
+use layerstone::{
+    Error, ErrorKind, ImageRef, LeftOver, Task, Workspace, WorkspaceName, WorkspaceOptions, WriteReport,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -183,29 +185,17 @@ fn finish(
         (false, false) => Some(workspace.commit_and_end(&made.options())),
     };
     let report = report.transpose().map_err(|error| keep_what_was_done(workspace, &error))?;
-    if let (Some(file), Some(report)) = (id_file, &report) {
-        let written = write_file(file, |mut file| {
-            let written = writeln!(file, "{}", report.image);
-            written.map_err(|error| Error::host(Path::new("--id-file"), "write it", error))
-        });
-        written.map_err(|error| {
-            let message =
-                format!("{}; what the command did is committed as {}", with_causes(&error), report.image);
-            Failure::Run { kind: error.kind(), message, code: OWN_FAILURE }
-        })?;
-    }
-    if !keep {
-        made::note_left_over(workspace);
-    }
-    report.iter().for_each(made::note_clock);
+    let written = match (id_file, &report) {
+        (Some(file), Some(report)) => write_file(file, |mut to| {
+            writeln!(to, "{}", report.image).map_err(|error| Error::host(file, "write it", error))
+        }),
+        _ => Ok(()),
+    };
+    let left_over = if *keep { None } else { made::left_over(workspace) };
     let kept = keep.then_some(workspace.name());
-    if report.is_some() || out.json {
-        out.show(&Ran { exit_code, report, workspace: kept, quiet, ends_line })?;
-    }
-    if *keep && !quiet && !out.json {
-        Output::note(&format!("The workspace {} was kept.", workspace.name()));
-    }
-    Ok(())
+    // The image is there, even if the file is not.
+    out.show(&Ran { exit_code, report, workspace: kept, left_over, quiet, ends_line })?;
+    Ok(written?)
 }
 
 /// What failed, and where what the command did is: it may have worked for hours.
@@ -231,7 +221,10 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
 pub(super) struct Ran<'a> {
     exit_code: u8,
     report: Option<WriteReport>,
+    /// The workspace, if it was kept.
     workspace: Option<&'a WorkspaceName>,
+    /// What the workspace left on the disk when it ended.
+    left_over: Option<LeftOver>,
     #[serde(skip)]
     quiet: bool,
     #[serde(skip)]
@@ -240,13 +233,20 @@ pub(super) struct Ran<'a> {
 
 impl Report for Ran<'_> {
     fn text(&self) -> io::Result<()> {
-        let Some(report) = &self.report else { return Ok(()) };
-        if !self.ends_line {
-            Output::line("")?;
+        self.left_over.iter().for_each(made::note_left_over);
+        self.report.iter().for_each(made::note_clock);
+        if let Some(report) = &self.report {
+            if !self.ends_line {
+                Output::line("")?;
+            }
+            if !self.quiet {
+                Output::note(&summary(report));
+            }
+            Output::line(&report.image.to_string())?;
         }
-        if !self.quiet {
-            Output::note(&summary(report));
+        if let Some(name) = self.workspace.filter(|_| !self.quiet) {
+            Output::note(&format!("The workspace {name} was kept."));
         }
-        Output::line(&report.image.to_string())
+        Ok(())
     }
 }

@@ -74,8 +74,8 @@ fn outputs(generator: &mut SchemaGenerator, wanted: Option<&str>) -> Vec<(&'stat
     of.one::<Vec<LineageNode>>("tree");
     of.one::<Vec<untag::Untagged>>("untag");
     of.one::<verify::Verified>("verify");
-    of.one::<WriteReport>("workspace commit");
-    of.one::<WorkspaceInfo>("workspace create");
+    of.one::<workspace::Committed>("workspace commit");
+    of.one::<workspace::Created>("workspace create");
     of.one::<Vec<workspace::Discarded>>("workspace discard");
     of.one::<Vec<WorkspaceInfo>>("workspace ls");
     of.one::<WorkspaceInfo>("workspace path");

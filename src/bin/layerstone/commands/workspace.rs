@@ -3,12 +3,15 @@
 use std::io;
 
 use clap::Subcommand;
-use layerstone::{CommitOptions, ImageRef, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions};
+use layerstone::{
+    CommitOptions, ImageRef, LeftOver, WorkspaceInfo, WorkspaceKind, WorkspaceName, WorkspaceOptions,
+    WriteReport,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::list::each;
-use super::made::MadeArguments;
+use super::made::{MadeArguments, Written};
 use super::source::ReadArguments;
 use super::{Context, Outcome, made};
 use crate::output::{Output, Report, age};
@@ -82,10 +85,8 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
             let options =
                 WorkspaceOptions { name: name.clone(), full_copy: *copy, ..WorkspaceOptions::default() };
             let workspace = project.find(image)?.create_workspace(&options)?;
-            if let Some(why) = workspace.why_copy() {
-                Output::note(&format!("A full copy, not an overlay mount: {why}."));
-            }
-            out.show(&Created { info: workspace.info()?, quiet: *quiet })?;
+            let why_copy = workspace.why_copy();
+            out.show(&Created { info: workspace.info()?, why_copy, quiet: *quiet })?;
         }
         WorkspaceCommand::Ls => out.show(&project.workspaces()?)?,
         WorkspaceCommand::Path { name } => {
@@ -97,17 +98,14 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
             let options = CommitOptions { changing: read.changing(), ..made.options() };
             let workspace = project.workspace(name)?;
             let report = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
-            if !keep {
-                made::note_left_over(&workspace);
-            }
-            made::show(out, made.quiet, &report, &made.message)?;
+            let left_over = if *keep { None } else { made::left_over(&workspace) };
+            out.show(&Committed { report, left_over, message: &made.message, quiet: made.quiet })?;
         }
         WorkspaceCommand::Discard { names } => {
             return each(out, names, |name| {
                 let workspace = project.workspace(name)?;
                 workspace.discard()?;
-                made::note_left_over(&workspace);
-                Ok(Discarded { name })
+                Ok(Discarded { name, left_over: made::left_over(&workspace) })
             });
         }
     }
@@ -115,16 +113,21 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
 }
 
 #[derive(Serialize, JsonSchema)]
-#[serde(transparent)]
-pub(super) struct Created {
+pub(super) struct Created<'a> {
+    #[serde(flatten)]
     info: WorkspaceInfo,
+    /// Why it is a checkout though that was not asked for.
+    why_copy: Option<&'a str>,
     #[serde(skip)]
     quiet: bool,
 }
 
-impl Report for Created {
+impl Report for Created<'_> {
     fn text(&self) -> io::Result<()> {
         let info = &self.info;
+        if let Some(why) = self.why_copy {
+            Output::note(&format!("A full copy, not an overlay mount: {why}."));
+        }
         if !self.quiet {
             Output::line(&format!("{} of image {} at {}", form(info), info.image, info.path.display()))?;
         }
@@ -161,12 +164,35 @@ impl Report for Place {
 }
 
 #[derive(Serialize, JsonSchema)]
+pub(super) struct Committed<'a> {
+    #[serde(flatten)]
+    report: WriteReport,
+    /// What the workspace left on the disk when it ended.
+    left_over: Option<LeftOver>,
+    #[serde(skip)]
+    message: &'a str,
+    #[serde(skip)]
+    quiet: bool,
+}
+
+impl Report for Committed<'_> {
+    fn text(&self) -> io::Result<()> {
+        let Self { report, left_over, message, quiet } = self;
+        left_over.iter().for_each(made::note_left_over);
+        Written { report, message, quiet: *quiet }.text()
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Discarded<'a> {
     name: &'a WorkspaceName,
+    /// What the workspace left on the disk when it ended.
+    left_over: Option<LeftOver>,
 }
 
 impl Report for Discarded<'_> {
     fn text(&self) -> io::Result<()> {
+        self.left_over.iter().for_each(made::note_left_over);
         Output::line(&format!("discarded {}", self.name))
     }
 }
