@@ -80,7 +80,7 @@ fn projects_and_workspaces_go_as_lists() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(
         json_of(&String::from_utf8(output.stdout).unwrap()),
-        json!([{ "name": "w" }, { "name": "x" }])
+        json!([{ "name": "w", "left_over": null }, { "name": "x", "left_over": null }])
     );
 }
 
