@@ -3,6 +3,8 @@
 //! Until its name is durable it has a second line that says so: a process that is killed behind the rename leaves a store that
 //! others use, and that a power cut would take.
 
+use std::io::ErrorKind::UnexpectedEof;
+
 use crate::disk::{Disk, OpenMode};
 use crate::format::FORMAT_VERSION;
 
@@ -27,9 +29,14 @@ impl FormatFile {
     /// Reads the file, which must be there.
     pub(super) fn read(disk: &dyn Disk) -> std::io::Result<Self> {
         let file = disk.open(FORMAT_FILE, OpenMode::Read)?;
-        let mut text = vec![0; usize::try_from(file.len()?).unwrap_or(BYTES_MAX).min(BYTES_MAX)];
-        file.read_at(&mut text, 0)?;
-        Ok(Self::parse(&text))
+        loop {
+            let mut text = vec![0; usize::try_from(file.len()?).unwrap_or(BYTES_MAX).min(BYTES_MAX)];
+            match file.read_at(&mut text, 0) {
+                // Another process has cut off the second line since the length was asked for.
+                Err(error) if error.kind() == UnexpectedEof && file.len()? < text.len() as u64 => {}
+                outcome => return outcome.map(|()| Self::parse(&text)),
+            }
+        }
     }
 
     fn parse(text: &[u8]) -> Self {
@@ -87,6 +94,18 @@ mod tests {
         assert_eq!(FormatFile::read(&disk).unwrap(), finished);
         write_durable(&disk).unwrap();
         assert_eq!(FormatFile::read(&disk).unwrap(), finished);
+        // Cut by another process in the middle of reading.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..1_000 {
+                    write_unfinished(&disk).unwrap();
+                    finish(&disk, FormatFile::read(&disk).unwrap().unfinished.unwrap()).unwrap();
+                }
+            });
+            for _ in 0..1_000 {
+                assert_eq!(FormatFile::read(&disk).unwrap().version, Some(FORMAT_VERSION));
+            }
+        });
         for damaged in
             [&b""[..], b"layerstone store format", b"rubbish\n", b"\xfflayerstone store format 5\n"]
         {
