@@ -182,7 +182,8 @@ impl<'c> Collection<'c> {
         if self.lease.is_none() {
             return Ok(self.told(&plan));
         }
-        let _stage = self.store.task.begin(Phase::Copying, plan.copied_bytes);
+        let copied_bytes = plan.copied_bytes;
+        let _stage = (copied_bytes > 0).then(|| self.store.task.begin(Phase::Copying, copied_bytes));
         if !plan.unneeded.is_empty() || !plan.to_copy.is_empty() {
             self.write_dump()?;
         }

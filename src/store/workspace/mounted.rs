@@ -141,7 +141,10 @@ impl Workspace {
                 OtherMounts { .. } => PAUSE,
             };
             is_clear = pause.is_zero();
-            self.task().check()?;
+            // One that lasts would have to be mounted again, and is not waited for long.
+            if record.holder.is_some() {
+                self.task().check()?;
+            }
             std::thread::sleep(pause);
         }
     }
