@@ -444,6 +444,7 @@ fn a_store_may_lie_under_any_name() {
     let place = Place::new();
     let name = "a:b,c\\d e=\"f\"\n,upperdir=/x";
     let long = "l".repeat(200);
+    fs::create_dir_all(place.path(name).parent().unwrap()).unwrap();
     let store = Store::open(place.path(name)).unwrap();
     let project = project(&store, "p");
     let base = place.import(&project, "first", &[]);
