@@ -154,7 +154,8 @@ mod tests {
         ] {
             assert!(asks(&[&["layerstone"], words].concat()), "{words:?}");
         }
-        for words in [&["rm"][..], &["--store", "run", "rm"], &["tag", "run"], &["--bogus", "run"]] {
+        for words in [&["rm"][..], &["--store", "run", "rm"], &["tag", "--bogus", "run"], &["--bogus", "run"]]
+        {
             assert!(!asks(&[&["layerstone"], words].concat()), "{words:?}");
         }
     }
