@@ -22,6 +22,10 @@ soak states="3000000" seed="1000":
     LAYERSTONE_CRASH_STATES={{states}} LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture --test-threads 1 crash::what crash::faults crash::repair
     LAYERSTONE_CRASH_PLAYS=$(({{states}} / 100)) LAYERSTONE_CRASH_SEED={{seed}} cargo test --release --all-features --test suite -- --nocapture crash::beside
 
+# A hash of all operations of each of 50 workloads, to compare before and after a change of the code's structure
+traces:
+    cargo test --all-features --test suite -- --ignored --nocapture crash::traces | grep '^[0-9]'
+
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 

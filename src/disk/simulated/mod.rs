@@ -32,7 +32,7 @@ pub use turn::Turn;
 pub type FileNumber = u64;
 
 /// What a name stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// A folder.
     Folder,
@@ -41,7 +41,7 @@ pub enum Node {
 }
 
 /// One operation that changed files or made changes durable, or a mark between them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum SimulatedOperation {
     /// A file was made.
     Create {

@@ -18,10 +18,14 @@ mod rounds;
 mod run;
 mod states;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Instant;
 
 use crate::fuzz::targets::operations;
 use states::{Found, History, explore};
+
+/// Seeds whose operations the recipe `traces` prints.
+const TRACES: u64 = 50;
 
 /// Checked with the tests.
 const STATES: u64 = 50_000;
@@ -55,5 +59,18 @@ fn the_same_seed_gives_the_same_operations() {
         let differ = one.log.iter().zip(&other.log).position(|(one, other)| one != other);
         assert_eq!(differ.map(|place| (seed, place, &one.log[place], &other.log[place])), None);
         assert_eq!(one.log.len(), other.log.len());
+    }
+}
+
+/// Prints a line for each seed, with the number of its operations and their hash: `just traces` before and after a change
+/// that must not alter what a store writes, or when.
+#[test]
+#[ignore = "prints, and checks nothing"]
+fn traces() {
+    for seed in 1..=TRACES {
+        let log = History::record(run::Plan::new(seed)).log;
+        let mut hasher = DefaultHasher::new();
+        log.hash(&mut hasher);
+        println!("{seed} {} {:016x}", log.len(), hasher.finish());
     }
 }
