@@ -9,10 +9,10 @@ use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, record};
 use crate::host::state::State;
 use crate::id::{ObjectId, PackId, SegmentId};
+use crate::layout::segment_file;
 use crate::object::ObjectKind;
 use crate::pack::frame::{self, FrameBuilder};
 use crate::pack::segment::{self, Segment};
-use crate::pack::segment_file;
 use crate::path::TreePath;
 use crate::tree::{self, Timestamp};
 
@@ -24,8 +24,9 @@ pub use crate::disk::simulated::{
     Chance, Choice, Damage, DiskCall, DiskImage, Fault, FaultKind, FileNumber, Kept, Media, Node, Omissions,
     Pick, SimulatedDisk, SimulatedOperation, Turn,
 };
+pub use crate::engine::SimulatedMachine;
 pub use crate::store::Sabotage;
-pub use crate::store::simulate::{IndexView, SimulatedIndex, SimulatedMachine};
+pub use crate::store::simulate::{IndexView, SimulatedIndex};
 
 /// The pack that frames are [decoded](decode_frame) of.
 pub const FRAME_PACK: u32 = 1;
@@ -117,7 +118,7 @@ pub type DumpRow = (&'static str, Vec<u8>, Vec<u8>);
 
 /// The rows of the catalog's dump with these bytes.
 pub fn decode_dump(bytes: &[u8]) -> Result<Vec<DumpRow>, DecodeError> {
-    crate::store::dump::decode(bytes)
+    crate::engine::dump::decode(bytes)
 }
 
 /// The losses that a repair keeps with these bytes, encoded again.

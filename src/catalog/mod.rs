@@ -20,15 +20,13 @@ use redb::{Database, Durability, ReadableDatabase};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::layout::{CATALOG_FILE, NEW_CATALOG_FILE};
 
 use backend::CatalogFile;
 use contain::contain;
 pub use contain::is_panic_contained;
 pub(crate) use transaction::{Direction, ReadTables, ReadTx, WriteTx, decode_row};
 
-/// The catalog's file.
-pub(crate) const CATALOG_FILE: &str = "catalog.redb";
-pub(crate) const NEW_CATALOG_FILE: &str = "catalog.redb.new";
 /// redb's page cache. What a call touches is small; the operating system caches the rest.
 const CACHE_BYTES: usize = 32 << 20;
 

@@ -3,6 +3,7 @@ use super::table::{Sequence, Tags, key_bytes};
 use super::*;
 use crate::disk::MemoryDisk;
 use crate::id::{DirectoryId, ImageId, ProjectId};
+use crate::layout::NEW_CATALOG_FILE;
 
 fn open(disk: &MemoryDisk) -> Catalog {
     Catalog::create(disk).unwrap();

@@ -24,9 +24,6 @@ pub(crate) use memory::MemoryDisk;
 pub(crate) use real::RealDisk;
 pub(crate) use unsynced::UnsyncedDisk;
 
-/// The file that the store's lock is on.
-pub(crate) const LOCK_FILE: &str = "lock";
-
 /// How [`Disk::open`] opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OpenMode {

@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::layout::LOCK_FILE;
 use crate::path::escape_bytes;
 
-use super::{
-    Disk, DiskFile, LOCK_FILE, LockAttempt, LockGuard, MappedBytes, OpenMode, map, retry_interrupted,
-};
+use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode, map, retry_interrupted};
 
 /// A store's directory on the host's file system.
 #[derive(Debug)]

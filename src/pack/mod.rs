@@ -13,7 +13,7 @@ pub(crate) mod segment;
 pub(crate) mod session;
 pub(crate) mod walk;
 
-use crate::id::{PackId, SegmentId};
+use crate::id::PackId;
 
 /// Where an object is: its place in the table of a frame of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,18 +27,3 @@ pub(crate) struct Locator {
     /// Which of the frame's objects.
     pub(crate) slot: u16,
 }
-
-/// The name of a pack's file.
-pub(crate) fn pack_file(pack: PackId) -> String {
-    format!("{PACKS}/{:010}.pack", pack.get())
-}
-
-/// The name of a segment's file.
-pub(crate) fn segment_file(segment: SegmentId) -> String {
-    format!("{SEGMENTS}/{:010}.segment", segment.get())
-}
-
-/// The folder of the packs.
-pub(crate) const PACKS: &str = "packs";
-/// The folder of the segments.
-pub(crate) const SEGMENTS: &str = "segments";

@@ -9,13 +9,14 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
+use crate::layout::pack_file;
 use crate::object::{ObjectBytes, ObjectSource};
 use crate::task::Task;
 
+use super::Locator;
 use super::frame::{self, MAX_FRAME_BYTES, Slot};
 use super::hold::Hold;
 use super::index::ObjectIndex;
-use super::{Locator, pack_file};
 
 /// What a reader of a session's own frames keeps of them.
 const UNSHARED_CACHE_BYTES: u64 = 1 << 20;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::PackId;
+use crate::layout::pack_file;
 
 use super::frame::{FRAME_HEAD_BYTES, FRAME_MAGIC, FrameLengths, PACK_HEAD_BYTES, is_frame_start, pack_head};
-use super::pack_file;
 
 /// Bytes of frames that are read at once, unless one frame has more.
 const RUN_BYTES: u64 = 4 << 20;

@@ -13,8 +13,8 @@ use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
 
 use super::import::{Draft, ImportOptions, LayerDraft, WriteReport};
-use super::session::WriteSession;
 use super::{Image, Project};
+use crate::engine::session::WriteSession;
 
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;

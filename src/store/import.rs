@@ -29,18 +29,19 @@ use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
 
 use super::checkout::file_time;
-use super::closure::Needs;
 use super::commit::{Base, Changes, changes};
 use super::gc::note_image;
-use super::identity::{identity, identity_of, latest_created, remember_image_id, time_and_counter};
+use super::identity::{identity, identity_of};
 use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
 use super::links::{self, Links};
 use super::project::Project;
-use super::session::WriteSession;
 use super::tags::set_tag;
 use super::workspace::WorkspaceStep;
+use crate::engine::closure::Needs;
+use crate::engine::image_id::{latest_created, remember_image_id, time_and_counter};
+use crate::engine::session::WriteSession;
 
 /// A file that changed so shortly before an import is read again by the next: whatever the file system's clock is like, a
 /// later change would have got another time.

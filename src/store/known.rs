@@ -20,9 +20,10 @@ use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::State;
 use crate::id::{DirectoryId, ImageId, ProjectId};
+use crate::layout::{DIRECTORIES, state_file};
 use crate::time::Moment;
 
-use super::{DIRECTORIES, Inner};
+use crate::engine::Engine;
 
 /// Rows that are looked at for abandoned directories when one is added: more than one, so their number falls.
 const LOOKED_AT: usize = 64;
@@ -198,7 +199,7 @@ fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
 }
 
-impl Inner {
+impl Engine {
     /// Records a directory with a new state file, and gives the one that it replaces, whose file may go once this is
     /// durable.
     pub(super) fn add_directory(
@@ -362,10 +363,6 @@ impl Inner {
     fn state_error(&self, action: &str, error: std::io::Error) -> Error {
         Error::io(Subject::Store(self.location.clone()), action, error)
     }
-}
-
-pub(super) fn state_file(id: DirectoryId) -> String {
-    format!("{DIRECTORIES}/{:010}.state", id.get())
 }
 
 /// When a directory was made, in nanoseconds since 1970.

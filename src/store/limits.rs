@@ -16,7 +16,7 @@ use crate::pack::reader::ObjectReader;
 use super::Store;
 use super::commit::CommitOptions;
 use super::project::{Project, no_such_project};
-use super::session::WriteSession;
+use crate::engine::session::WriteSession;
 
 /// What a project may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -18,9 +18,9 @@ use crate::name::ImageRef;
 use crate::time::Moment;
 
 use super::Image;
-use super::identity::latest_created;
 use super::image::ImageInfo;
 use super::project::Project;
+use crate::engine::image_id::latest_created;
 
 /// An image's place among those that it came from, or that came from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -13,9 +13,9 @@ use crate::error::Result;
 use crate::id::{ImageId, ProjectId};
 use crate::time::Moment;
 
-use super::identity::latest_created;
 use super::image::{ImageInfo, ImageKind};
 use super::project::Project;
+use crate::engine::image_id::latest_created;
 
 /// Rows that are read ahead.
 const PAGE_ROWS: usize = 256;

@@ -10,10 +10,10 @@ use crate::path::TreePath;
 use crate::task::Phase;
 use crate::tree::Root;
 
-use super::closure::{self, Needs};
 use super::commit::{CommitOptions, draft_of_delta};
 use super::import::WriteReport;
 use super::project::Project;
+use crate::engine::closure::{self, Needs};
 
 /// What came of merging images.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,14 +14,15 @@ use crate::name::ProjectName;
 use crate::task::Task;
 use crate::time::Moment;
 
+use super::Store;
 use super::limits::ProjectLimits;
-use super::{Inner, Store};
+use crate::engine::Engine;
 
 /// One project of a store, or its public scope: all that is done with images and tags is done from here, and sees
 /// nothing of any other project.
 #[derive(Clone, Debug)]
 pub struct Project {
-    pub(super) store: Arc<Inner>,
+    pub(super) store: Arc<Engine>,
     pub(super) id: ProjectId,
     pub(super) name: ProjectName,
 }

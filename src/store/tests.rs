@@ -3,7 +3,6 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 
-use super::identity::time_and_counter;
 use super::*;
 use crate::catalog::ReadTables;
 use crate::catalog::record::{DirectoryUse, HolderRecord, LeaseRecord, OpenPackRecord};
@@ -11,8 +10,11 @@ use crate::catalog::table::Sequence;
 use crate::catalog::table::{
     Identities, ImageTags, Images, Leases, OpenPacks, SealedPacks, Segments, Tags, key_bytes,
 };
-use crate::error::ErrorKind;
+use crate::engine::image_id::{image_id, remember_image_id, time_and_counter};
+use crate::engine::packs;
+use crate::error::{Error, ErrorKind, Subject};
 use crate::id::PackId;
+use crate::layout::{pack_file, state_file};
 use crate::object::{ObjectKind, ObjectSink, ObjectSource};
 
 struct Given {
@@ -71,7 +73,7 @@ impl Given {
     }
 
     fn pack_path(&self, pack: PackId) -> PathBuf {
-        self.store.location().join(crate::pack::pack_file(pack))
+        self.store.location().join(pack_file(pack))
     }
 
     /// Makes it look as if the process that holds the leases had ended.
@@ -91,7 +93,7 @@ impl Given {
 }
 
 /// Appends an object to the session's pack.
-fn append(session: &session::WriteSession, bytes: &[u8]) {
+fn append(session: &WriteSession, bytes: &[u8]) {
     let mut writer = session.writer().unwrap();
     writer.put(ObjectKind::Chunk, bytes).unwrap();
     writer.flush().unwrap();
@@ -166,7 +168,7 @@ fn a_dead_process_leaves_no_pack_that_was_never_published() {
     let path = given.pack_path(given.packs()[0].0);
     let stray = given.pack_path(PackId::new(77));
     fs::write(&stray, "from a kill between the row's end and the file's").unwrap();
-    let stray_state = given.store.location().join(super::known::state_file(crate::id::DirectoryId::new(77)));
+    let stray_state = given.store.location().join(state_file(crate::id::DirectoryId::new(77)));
     fs::write(&stray_state, "from a kill in the transaction that made it").unwrap();
     assert!(path.exists());
     given.forge_death();
@@ -334,8 +336,8 @@ fn full_packs_are_sealed_and_segments_merged_while_a_reader_keeps_its_view() {
 fn image_ids_ascend_though_the_clock_goes_back() {
     let given = Given::new();
     let first = given.import("one").image;
-    let ahead = identity::image_id(time_and_counter(first) + (1 << 32), 0);
-    given.store.0.catalog().unwrap().write(|tx| identity::remember_image_id(tx, ahead)).unwrap();
+    let ahead = image_id(time_and_counter(first) + (1 << 32), 0);
+    given.store.0.catalog().unwrap().write(|tx| remember_image_id(tx, ahead)).unwrap();
     let second = given.import("two").image;
     let other = Store::open(given.store.location()).unwrap().default_project().unwrap();
     let third = given.import_into(&other, "three").image;

@@ -25,8 +25,9 @@ use crate::disk::{Disk, MappedBytes, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder};
 use crate::id::{ObjectId, PackId, SegmentId};
+use crate::layout::segment_file;
 
-use super::{Locator, segment_file};
+use super::Locator;
 
 pub(crate) use merge::{due_for_merge, merge};
 pub(crate) use writer::write;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::disk::MemoryDisk;
+use crate::layout::segment_file;
 
 fn row(number: u64) -> (ObjectId, Locator) {
     let id = ObjectId::from_bytes(blake3::hash(&number.to_le_bytes()).into());

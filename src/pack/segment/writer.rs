@@ -6,7 +6,8 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::Encoder;
 use crate::id::{ObjectId, SegmentId};
-use crate::pack::{Locator, SEGMENTS, segment_file};
+use crate::layout::{SEGMENTS, segment_file};
+use crate::pack::Locator;
 
 use super::{
     BUCKET_BYTES, FIRST_ROW_BYTES, FramePlace, HEAD_BYTES, Head, ROWS_PER_BUCKET, RowPlace, bucket_of,

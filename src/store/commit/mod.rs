@@ -25,14 +25,14 @@ use crate::task::Phase;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
 use super::checkout::file_time;
-use super::closure::{self, Needs};
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, KnownDirectory};
 use super::limits::check_layer_bytes;
 use super::links::{self, Links, Members};
 use super::project::Project;
-use super::session::WriteSession;
 use super::workspace::OfWorkspace;
+use crate::engine::closure::{self, Needs};
+use crate::engine::session::WriteSession;
 pub(super) use base::Base;
 use base::Changed;
 pub use marks::OverlayMarks;

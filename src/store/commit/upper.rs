@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::catalog::record::Equal;
+use crate::engine::session::WriteSession;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::FileKind;
@@ -21,7 +22,6 @@ use crate::path::TreePath;
 use crate::store::import::{Draft, WriteReport};
 use crate::store::links::{Links, Members};
 use crate::store::project::Project;
-use crate::store::session::WriteSession;
 use crate::task::Phase;
 use crate::tree::{Entry, Inode, InodeKind, Root};
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::io::Read;
 
+use crate::engine::session::{Host, WriteSession};
 use crate::error::{Error, Result, Subject};
 use crate::ingest::SourceReport;
 use crate::layer::{Changeset, Delta};
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::ObjectWriter;
 use crate::path::TreePath;
-use crate::store::session::{Host, WriteSession};
 use crate::tree::content::ContentWriter;
 use crate::tree::xattr;
 use crate::tree::{

@@ -22,7 +22,7 @@ use super::checkout::file_time;
 use super::commit::{CommitOptions, draft_of_delta};
 use super::image::Image;
 use super::import::{Draft, WriteReport};
-use super::session::WriteSession;
+use crate::engine::session::WriteSession;
 use editor::Editor;
 
 impl Image {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::disk::OpenMode;
+use crate::engine::Engine;
+use crate::engine::session::WriteSession;
 use crate::error::{Error, Result, Subject};
 use crate::id::PackId;
+use crate::layout::pack_file;
+use crate::pack::Locator;
 use crate::pack::frame::{self, MAX_FRAME_BYTES};
-use crate::pack::{Locator, pack_file};
-use crate::store::Inner;
-use crate::store::session::WriteSession;
 
 use super::marks::Marks;
 
@@ -22,7 +23,7 @@ pub(super) struct Copied {
 /// Copies frames of a pack into the session's. A frame is copied as it is; only with `apart`, and if
 /// part of it is not needed, the rest is compressed anew. Every object is checked on the way: damage is not copied.
 pub(super) fn copy_frames(
-    store: &Inner,
+    store: &Engine,
     marks: &Marks,
     session: &WriteSession,
     pack: PackId,

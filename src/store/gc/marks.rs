@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::engine::closure::{self, Needs};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::pack::Locator;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::ObjectReader;
-use crate::store::closure::{self, Needs};
 
 /// What was marked so far.
 pub(super) struct Marks {

@@ -14,7 +14,7 @@
 //! *Why nothing is lost.* (1) What is needed when packs are condemned is marked: it was needed when marking began, or noted
 //! since. (2) What becomes needed later is made by a session. One that began after the condemnation found nothing in
 //! condemned packs. One that began before may have, and it knows in which packs, and from which trees it took over parts: in
-//! the transaction that makes its image, it brings them back (`condemn::Reliance`). (3) What is read is in a pack that was
+//! the transaction that makes its image, it brings them back (`engine::condemned::Reliance`). (3) What is read is in a pack that was
 //! there when the reader began, and stays until it is done. (4) A large session's packs are protected by its lease until its
 //! image makes them needed. (5) Of an object that several packs have, one place is marked, and of those that are there; the
 //! index keeps the rows of all. (6) Where the disk is too full for the segments with which open packs would be condemned,
@@ -24,7 +24,6 @@
 //! At the end go files that no row names. A kill leaves marks that nobody sees, copies that the next collection finds
 //! unneeded, or condemned packs that it removes.
 
-mod condemn;
 mod copy;
 mod marks;
 mod needed;
@@ -32,6 +31,5 @@ mod options;
 mod plan;
 mod run;
 
-pub(super) use condemn::Reliance;
 pub(super) use needed::{note_image, note_workspace};
 pub use options::{GcOptions, GcReport};

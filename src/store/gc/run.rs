@@ -7,22 +7,21 @@ use crate::catalog::record::{OpenPackRecord, SealedPackRecord};
 use crate::catalog::table::{Collections, Leases, Needed, OpenPacks, Sequence, Sequences};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::disk::LockGuard;
+use crate::engine::closure::Needs;
+use crate::engine::{Engine, dump, packs};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
+use crate::layout::COLLECTING;
 use crate::pack::reader::ObjectReader;
-use crate::store::closure::Needs;
-use crate::store::{Inner, Store, dump, packs};
+use crate::store::Store;
 use crate::task::Phase;
 
-use super::condemn::{Removed, condemn};
 use super::copy::copy_frames;
 use super::marks::Marks;
 use super::needed::{images_after, needed_since, of_workspaces, record_of, running};
 use super::options::{GcOptions, GcReport};
 use super::plan::{Packs, Plan, Threshold};
-
-/// The file that is held while a collection is under way.
-const COLLECTING: &str = "generations/collecting";
+use crate::engine::condemned::{Removed, condemn};
 
 /// While so few notes came since the last look, more are left to the transaction, in which others wait.
 const FEW_NOTES: usize = 8;
@@ -65,7 +64,7 @@ impl Store {
 }
 
 struct Collection<'c> {
-    store: &'c Arc<Inner>,
+    store: &'c Arc<Engine>,
     options: &'c GcOptions,
     /// None in a dry run.
     lease: Option<LeaseId>,
@@ -100,7 +99,7 @@ impl Drop for Collection<'_> {
 }
 
 /// Takes the turn to collect, which one has at a time in all processes.
-fn take_turn(store: &Inner) -> Result<Box<dyn LockGuard>> {
+fn take_turn(store: &Engine) -> Result<Box<dyn LockGuard>> {
     let subject = || Subject::Store(store.location.clone());
     let io = |action| move |error| store.hold_error(action, error);
     let _nobody_else = store.holds.lock();
@@ -119,7 +118,7 @@ fn clear_notes(tx: &mut WriteTx) -> Result<()> {
 }
 
 impl<'c> Collection<'c> {
-    fn begin(store: &'c Arc<Inner>, options: &'c GcOptions) -> Result<Self> {
+    fn begin(store: &'c Arc<Engine>, options: &'c GcOptions) -> Result<Self> {
         let mut report = GcReport { is_dry_run: options.dry_run, ..GcReport::default() };
         let lease = if options.dry_run {
             None
@@ -129,7 +128,7 @@ impl<'c> Collection<'c> {
             // A held store is not opened again once there is room.
             store.gate.recover(&catalog)?;
             // What a killed process was making a workspace of needs its image no more.
-            store.workspaces.as_ref().map_or(Ok(Vec::new()), |folder| store.clean_workspaces(folder))?;
+            store.workspace_folder().map_or(Ok(Vec::new()), |folder| store.clean_workspaces(&folder))?;
             let mut told = None;
             let lease = catalog.write(|tx| {
                 // One that ended without a word, and whose turn it no longer is.
@@ -414,8 +413,8 @@ impl Marked {
 }
 
 /// Frees what was prepared for workspaces and is not needed, or says how much that is.
-fn collect_workspaces(store: &Inner, options: &GcOptions, report: &mut GcReport) -> Result<()> {
-    let Some(folder) = &store.workspaces else { return Ok(()) };
+fn collect_workspaces(store: &Engine, options: &GcOptions, report: &mut GcReport) -> Result<()> {
+    let Some(folder) = &store.workspace_folder() else { return Ok(()) };
     let usage = store.collect_lowers(folder, options.caches, options.dry_run)?;
     report.workspace_bytes_before = usage.bytes_before;
     report.freed_workspace_bytes = usage.freed_bytes;

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::catalog::NEW_CATALOG_FILE;
 use crate::catalog::table::Sequence;
+use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId, SegmentId};
+use crate::layout::{
+    DIRECTORIES, NEW_CATALOG_FILE, PACKS, QUARANTINE, SEGMENTS, UNFINISHED, WORKSPACES, pack_file,
+    segment_file, state_file,
+};
 use crate::pack::segment::Segment;
-use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
-use crate::store::known::state_file;
-use crate::store::packs::SHARED_DOMAIN;
-use crate::store::{DIRECTORIES, unusable};
+use crate::store::unusable;
 
 use super::Repair;
-use super::output::{Numbers, UNFINISHED};
-use super::quarantine::{QUARANTINE, WORKSPACES};
+use super::output::Numbers;
 use super::report::RepairReport;
 use super::rows::Rows;
 use super::scan::Extent;

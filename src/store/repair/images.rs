@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord, ProjectRecord, WorkspaceRecord};
 use crate::catalog::table::Sequence;
+use crate::engine::image_id::time_and_counter;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::name::ProjectName;
-use crate::store::identity::{identity_of, time_and_counter};
+use crate::store::identity::identity_of;
 use crate::store::verify::{DamagedImage, ImageWalk, Losses, scope_name};
 use crate::task::Phase;
 use crate::time::Moment;

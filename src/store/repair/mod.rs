@@ -32,24 +32,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::table::Sequence;
-use crate::catalog::{CATALOG_FILE, Catalog, Poison};
+use crate::catalog::{Catalog, Poison};
 use crate::disk::{Disk, UnsyncedDisk};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::FORMAT_VERSION;
+use crate::layout::{
+    CATALOG_FILE, DIRECTORIES, DUMP_FILE, FORMAT_FILE, GENERATIONS, PACKS, SEGMENTS, pack_file,
+};
 use crate::pack::hold::Hold;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::segment::Segment;
-use crate::pack::{PACKS, SEGMENTS, pack_file};
 use crate::task::Phase;
 
-use super::format_file::{self, FORMAT_FILE, FormatFile};
-use super::gate::Gate;
-use super::surroundings::Surroundings;
 use super::verify::{Damage, ImageWalk};
-use super::{
-    DIRECTORIES, DUMP_FILE, Durability, GENERATIONS, Store, StoreOptions, dump, store_directory, unusable,
-};
+use super::{Durability, Store, StoreOptions};
+use crate::engine::format_file::{self, FormatFile};
+use crate::engine::{Gate, Surroundings, dump, store_directory, unusable};
 use files::Unnamed;
 use output::{Numbers, Output};
 use quarantine::Quarantine;
@@ -103,7 +102,7 @@ impl StoreOptions {
     pub fn repair_simulated(
         self,
         disk: &crate::disk::simulated::SimulatedDisk,
-        machine: &Arc<super::simulate::SimulatedMachine>,
+        machine: &Arc<crate::engine::SimulatedMachine>,
         options: RepairOptions,
     ) -> Result<RepairReport> {
         let surroundings = Surroundings { simulated: Some(Arc::clone(machine)) };

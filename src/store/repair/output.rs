@@ -9,19 +9,18 @@ use std::collections::BTreeMap;
 
 use crate::catalog::record::SegmentRecord;
 use crate::disk::{Disk, OpenMode};
+use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId, SegmentId};
+use crate::layout::{PACKS, UNFINISHED, pack_file};
 use crate::pack::frame::{FrameBuilder, PACK_HEAD_BYTES, SealedFrame, pack_head};
 use crate::pack::session::{OpenPack, WrittenFrame, WrittenPack};
-use crate::pack::{Locator, PACKS, pack_file, segment};
-use crate::store::packs::SHARED_DOMAIN;
+use crate::pack::{Locator, segment};
 
 /// How frames are compressed that are not copied as they are.
 const LEVEL: i32 = 3;
 /// Rows that are held before a segment is written: some 60 MB.
 const SEGMENT_ROWS: usize = 1 << 20;
-/// How the name of a file ends that is being written.
-pub(super) const UNFINISHED: &str = ".new";
 
 /// What of a pack is sound: all of it, but for what lies behind these bytes.
 #[derive(Clone, Copy, Debug, Default)]

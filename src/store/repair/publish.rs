@@ -9,11 +9,11 @@ use crate::catalog::table::{
     Lineage, Lowers, OpenPacks, Projects, SealedPacks, Segments, Sequence, Sequences, Tags, Workspaces,
 };
 use crate::disk::Disk;
+use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId};
 use crate::store::identity::identity_keys;
 use crate::store::known::KnownDirectory;
-use crate::store::packs::SHARED_DOMAIN;
 use crate::time::Moment;
 
 use super::images::import_identity;

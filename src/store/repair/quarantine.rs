@@ -14,13 +14,9 @@ use std::path::Path;
 
 use crate::disk::{Disk, OpenMode, cannot_link};
 use crate::error::{Error, Result, Subject};
-
-use super::output::UNFINISHED;
+use crate::layout::{QUARANTINE, UNFINISHED, WORKSPACES};
 
 /// The folder of workspaces.
-pub(super) const WORKSPACES: &str = "workspaces";
-/// The folder of what was set aside.
-pub(super) const QUARANTINE: &str = "quarantine";
 /// Bytes that are copied or compared at once.
 const COPY_BYTES: usize = 1 << 20;
 

@@ -10,13 +10,14 @@ use crate::catalog::table::{
     CondemnedPacks, Directories, DirectoryNews, Images, Leases, Lineage, Lowers, OpenPacks, Projects,
     RemovedPacks, SealedPacks, Sequence, Sequences, Table, Tags, Workspaces,
 };
-use crate::catalog::{CATALOG_FILE, Catalog, Poison, ReadTables, ReadTx, decode_row};
+use crate::catalog::{Catalog, Poison, ReadTables, ReadTx, decode_row};
 use crate::disk::Disk;
+use crate::engine::Surroundings;
+use crate::engine::dump::{self, Dump};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, WorkspaceId};
+use crate::layout::CATALOG_FILE;
 use crate::name::{ProjectName, TagName, WorkspaceName};
-use crate::store::dump::{self, Dump};
-use crate::store::surroundings::Surroundings;
 
 use super::report::{CatalogState, RepairReport};
 

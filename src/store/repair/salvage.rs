@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::catalog::record::{ImageRecord, OriginRecord};
 use crate::catalog::table::Sequence;
+use crate::engine::Surroundings;
+use crate::engine::image_id::{first_of, image_id};
 use crate::error::Result;
 use crate::format::record;
 use crate::id::{ImageId, ObjectId, ProjectId};
@@ -16,8 +18,6 @@ use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::frame::FrameBuilder;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::identity::image_id;
-use crate::store::surroundings::Surroundings;
 use crate::store::verify::{ImageWalk, scope_name};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, group, links};
 
@@ -115,7 +115,7 @@ fn salvaged_before(rows: &Rows) -> BTreeMap<(ProjectId, ImageId, ObjectId), Imag
 
 impl Rows {
     fn next_image(&mut self, now_ms: u64) -> u64 {
-        let next = crate::store::identity::first_of(now_ms).max(self.last(Sequence::Image) + 1);
+        let next = first_of(now_ms).max(self.last(Sequence::Image) + 1);
         self.raise(Sequence::Image, next);
         next
     }

@@ -19,16 +19,15 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use crate::disk::{Disk, OpenMode};
+use crate::engine::image_id::latest_created;
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::id::ImageId;
-use crate::store::identity::latest_created;
+use crate::layout::{NEW_UNREPORTED_FILE, UNREPORTED_FILE};
 use crate::store::verify::DamagedImage;
 
 use super::report::{FoundImage, RepairReport, SalvagedImage};
 
-const UNTOLD_FILE: &str = "repair.untold";
-const NEW_UNTOLD_FILE: &str = "repair.untold.new";
 const MAGIC: &[u8; 6] = b"LSLOST";
 const VERSION: u8 = 1;
 
@@ -64,8 +63,8 @@ fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
 impl Untold {
     /// What a repair left that was killed; nothing if there was none. A damaged file is a fault.
     pub(super) fn read(disk: &dyn Disk, report: &mut RepairReport) -> Result<Self> {
-        disk.remove(NEW_UNTOLD_FILE).map_err(failed("remove an unfinished list of its losses"))?;
-        let file = match disk.open(UNTOLD_FILE, OpenMode::Read) {
+        disk.remove(NEW_UNREPORTED_FILE).map_err(failed("remove an unfinished list of its losses"))?;
+        let file = match disk.open(UNREPORTED_FILE, OpenMode::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             other => other.map_err(failed("open the list of its losses"))?,
         };
@@ -73,7 +72,7 @@ impl Untold {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
         file.read_at(&mut bytes, 0).map_err(failed("read the list of its losses"))?;
         Self::decode(&bytes).or_else(|error| {
-            let message = format!("'{UNTOLD_FILE}', what a repair before this one lost, {error}");
+            let message = format!("'{UNREPORTED_FILE}', what a repair before this one lost, {error}");
             report.add_fault(Error::corrupt(Subject::Catalog, message));
             Ok(Self::default())
         })
@@ -224,10 +223,10 @@ pub(super) fn keep(disk: &dyn Disk, report: &RepairReport) -> Result<()> {
         return Ok(());
     }
     let write = || {
-        let file = disk.open(NEW_UNTOLD_FILE, OpenMode::CreateNew)?;
+        let file = disk.open(NEW_UNREPORTED_FILE, OpenMode::CreateNew)?;
         file.write_at(&Untold::of(report).encode(), 0)?;
         file.sync()?;
-        disk.rename(NEW_UNTOLD_FILE, UNTOLD_FILE)?;
+        disk.rename(NEW_UNREPORTED_FILE, UNREPORTED_FILE)?;
         disk.sync_dir("")
     };
     write().map_err(failed("write the list of its losses"))
@@ -235,9 +234,9 @@ pub(super) fn keep(disk: &dyn Disk, report: &RepairReport) -> Result<()> {
 
 /// Forgets it, if there was anything: it is told.
 pub(super) fn forget(disk: &dyn Disk) {
-    if disk.exists(UNTOLD_FILE).unwrap_or(true) {
+    if disk.exists(UNREPORTED_FILE).unwrap_or(true) {
         // One that stays is told once more.
-        let _ = disk.remove(UNTOLD_FILE).and_then(|()| disk.sync_dir(""));
+        let _ = disk.remove(UNREPORTED_FILE).and_then(|()| disk.sync_dir(""));
     }
 }
 
@@ -285,12 +284,12 @@ mod tests {
                 (&report.lost_checkouts, &report.lost_workspaces)
             );
         }
-        let file = disk.open(UNTOLD_FILE, OpenMode::Write).unwrap();
+        let file = disk.open(UNREPORTED_FILE, OpenMode::Write).unwrap();
         file.write_at(b"X", 20).unwrap();
         let mut report = RepairReport::default();
         assert_eq!(Untold::read(&disk, &mut report).unwrap(), Untold::default());
         assert_eq!(report.fault_count, 1);
         forget(&disk);
-        assert!(!disk.exists(UNTOLD_FILE).unwrap());
+        assert!(!disk.exists(UNREPORTED_FILE).unwrap());
     }
 }

@@ -15,13 +15,14 @@ use crate::catalog::table::{
     ImageTags, Images, Leases, Lineage, Lowers, Needed, OpenPacks, Projects, RemovedPacks, SealedPacks,
     Segments, Sequence, Sequences, Table, Tags, Workspaces,
 };
+use crate::engine::Engine;
+use crate::engine::image_id::time_and_counter;
 use crate::error::{Error, Result, Subject};
 use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, SegmentId};
 use crate::name::{ProjectName, TagName, WorkspaceName};
 use crate::pack::index::OpenPackObjects;
 use crate::pack::session::WrittenFrame;
-use crate::store::Inner;
-use crate::store::identity::{identity_keys, identity_of, time_and_counter};
+use crate::store::identity::{identity_keys, identity_of};
 use crate::store::known::KnownDirectory;
 
 use super::images::{ImageWalk, Losses};
@@ -326,7 +327,7 @@ impl CatalogRows {
     }
 }
 
-impl Inner {
+impl Engine {
     /// Compares the rows with each other, and with the files that only rows lead to.
     pub(super) fn check_rows(
         &self,
@@ -344,7 +345,7 @@ impl Inner {
 }
 
 /// Fails with *corrupt* if a checkout's state can't be read. That of an imported directory is no loss.
-fn check_state(store: &Inner, known: &KnownDirectory, is_full: bool) -> Result<()> {
+fn check_state(store: &Engine, known: &KnownDirectory, is_full: bool) -> Result<()> {
     if known.record.usage != DirectoryUse::Checkout {
         return Ok(());
     }

@@ -21,7 +21,8 @@ use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
 use crate::task::Phase;
 
-use super::{Inner, Store, dump};
+use super::Store;
+use crate::engine::{Engine, dump};
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;
@@ -97,7 +98,7 @@ impl Store {
 }
 
 /// The segments that a snapshot names. Rows that are damaged are told by whoever reads all rows.
-fn open_segments(store: &Inner, tx: &ReadTx, report: &mut VerifyReport) -> Result<Vec<Arc<Segment>>> {
+fn open_segments(store: &Engine, tx: &ReadTx, report: &mut VerifyReport) -> Result<Vec<Arc<Segment>>> {
     let mut rows = Vec::new();
     tx.each::<Segments>(|row| rows.extend(row));
     let mut segments = Vec::new();

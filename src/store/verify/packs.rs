@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::engine::Engine;
 use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::ObjectSource;
 use crate::pack::frame;
 use crate::pack::reader::ObjectReader;
 use crate::pack::walk::{FrameRun, PackPart, PackWalk};
-use crate::store::Inner;
 use crate::task::Phase;
 
 use super::damage::Damage;
@@ -24,7 +24,7 @@ pub(super) type Extent = (PackId, u64, u32);
 
 /// The runs of frames of all packs, which threads take one after the other.
 struct Runs<'s> {
-    store: &'s Inner,
+    store: &'s Engine,
     packs: std::vec::IntoIter<Extent>,
     walk: Option<PackWalk>,
     damage: Damage,
@@ -57,7 +57,7 @@ impl Runs<'_> {
     }
 }
 
-impl Inner {
+impl Engine {
     /// Begins to walk a pack: its file is there, as long as it must be, with the right head.
     fn begin_walk(
         &self,

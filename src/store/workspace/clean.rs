@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::stat::Stat;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::json;
-use crate::store::Inner;
 use crate::task::Phase;
 
 use super::folder::{Folder, remove_directory};
@@ -44,7 +44,7 @@ impl LeftOver {
 impl Workspace {
     /// What it left on the disk when it ended; tries once more to remove that.
     pub fn left_over(&self) -> Result<Option<LeftOver>> {
-        let folder = self.project.store.workspaces()?;
+        let folder = &self.project.store.workspaces()?;
         let known = self.project.store.read(known)?;
         if known.contains(&self.id) || Stat::find(&folder.directory(self.id))?.is_none() {
             return Ok(None);
@@ -54,7 +54,7 @@ impl Workspace {
     }
 }
 
-impl Inner {
+impl Engine {
     /// Ends the workspaces of processes that are gone, and removes what others left. Gives what could not be removed. Where
     /// anything is that is not the workspace's, it is kept for its user to look at.
     pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
@@ -109,13 +109,13 @@ impl Inner {
 
     /// Fails if there is anything in the directories of workspaces that is not theirs.
     pub(in crate::store) fn check_own(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
-        let Some(folder) = &self.workspaces else { return Ok(()) };
+        let Some(folder) = self.workspace_folder() else { return Ok(()) };
         workspaces.iter().try_for_each(|record| folder.check_own(record))
     }
 
     /// Ends what is left of workspaces whose rows are gone.
     pub(in crate::store) fn remove_workspaces(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
-        if let Some(folder) = &self.workspaces {
+        if let Some(folder) = self.workspace_folder() {
             let _stage = self.task.begin(Phase::Removing, None);
             for id in ids {
                 let _ = folder.remove(id);

@@ -5,6 +5,7 @@ use std::fs::File;
 use crate::catalog::record::{DirectoryUse, Equal, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces};
 use crate::catalog::{ReadTables, WriteTx};
+use crate::engine::{Engine, process};
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::id::{ProjectId, WorkspaceId};
@@ -13,7 +14,6 @@ use crate::store::commit::CommitOptions;
 use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
 use crate::store::known::KnownDirectory;
-use crate::store::{Inner, holder};
 use crate::task::Phase;
 
 use super::folder::Folder;
@@ -74,7 +74,7 @@ impl Workspace {
     /// Error: [`InUse`](crate::ErrorKind::InUse) while a process works in an overlay, or for a temporary workspace of another
     /// process.
     pub fn discard(&self) -> Result<()> {
-        let folder = self.project.store.workspaces()?;
+        let folder = &self.project.store.workspaces()?;
         let (lock, record) = self.locked(folder)?;
         self.unmount(folder, &record)?;
         self.change(|tx, record| touch_lower(tx, record.base.root).map(|()| None))?;
@@ -96,7 +96,7 @@ impl Workspace {
             let message = "is the image that the workspace was made from; leave the option out";
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
-        let folder = self.project.store.workspaces()?;
+        let folder = &self.project.store.workspaces()?;
         let (lock, record) = self.with_files(folder)?;
         let report = if record.form == WorkspaceForm::Checkout {
             if ends {
@@ -179,7 +179,7 @@ impl Workspace {
             let store = &self.project.store;
             let known = store.read(|tx| KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))?;
             if known.is_some() {
-                let states = store.catalog()?.write(|tx| Inner::forget_directories(tx, known.as_slice()))?;
+                let states = store.catalog()?.write(|tx| Engine::forget_directories(tx, known.as_slice()))?;
                 store.remove_states(states);
             }
         }
@@ -206,7 +206,7 @@ impl WorkspaceStep {
         touch_lower(tx, record.base.root)?;
         let Some(becomes) = &self.becomes else { return Ok(()) };
         // One of this boot is there or being made, and workspaces may lie over it.
-        if tx.get::<Lowers>(&image.root)?.is_none_or(|there| there.boot != holder::boot()) {
+        if tx.get::<Lowers>(&image.root)?.is_none_or(|there| there.boot != process::boot()) {
             tx.put::<Lowers>(&image.root, becomes)?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use crate::catalog::ReadTables;
 use crate::catalog::record::{Equal, InodeRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Sequence, Workspaces};
+use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
 use crate::host::checkout::Checkout;
@@ -13,7 +14,6 @@ use crate::name::WorkspaceName;
 use crate::pack::reader::ObjectReader;
 use crate::store::checkout::{CheckoutOptions, Unremembered};
 use crate::store::gc::note_workspace;
-use crate::store::holder;
 use crate::store::image::Image;
 use crate::task::Phase;
 use crate::time::Moment;
@@ -47,7 +47,7 @@ impl Image {
     /// removed meanwhile; [`Unsupported`](ErrorKind::Unsupported) for a store in memory.
     pub fn create_workspace(&self, options: &WorkspaceOptions) -> Result<Workspace> {
         let store = &self.project.store;
-        let folder = store.workspaces()?;
+        let folder = &store.workspaces()?;
         folder.make()?;
         store.clean_workspaces(folder)?;
         let (name, record) = self.reserve(options)?;
@@ -59,7 +59,7 @@ impl Image {
             let files = Added(files.map(|Stat { device, inode, .. }| InodeRecord { device, inode }));
             workspace.change(|tx, found| {
                 touch_lower(tx, found.base.root)?;
-                let mounted_by = (form == WorkspaceForm::Overlay).then(holder::this_process);
+                let mounted_by = (form == WorkspaceForm::Overlay).then(process::this_process);
                 Ok(Some(WorkspaceRecord { form, holder: holder.clone(), mounted_by, files, ..found }))
             })
         });
@@ -99,7 +99,7 @@ impl Image {
                 last: base,
                 form: WorkspaceForm::Unfinished,
                 created_ms: Moment::now().unix_ms(),
-                holder: Some(holder::this_process()),
+                holder: Some(process::this_process()),
                 mounted_by: None,
                 files: Added(None),
             };

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use crate::catalog::record::{LowerRecord, LowerState, WorkspaceForm};
 use crate::catalog::table::{Images, Lowers, Workspaces};
 use crate::catalog::{Direction, ReadTables};
+use crate::engine::{Engine, process};
 use crate::error::Result;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ObjectId, WorkspaceId};
-use crate::store::{Inner, holder};
 use crate::task::Phase;
 use crate::time::Moment;
 
@@ -45,7 +45,7 @@ struct Rows {
     boot: String,
 }
 
-impl Inner {
+impl Engine {
     /// Removes the directories that nothing lies over: those of an earlier boot, and of the others the least recently used.
     pub(super) fn evict_lowers(&self, folder: &Folder) -> Result<()> {
         self.evict(folder, &HashSet::new(), self.kept()).map(drop)
@@ -123,7 +123,7 @@ impl Rows {
         let workspaces = tx.collect::<Workspaces>(&[])?;
         let over = workspaces.iter().filter(|(_, workspace)| workspace.form != WorkspaceForm::Checkout);
         let bases = over.map(|(_, workspace)| workspace.base.root).collect();
-        Ok(Self { lowers, bases, boot: holder::boot() })
+        Ok(Self { lowers, bases, boot: process::boot() })
     }
 
     /// Looks at the directories of rows that don't say what those take.

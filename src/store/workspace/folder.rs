@@ -5,7 +5,7 @@
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use crate::catalog::record::{InodeRecord, WorkspaceForm, WorkspaceRecord};
@@ -15,6 +15,7 @@ use crate::host::mounts::{Mounted, end_mount, mounted};
 use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
 use crate::host::stat::{FileKind, Stat};
 use crate::id::{ObjectId, WorkspaceId};
+use crate::layout::WORKSPACES;
 use crate::task::Task;
 
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
@@ -29,12 +30,12 @@ const LONGEST_UNLOCKED: Duration = Duration::from_secs(1);
 pub(in crate::store) struct Folder {
     path: PathBuf,
     /// Why no overlay can be mounted here, once that was tried.
-    why_not: OnceLock<Option<String>>,
+    why_not: Arc<OnceLock<Option<String>>>,
 }
 
 impl Folder {
-    pub(in crate::store) fn new(store: &Path) -> Self {
-        Self { path: store.join("workspaces"), why_not: OnceLock::new() }
+    pub(in crate::store) fn new(store: &Path, why_not: Arc<OnceLock<Option<String>>>) -> Self {
+        Self { path: store.join(WORKSPACES), why_not }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use crate::catalog::record::{Equal, LowerRecord, LowerState};
 use crate::catalog::table::{Lowers, Sequence};
 use crate::catalog::{ReadTables, WriteTx};
+use crate::engine::{Engine, process};
 use crate::error::{Error, Result, Subject};
 use crate::format::record::Added;
 use crate::host::checkout::Checkout;
@@ -17,7 +18,6 @@ use crate::host::usage::allocated_bytes;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layer;
 use crate::pack::reader::ObjectReader;
-use crate::store::{Inner, holder};
 use crate::task::Phase;
 use crate::time::Moment;
 
@@ -41,7 +41,7 @@ pub(super) enum Lower {
     Absent,
 }
 
-impl Inner {
+impl Engine {
     /// What can lie below a workspace on an image, made if there is none; none if it can't be made.
     pub(super) fn lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
         match self.known_lower(folder, image.root)? {
@@ -60,7 +60,7 @@ impl Inner {
 
     /// What lies there for a root now.
     pub(super) fn known_lower(&self, folder: &Folder, root: ObjectId) -> Result<Lower> {
-        let boot = holder::boot();
+        let boot = process::boot();
         let found = self.read(|tx| {
             let mut found = Stack::new();
             let mut next = Some(root);
@@ -177,7 +177,7 @@ impl LowerRecord {
     /// A directory that lies over others.
     fn over(id: WorkspaceId, below: &[(ObjectId, WorkspaceId)], state: LowerState) -> Self {
         let below = below.first().map(|(root, _)| *root);
-        Self { id, below, state, boot: holder::boot(), used_ms: Moment::now().unix_ms(), bytes: Added(None) }
+        Self { id, below, state, boot: process::boot(), used_ms: Moment::now().unix_ms(), bytes: Added(None) }
     }
 
     /// One that is made.

@@ -14,6 +14,7 @@ mod mounted;
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -30,7 +31,7 @@ use crate::task::Task;
 use crate::time::Moment;
 
 use super::project::Project;
-use super::{Inner, holder};
+use crate::engine::{Engine, process};
 pub use clean::LeftOver;
 pub(super) use clean::forget_workspaces;
 pub(super) use commit::{OfWorkspace, WorkspaceStep};
@@ -167,7 +168,7 @@ impl Workspace {
     fn finished(&self) -> Result<WorkspaceRecord> {
         let record = self.record()?;
         let is_foreign =
-            |holder: &HolderRecord| *holder != holder::this_process() && !holder::is_dead(holder);
+            |holder: &HolderRecord| *holder != process::this_process() && !process::is_dead(holder);
         if record.form == WorkspaceForm::Unfinished || record.holder.as_ref().is_some_and(is_foreign) {
             return Err(self.unfinished(&record));
         }
@@ -220,10 +221,10 @@ impl Workspace {
     }
 }
 
-impl Inner {
+impl Engine {
     /// A tree of which the user that this process is reads all that is his. Root reads everything anyway.
     pub(super) fn lending(&self, source: SourceTree, root: &Stat) -> Result<SourceTree> {
-        match &self.workspaces {
+        match self.workspace_folder() {
             Some(folder) if !rustix::process::geteuid().is_root() => {
                 folder.make()?;
                 source.lending(&folder.journal(root))
@@ -232,9 +233,13 @@ impl Inner {
         }
     }
 
-    /// The folder of workspaces; a store in memory has none.
-    fn workspaces(&self) -> Result<&Folder> {
-        self.workspaces.as_ref().ok_or_else(|| {
+    /// Returns the folder of workspaces; a store in memory has none.
+    pub(in crate::store) fn workspace_folder(&self) -> Option<Folder> {
+        (!self.is_in_memory).then(|| Folder::new(&self.location, Arc::clone(&self.why_no_overlay)))
+    }
+
+    fn workspaces(&self) -> Result<Folder> {
+        self.workspace_folder().ok_or_else(|| {
             let subject = Subject::Store(self.location.clone());
             Error::unsupported(
                 subject,
@@ -271,7 +276,7 @@ pub(super) fn users_of(
 
 /// Whether it was for a process that is gone.
 fn has_ended(record: &WorkspaceRecord) -> bool {
-    record.holder.as_ref().is_some_and(holder::is_dead)
+    record.holder.as_ref().is_some_and(process::is_dead)
 }
 
 fn subject(name: &WorkspaceName) -> Subject {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
+use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::mounts::{end_mount, mount_below};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::id::{ObjectId, WorkspaceId};
-use crate::store::holder;
 use crate::task::Phase;
 
 use super::folder::Folder;
@@ -31,7 +31,7 @@ impl Workspace {
     /// mounted there, if something else is mounted over it, or another directory is in the place of the workspace's files. What
     /// keeps or ends a workspace refuses that as well, and deletes nothing.
     pub fn path(&self) -> Result<PathBuf> {
-        let folder = self.project.store.workspaces()?;
+        let folder = &self.project.store.workspaces()?;
         let (_lock, record) = self.with_files(folder)?;
         if record.form != WorkspaceForm::Overlay {
             return Ok(folder.files(self.id));
@@ -49,7 +49,7 @@ impl Workspace {
     /// Errors: as of [`path`](Self::path); [`InUse`](ErrorKind::InUse) while a process works in it. What was done in it is not
     /// lost then: it stays, too, and [`path`](Self::path) says again what is in the way.
     pub fn keep(&self) -> Result<()> {
-        let folder = self.project.store.workspaces()?;
+        let folder = &self.project.store.workspaces()?;
         if self.finished()?.holder.is_none() {
             return self.with_files(folder).map(drop);
         }
@@ -74,7 +74,7 @@ impl Workspace {
             let message = "what it lies over can't be made by this process; be root";
             Error::unsupported(subject(&self.name), message)
         })?;
-        let here = holder::this_process();
+        let here = process::this_process();
         if record
             .mounted_by
             .as_ref()
@@ -114,7 +114,7 @@ impl Workspace {
     /// there is no such mount.
     fn check_is_unused(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
         let in_use = |message: String| Err(Error::new(ErrorKind::InUse, subject(&self.name), message));
-        if record.mounted_by.as_ref().is_some_and(|by| !holder::sees_all_of(by)) {
+        if record.mounted_by.as_ref().is_some_and(|by| !process::sees_all_of(by)) {
             let message = "was mounted in another process namespace, whose processes can't be seen from here; use it from there, or \
                            from outside of all";
             return in_use(message.to_owned());

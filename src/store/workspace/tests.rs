@@ -80,7 +80,7 @@ impl Drop for Given {
 
 /// Makes it look as if the holder's process had ended.
 fn dead(record: &WorkspaceRecord) -> WorkspaceRecord {
-    let holder = holder::this_process();
+    let holder = process::this_process();
     let holder = HolderRecord { started_ticks: holder.started_ticks + 1, ..holder };
     WorkspaceRecord { holder: Some(holder), ..record.clone() }
 }
@@ -94,7 +94,7 @@ fn after_a_boot_what_is_written_is_there_and_what_it_lay_over_is_made_again() {
     end_mount(&path).unwrap();
     // A power cut took what was in them.
     let [lower] = given.lowers().try_into().unwrap();
-    let folder = given.store.0.workspaces().unwrap();
+    let folder = &given.store.0.workspaces().unwrap();
     fs::write(folder.files(lower.id).join("file"), "").unwrap();
     given.change_lowers(|lower| LowerRecord { boot: "another".to_owned(), ..lower });
 
@@ -117,7 +117,7 @@ fn what_a_workspace_wrote_before_a_boot_can_lie_below_others_after_it() {
     let image = given.project.find(&made.into()).unwrap();
     let next = image.create_workspace(&WorkspaceOptions::default()).unwrap();
     assert_eq!(fs::read(next.path().unwrap().join("new")).unwrap(), b"new");
-    let own = given.lowers().into_iter().filter(|lower| lower.boot == holder::boot());
+    let own = given.lowers().into_iter().filter(|lower| lower.boot == process::boot());
     assert_eq!(own.map(|lower| lower.below).collect::<Vec<_>>(), [None], "one of its own, over nothing");
 }
 
@@ -213,12 +213,12 @@ fn one_that_another_process_is_for_or_makes_is_left_alone() {
     let stat = fs::read_to_string(format!("/proc/{parent}/stat")).unwrap();
     let started = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().nth(19).unwrap();
     let holder =
-        HolderRecord { process: parent, started_ticks: started.parse().unwrap(), ..holder::this_process() };
-    assert!(!holder::is_dead(&holder));
+        HolderRecord { process: parent, started_ticks: started.parse().unwrap(), ..process::this_process() };
+    assert!(!process::is_dead(&holder));
     for form in [WorkspaceForm::Overlay, WorkspaceForm::Unfinished] {
         given.change(|record| WorkspaceRecord { holder: Some(holder.clone()), form, ..record });
         let store = &given.store.0;
-        store.clean_workspaces(store.workspaces().unwrap()).unwrap();
+        store.clean_workspaces(&store.workspaces().unwrap()).unwrap();
         assert!(path.join("file").exists());
         for error in [
             workspace.path().unwrap_err(),
@@ -236,7 +236,7 @@ fn what_was_left_over_goes_with_the_next() {
     let Some(given) = given() else { return };
     let workspace = given.create(false);
     given.change(|record| WorkspaceRecord { form: WorkspaceForm::Unfinished, ..dead(&record) });
-    let folder = given.store.0.workspaces().unwrap();
+    let folder = &given.store.0.workspaces().unwrap();
     for stray in ["0000000077", "probe-0123", "probe-young", "somebody-s"] {
         fs::create_dir_all(folder.path().join(stray).join("files/deep")).unwrap();
     }

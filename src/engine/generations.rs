@@ -12,31 +12,25 @@ use crate::catalog::table::Sequence;
 use crate::catalog::{Catalog, ReadTables};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::layout::{GENERATIONS, generation_file};
 use crate::pack::hold::Hold;
 
-use super::{Inner, folder_error};
-
-/// The folder of the files that are held.
-pub(crate) const GENERATIONS: &str = "generations";
+use super::{Engine, folder_error};
 
 /// The newest hold of this process, which all who begin now share.
 #[derive(Debug, Default)]
-pub(super) struct Holds(Mutex<Weak<Hold>>);
+pub(crate) struct Holds(Mutex<Weak<Hold>>);
 
 impl Holds {
     /// While this is kept, nobody in this process begins to hold anything.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Weak<Hold>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Weak<Hold>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn generation_file(generation: u64) -> String {
-    format!("{GENERATIONS}/{generation:010}")
-}
-
-impl Inner {
+impl Engine {
     /// Holds the generation of now. Taken before anything is looked for that must stay.
-    pub(super) fn hold(&self, catalog: &Catalog) -> Result<Arc<Hold>> {
+    pub(crate) fn hold(&self, catalog: &Catalog) -> Result<Arc<Hold>> {
         let mut newest = self.holds.lock();
         let generation = catalog.read(|tx| tx.last(Sequence::Generation))?;
         if let Some(hold) = newest.upgrade().filter(|hold| hold.generation() == generation) {
@@ -60,7 +54,7 @@ impl Inner {
 
     /// The oldest generation that anybody holds; the one of now if nobody does. Files of older ones go. It stays true while
     /// the holds are [locked](Holds::lock).
-    pub(super) fn oldest_held(&self, catalog: &Catalog) -> Result<u64> {
+    pub(crate) fn oldest_held(&self, catalog: &Catalog) -> Result<u64> {
         let current = catalog.read(|tx| tx.last(Sequence::Generation))?;
         let disk: &dyn Disk = &*self.disk;
         let mut oldest = current;
@@ -81,7 +75,7 @@ impl Inner {
 
     /// Whether anybody holds a generation, even that of now. It stays true that nobody does while the holds are
     /// [locked](Holds::lock).
-    pub(super) fn is_any_held(&self) -> Result<bool> {
+    pub(crate) fn is_any_held(&self) -> Result<bool> {
         let names =
             self.disk.list(GENERATIONS).map_err(|error| self.hold_error("list generations", error))?;
         for generation in names.iter().filter_map(|name| name.parse().ok()) {
@@ -94,7 +88,7 @@ impl Inner {
     }
 
     /// Whoever takes a hold makes its file if need be, so what is not found is the folder.
-    pub(super) fn hold_error(&self, action: &str, error: std::io::Error) -> Error {
+    pub(crate) fn hold_error(&self, action: &str, error: std::io::Error) -> Error {
         folder_error(&self.location, GENERATIONS, action, error)
     }
 }

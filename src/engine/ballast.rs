@@ -8,25 +8,24 @@ use std::io;
 
 use crate::disk::OpenMode;
 use crate::error::{Error, Result, Subject};
+use crate::layout::BALLAST_FILE;
 
-use super::Inner;
-
-pub(super) const BALLAST_FILE: &str = "ballast";
+use super::Engine;
 
 /// Some transactions of a catalog, and the segments that a collection writes before it frees anything.
 const BALLAST_BYTES: u64 = 1 << 20;
 /// How often it is given up for one thing.
 const RELEASES: usize = 3;
 
-impl Inner {
+impl Engine {
     /// Allocates the ballast where there is none and there is room.
-    pub(super) fn allocate_ballast(&self) {
+    pub(crate) fn allocate_ballast(&self) {
         let _ = self.try_allocate_ballast();
     }
 
     /// Fails with *disk full* if the ballast was given up and there is no room for it. A file system that can't allocate has
     /// none.
-    pub(super) fn require_ballast(&self) -> Result<()> {
+    pub(crate) fn require_ballast(&self) -> Result<()> {
         let io = |error| {
             let subject = Subject::Store(self.location.clone());
             Error::io(subject, "keep room for a collection; remove images, and collect", error)
@@ -48,7 +47,7 @@ impl Inner {
 
     /// Runs what frees room; if the disk is full, once more with the ballast's, and again if somebody who began to import
     /// allocated it anew meanwhile.
-    pub(super) fn freeing<T>(&self, run: impl Fn() -> Result<T>) -> Result<T> {
+    pub(crate) fn freeing<T>(&self, run: impl Fn() -> Result<T>) -> Result<T> {
         let mut tried = run();
         for _ in 0..RELEASES {
             match &tried {

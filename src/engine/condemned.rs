@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::Engine;
+use super::closure::{self, Needs};
 use crate::catalog::record::{CondemnedPackRecord, SealedPackRecord};
 use crate::catalog::table::{CondemnedPacks, RemovedPacks, SealedPacks, Sequence};
 use crate::catalog::{ReadTables, WriteTx};
@@ -11,11 +13,9 @@ use crate::error::{Error, Result, Subject};
 use crate::id::PackId;
 use crate::pack::hold::Hold;
 use crate::pack::reader::ObjectReader;
-use crate::store::Inner;
-use crate::store::closure::{self, Needs};
 
 /// Condemns packs, and gives those that were as they are given here.
-pub(super) fn condemn(
+pub(crate) fn condemn(
     tx: &mut WriteTx,
     packs: impl IntoIterator<Item = (PackId, SealedPackRecord)>,
 ) -> Result<Vec<(PackId, SealedPackRecord)>> {
@@ -36,20 +36,20 @@ pub(super) fn condemn(
 }
 
 /// What a session counts on without having written it.
-pub(in crate::store) struct Reliance {
-    pub(in crate::store) store: Arc<Inner>,
+pub(crate) struct Reliance {
+    pub(crate) store: Arc<Engine>,
     /// Since when.
-    pub(in crate::store) hold: Arc<Hold>,
+    pub(crate) hold: Arc<Hold>,
     /// Packs in which it found objects.
-    pub(in crate::store) packs: HashSet<PackId>,
+    pub(crate) packs: HashSet<PackId>,
     /// What it took over parts of.
-    pub(in crate::store) bases: Vec<Needs>,
+    pub(crate) bases: Vec<Needs>,
 }
 
 impl Reliance {
     /// Goes through the bases, if packs were condemned since the session began: before the transaction, in which others
     /// would wait for it.
-    pub(in crate::store) fn prepare(mut self) -> Result<Self> {
+    pub(crate) fn prepare(mut self) -> Result<Self> {
         let catalog = self.store.catalog()?;
         if !catalog.read(|tx| self.condemned_since(tx))?.is_empty() {
             let reader = self.store.reader(&catalog, &self.hold)?;
@@ -60,7 +60,7 @@ impl Reliance {
     }
 
     /// Brings back what was condemned since the session began and what it makes may need.
-    pub(in crate::store) fn revive(mut self, tx: &mut WriteTx) -> Result<()> {
+    pub(crate) fn revive(mut self, tx: &mut WriteTx) -> Result<()> {
         if tx.last(Sequence::Generation)? == self.hold.generation() {
             return Ok(());
         }
@@ -111,16 +111,16 @@ impl Reliance {
 
 /// Packs that were removed, and those that somebody may still read.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Removed {
-    pub(super) packs: u64,
-    pub(super) bytes: u64,
-    pub(super) waiting_packs: u64,
-    pub(super) waiting_bytes: u64,
+pub(crate) struct Removed {
+    pub(crate) packs: u64,
+    pub(crate) bytes: u64,
+    pub(crate) waiting_packs: u64,
+    pub(crate) waiting_bytes: u64,
 }
 
-impl Inner {
+impl Engine {
     /// Removes condemned packs that nobody who began before can need.
-    pub(super) fn remove_condemned(&self) -> Result<Removed> {
+    pub(crate) fn remove_condemned(&self) -> Result<Removed> {
         let catalog = self.catalog()?;
         let nobody_begins = self.holds.lock();
         let condemned = catalog.read(|tx| tx.collect::<CondemnedPacks>(&[]))?;
@@ -160,7 +160,7 @@ impl Inner {
     }
 
     /// Removes the files of packs that the catalog has forgotten and that may have been read.
-    pub(super) fn remove_forgotten(&self, packs: &[PackId]) {
+    pub(crate) fn remove_forgotten(&self, packs: &[PackId]) {
         self.packs.close(packs.iter().copied());
         self.remove_packs(packs);
     }

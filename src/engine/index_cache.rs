@@ -15,13 +15,13 @@ use super::packs;
 
 /// The newest view of the index, and what the next one can be made of.
 #[derive(Debug)]
-pub(super) struct IndexCache {
+pub(crate) struct IndexCache {
     disk: Arc<dyn Disk>,
     newest: Mutex<Newest>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Newest {
+pub(crate) struct Newest {
     /// The catalog's count of changes to the index.
     version: u64,
     generation: u64,
@@ -31,17 +31,17 @@ pub(super) struct Newest {
 }
 
 impl IndexCache {
-    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+    pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk, newest: Mutex::default() }
     }
 
     /// While this is held, nobody opens segments: their files may be taken away together with their rows.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Newest> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Newest> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index as the catalog has it now, and whether packs were condemned since this was asked last.
-    pub(super) fn view(&self, catalog: &Catalog) -> Result<(Arc<ObjectIndex>, bool)> {
+    pub(crate) fn view(&self, catalog: &Catalog) -> Result<(Arc<ObjectIndex>, bool)> {
         let mut newest = self.lock();
         catalog.read(|tx| {
             let version = tx.last(Sequence::Index)?;
@@ -54,7 +54,7 @@ impl IndexCache {
     }
 
     /// The same for whoever has a transaction open, and so must not wait for those who wait for it.
-    pub(super) fn view_apart(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
+    pub(crate) fn view_apart(&self, catalog: &Catalog) -> Result<Arc<ObjectIndex>> {
         catalog.read(|tx| Ok(self.load(tx, tx.last(Sequence::Index)?, &Newest::default())?.view))
     }
 

@@ -10,7 +10,8 @@ use crate::id::{ObjectId, PackId, SegmentId};
 use crate::pack::index::ObjectIndex;
 use crate::pack::segment::{self, FramePlace, RowPlace};
 
-use crate::store::{Store, packs};
+use crate::engine::packs;
+use crate::store::Store;
 
 /// Objects of a sealed pack: of 4 kB on average.
 const OBJECTS_PER_PACK: u64 = 32 << 10;

@@ -6,21 +6,21 @@ use crate::catalog::record::HolderRecord;
 use crate::id::random_uuid;
 use crate::time::Moment;
 
-use super::holder;
 #[cfg(feature = "testing")]
-use super::simulate::SimulatedMachine;
+use super::machine::SimulatedMachine;
+use super::process;
 
 /// The machine that a store runs on.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Surroundings {
+pub(crate) struct Surroundings {
     /// None for the real one.
     #[cfg(feature = "testing")]
-    pub(super) simulated: Option<std::sync::Arc<SimulatedMachine>>,
+    pub(crate) simulated: Option<std::sync::Arc<SimulatedMachine>>,
 }
 
 impl Surroundings {
     /// The moment now.
-    pub(super) fn now(&self) -> Moment {
+    pub(crate) fn now(&self) -> Moment {
         #[cfg(feature = "testing")]
         if let Some(machine) = &self.simulated {
             return machine.now();
@@ -29,7 +29,7 @@ impl Surroundings {
     }
 
     /// 62 random bits, marked as a UUID's second half.
-    pub(super) fn random_half(&self) -> u64 {
+    pub(crate) fn random_half(&self) -> u64 {
         #[cfg(feature = "testing")]
         if let Some(machine) = &self.simulated {
             return machine.random() >> 2 | 1 << 63;
@@ -38,20 +38,20 @@ impl Surroundings {
     }
 
     /// This process.
-    pub(super) fn this_process(&self) -> HolderRecord {
+    pub(crate) fn this_process(&self) -> HolderRecord {
         #[cfg(feature = "testing")]
         if let Some(machine) = &self.simulated {
             return machine.process();
         }
-        holder::this_process()
+        process::this_process()
     }
 
     /// Whether the holder is certainly gone.
-    pub(super) fn is_dead(&self, holder: &HolderRecord) -> bool {
+    pub(crate) fn is_dead(&self, holder: &HolderRecord) -> bool {
         #[cfg(feature = "testing")]
         if let Some(machine) = &self.simulated {
             return machine.is_dead(holder);
         }
-        holder::is_dead(holder)
+        process::is_dead(holder)
     }
 }

@@ -14,14 +14,14 @@ use crate::tree::{Reference, Root};
 
 /// What something is made of.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Needs {
-    pub(super) root: ObjectId,
-    pub(super) layer: Option<ObjectId>,
+pub(crate) struct Needs {
+    pub(crate) root: ObjectId,
+    pub(crate) layer: Option<ObjectId>,
 }
 
 impl Needs {
     /// A tree without a history.
-    pub(super) fn tree(root: ObjectId) -> Self {
+    pub(crate) fn tree(root: ObjectId) -> Self {
         Self { root, layer: None }
     }
 }
@@ -46,7 +46,7 @@ impl From<&NeededRecord> for Needs {
 
 /// Gives every object that is needed to `see`, which says whether what it leads to is to be seen too: if not, all of that
 /// was seen before. An object comes before what it leads to.
-pub(super) fn walk(
+pub(crate) fn walk(
     source: &impl ObjectSource,
     needs: Needs,
     mut see: impl FnMut(&ObjectId) -> Result<bool>,
@@ -71,7 +71,7 @@ pub(super) fn walk(
 }
 
 /// Whether all of it is there: of what no image has any more, part may have been collected.
-pub(super) fn is_whole(reader: &ObjectReader, needs: Needs) -> Result<bool> {
+pub(crate) fn is_whole(reader: &ObjectReader, needs: Needs) -> Result<bool> {
     let mut seen = HashSet::new();
     let mut is_whole = true;
     let walked = walk(reader, needs, |id| {

@@ -21,14 +21,11 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::id::ImageId;
+use crate::layout::{DUMP_FILE, NEW_DUMP_FILE};
 use crate::time::Moment;
 
-use super::identity::time_and_counter;
-use super::{Inner, Store};
-
-/// The dump's file.
-pub(super) const DUMP_FILE: &str = "catalog.dump";
-pub(super) const NEW_DUMP_FILE: &str = "catalog.dump.new";
+use super::Engine;
+use super::image_id::time_and_counter;
 
 const MAGIC: &[u8; 6] = b"LSDUMP";
 const VERSION: u8 = 1;
@@ -43,23 +40,10 @@ const DUMPED: [&str; 6] =
 /// Milliseconds for which a dump is new.
 const NEW_MS: u64 = 60_000;
 
-impl Store {
-    /// Writes the catalog's dump now: what [`Store::repair`] goes by if the catalog is lost. The store does so by itself
-    /// about every minute in which it is changed, and whenever its rows have doubled, so this is for before something
-    /// risky, and after removing what must not come back.
-    ///
-    /// Errors: [`Corrupt`](crate::ErrorKind::Corrupt) where the catalog is damaged, or older than its dump; the dump that is
-    /// there stays then.
-    pub fn dump_catalog(&self) -> Result<()> {
-        let catalog = self.0.catalog()?;
-        write(&*self.0.disk, &catalog, self.0.surroundings.now())
-    }
-}
-
-impl Inner {
+impl Engine {
     /// Writes the dump again if it may lack an image whose id is no later than the newest that it knows: without a catalog
     /// that one would be taken for removed. Where it can't be written now, the next change does.
-    pub(super) fn dump_late_image(&self, image: ImageId) {
+    pub(crate) fn dump_late_image(&self, image: ImageId) {
         let may_lack = |head: Head| head.newest_image >= time_and_counter(image);
         if matches!(read_head(&*self.disk), Ok(Ok(head)) if may_lack(head)) {
             let catalog = self.catalog();
@@ -78,10 +62,10 @@ fn damaged(error: DecodeError) -> Error {
 
 /// How a dump begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     written_ms: u64,
     /// The time and counter of the newest image.
-    pub(super) newest_image: u64,
+    pub(crate) newest_image: u64,
     rows: u64,
 }
 
@@ -118,7 +102,7 @@ impl Head {
     }
 
     /// Fails with *corrupt* if the catalog, whose newest image is this, is older than the dump.
-    pub(super) fn check_is_not_newer(self, newest_image: u64) -> Result<()> {
+    pub(crate) fn check_is_not_newer(self, newest_image: u64) -> Result<()> {
         if self.newest_image <= newest_image {
             return Ok(());
         }
@@ -130,7 +114,7 @@ impl Head {
     }
 
     /// When it was written.
-    pub(super) fn written(self) -> Moment {
+    pub(crate) fn written(self) -> Moment {
         Moment::from_unix_ms(self.written_ms)
     }
 }
@@ -143,7 +127,7 @@ fn read_head(disk: &dyn Disk) -> std::io::Result<Result<Head, DecodeError>> {
 
 /// Fails with *corrupt* if the dump has images that the catalog never gave out: an older copy of the catalog was put back, and
 /// what it does not know is no garbage. A dump that is damaged tells nothing, whatever its head says.
-pub(super) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> Result<()> {
+pub(crate) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> Result<()> {
     let Ok(Ok(head)) = read_head(disk) else { return Ok(()) };
     let told = head.check_is_not_newer(tx.last(Sequence::Image)?);
     let is_damaged = || Dump::read(disk).is_err_and(|error| error.is_corrupt());
@@ -151,7 +135,7 @@ pub(super) fn check_is_not_newer_than(disk: &dyn Disk, tx: &impl ReadTables) -> 
 }
 
 /// Whether the dump is to be written again.
-pub(super) fn is_due(disk: &dyn Disk, tx: &ReadTx, now: Moment) -> Result<bool> {
+pub(crate) fn is_due(disk: &dyn Disk, tx: &ReadTx, now: Moment) -> Result<bool> {
     match read_head(disk) {
         // One that is newer than the catalog is kept for a repair.
         Ok(Ok(head)) => Ok((head.is_old(now) || head.is_outgrown(count_rows(tx)?))
@@ -167,7 +151,7 @@ fn count_rows(tx: &ReadTx) -> Result<u64> {
 }
 
 /// Writes the dump, unless what is to be in it is damaged.
-pub(super) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
+pub(crate) fn write(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
     let _turn = catalog.take_dump_turn();
     // A dump that outlived what it is of would say that an older copy of the catalog was put back.
     catalog.make_durable()?;
@@ -199,7 +183,7 @@ fn write_new(disk: &dyn Disk, catalog: &Catalog, now: Moment) -> Result<()> {
 }
 
 /// Removes what a process was writing that was killed, unless a thread of this one is writing a dump now.
-pub(super) fn remove_unfinished(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
+pub(crate) fn remove_unfinished(disk: &dyn Disk, catalog: &Catalog) -> Result<()> {
     let Some(_turn) = catalog.try_take_dump_turn() else { return Ok(()) };
     disk.remove(NEW_DUMP_FILE).map_err(failed("remove an unfinished dump"))
 }
@@ -245,14 +229,14 @@ pub(crate) type Row = (&'static str, Vec<u8>, Vec<u8>);
 
 /// A dump, read and found sound.
 #[derive(Debug)]
-pub(super) struct Dump {
-    pub(super) head: Head,
-    pub(super) rows: Vec<Row>,
+pub(crate) struct Dump {
+    pub(crate) head: Head,
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Dump {
     /// The dump, if there is one. Fails with *corrupt* if it is not what was written.
-    pub(super) fn read(disk: &dyn Disk) -> Result<Option<Self>> {
+    pub(crate) fn read(disk: &dyn Disk) -> Result<Option<Self>> {
         let file = match disk.open(DUMP_FILE, OpenMode::Read) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed("open its dump"))?,
@@ -282,7 +266,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Vec<Row>, DecodeError> {
 }
 
 /// Fails with *corrupt* if the dump is missing or damaged, or newer than the catalog.
-pub(super) fn check(disk: &dyn Disk, newest_image: u64) -> Result<()> {
+pub(crate) fn check(disk: &dyn Disk, newest_image: u64) -> Result<()> {
     let missing = || {
         let message = format!("its dump '{DUMP_FILE}' is missing; it is written again after the next change");
         Error::corrupt(Subject::Catalog, message)

@@ -17,12 +17,12 @@ use crate::catalog::{Catalog, ReadTables, ReadTx, WriteTx};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
+use crate::layout::segment_file;
 use crate::pack::segment::{self, Segment};
-use crate::pack::segment_file;
 use crate::task::Task;
 
 use super::gate::{Gate, OpenCatalog};
-use super::index::IndexCache;
+use super::index_cache::IndexCache;
 use super::surroundings::Surroundings;
 use super::{StoreOptions, dump, packs};
 
@@ -31,7 +31,7 @@ const UNNEEDED_PART: u64 = 4;
 
 /// The background work of one open store; dropping it waits for what is under way.
 #[derive(Debug)]
-pub(super) struct Upkeep {
+pub(crate) struct Upkeep {
     work: Arc<Work>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -51,7 +51,7 @@ struct Work {
 }
 
 impl Upkeep {
-    pub(super) fn new(
+    pub(crate) fn new(
         disk: Arc<dyn Disk>,
         gate: Arc<Gate>,
         index: Arc<IndexCache>,
@@ -72,7 +72,7 @@ impl Upkeep {
     }
 
     /// Does what is due, unless something is under way already.
-    pub(super) fn begin(&self, catalog: &Catalog) {
+    pub(crate) fn begin(&self, catalog: &Catalog) {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
@@ -91,7 +91,7 @@ impl Upkeep {
     }
 
     /// Moves a free pack's rows to a segment and seals it, whatever it holds.
-    pub(super) fn seal(&self, pack: PackId) -> Result<()> {
+    pub(crate) fn seal(&self, pack: PackId) -> Result<()> {
         let due = |tx: &WriteTx| {
             let record = tx.get::<OpenPacks>(&pack)?;
             Ok(record.filter(|record| record.owner.is_none()).map(|record| (pack, record)))
@@ -100,12 +100,12 @@ impl Upkeep {
     }
 
     /// Forgets packs that are gone, as far as that is worth writing segments anew.
-    pub(super) fn clean_index(&self) -> Result<()> {
+    pub(crate) fn clean_index(&self) -> Result<()> {
         self.work.clean_index()
     }
 
     /// Waits until nothing is under way.
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         #[cfg(feature = "testing")]
         if self.work.is_put_off.swap(false, Ordering::Relaxed) {
             self.work.run();

@@ -11,7 +11,7 @@ type Writes = Arc<Mutex<Vec<(Arc<dyn DiskFile>, u64, Vec<u8>)>>>;
 
 /// Writes that are put off.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LateWrites(Writes);
+pub(crate) struct LateWrites(Writes);
 
 #[derive(Debug)]
 struct LateFile {
@@ -21,13 +21,13 @@ struct LateFile {
 
 impl LateWrites {
     /// The pack, with a file whose writes are put off.
-    pub(super) fn instead_of(&self, pack: OpenPack) -> OpenPack {
+    pub(crate) fn instead_of(&self, pack: OpenPack) -> OpenPack {
         let file = LateFile { file: pack.file, writes: Arc::clone(&self.0) };
         OpenPack { file: Arc::new(file), ..pack }
     }
 
     /// Writes what was put off, a little later.
-    pub(super) fn write(&self) {
+    pub(crate) fn write(&self) {
         for (file, offset, bytes) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             std::thread::sleep(Duration::from_millis(2));
             let _ = file.write_at(&bytes, offset);

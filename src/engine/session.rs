@@ -13,21 +13,21 @@ use crate::catalog::table::OpenPacks;
 use crate::catalog::{ReadTables, ReadTx};
 use crate::error::Result;
 use crate::id::{LeaseId, PackId};
+use crate::layout::pack_file;
 use crate::pack::hold::Hold;
-use crate::pack::pack_file;
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
 
 use super::closure::Needs;
-use super::gc::Reliance;
+use super::condemned::Reliance;
 use super::packs::Indexed;
-use super::{Inner, packs};
+use super::{Engine, packs};
 
 /// What a session's writers ask the store for.
 pub(crate) struct Host {
-    pub(super) store: Arc<Inner>,
+    pub(crate) store: Arc<Engine>,
     /// The lease, once the session needs one.
-    pub(super) lease: OnceLock<LeaseId>,
+    pub(crate) lease: OnceLock<LeaseId>,
     /// The generation that the session began in.
     hold: Arc<Hold>,
     counted_on: RwLock<HashSet<PackId>>,
@@ -37,16 +37,16 @@ pub(crate) struct Host {
 /// The session of one import or commit.
 pub(crate) type WriteSession = Session<Host>;
 
-impl Inner {
+impl Engine {
     /// Begins a session, and gives the view of existing objects that it deduplicates against. What it is to be based on was
     /// found under `hold`, and stays.
-    pub(super) fn begin_session(self: &Arc<Self>, hold: &Arc<Hold>) -> Result<(WriteSession, ObjectReader)> {
+    pub(crate) fn begin_session(self: &Arc<Self>, hold: &Arc<Hold>) -> Result<(WriteSession, ObjectReader)> {
         self.require_ballast()?;
         self.begin_session_to_free(hold)
     }
 
     /// The same for who makes room.
-    pub(super) fn begin_session_to_free(
+    pub(crate) fn begin_session_to_free(
         self: &Arc<Self>,
         hold: &Arc<Hold>,
     ) -> Result<(WriteSession, ObjectReader)> {
@@ -69,7 +69,7 @@ impl Inner {
     }
 
     /// Ends a session of which nothing is to remain.
-    pub(super) fn abandon(&self, session: WriteSession) {
+    pub(crate) fn abandon(&self, session: WriteSession) {
         let (host, unpublished) = session.dismantle();
         let pack = match unpublished {
             Unpublished::Held(_) => None,
@@ -80,7 +80,7 @@ impl Inner {
 
     /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the lease counts
     /// as dead then, and whoever opens the catalog next does the same.
-    pub(super) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
+    pub(crate) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
         let Some(lease) = host.lease.get() else { return };
         // After a failed sync it may be that the catalog on the disk counts on what was written.
         if self.poison.check().is_ok() && self.without_task().try_let_go(*lease, written).is_err() {
@@ -107,7 +107,7 @@ impl Inner {
     }
 
     /// Removes the files of packs that have no row any more. One that stays is a stray, which recovery removes.
-    pub(super) fn remove_packs(&self, packs: &[PackId]) {
+    pub(crate) fn remove_packs(&self, packs: &[PackId]) {
         for pack in packs {
             let _ = self.disk.remove(&pack_file(*pack));
         }
@@ -116,12 +116,12 @@ impl Inner {
 
 impl Host {
     /// What the session makes takes over parts of this, without looking for each of them.
-    pub(super) fn build_on(&self, base: impl Into<Needs>) {
+    pub(crate) fn build_on(&self, base: impl Into<Needs>) {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner).push(base.into());
     }
 
     /// What a publication must see to.
-    pub(super) fn reliance(&self) -> Reliance {
+    pub(crate) fn reliance(&self) -> Reliance {
         Reliance {
             store: Arc::clone(&self.store),
             hold: Arc::clone(&self.hold),
@@ -131,7 +131,7 @@ impl Host {
     }
 
     /// Writes a segment for what a pack has that is in none, what is not published included.
-    pub(super) fn index(&self, written: &WrittenPack) -> Result<Indexed> {
+    pub(crate) fn index(&self, written: &WrittenPack) -> Result<Indexed> {
         let pack = written.pack.id;
         let (segment, mut frames) =
             self.store.catalog()?.write(|tx| Ok((packs::next_segment(tx)?, packs::frames(tx, pack)?)))?;

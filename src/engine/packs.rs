@@ -10,17 +10,18 @@ use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
 use crate::id::{LeaseId, PackId, SegmentId};
+use crate::layout::{PACKS, pack_file};
 use crate::pack::frame::{PACK_HEAD_BYTES, pack_head};
+use crate::pack::segment;
 use crate::pack::session::{OpenPack, WrittenFrame, WrittenPack};
-use crate::pack::{PACKS, pack_file, segment};
 
 use super::StoreOptions;
 
 /// The domain of packs whose objects all projects may share.
-pub(super) const SHARED_DOMAIN: u32 = 0;
+pub(crate) const SHARED_DOMAIN: u32 = 0;
 
 /// A pack in which nothing was published.
-pub(super) const NEW_PACK: OpenPackRecord = OpenPackRecord {
+pub(crate) const NEW_PACK: OpenPackRecord = OpenPackRecord {
     committed_bytes: 0,
     indexed_bytes: 0,
     objects: 0,
@@ -31,15 +32,15 @@ pub(super) const NEW_PACK: OpenPackRecord = OpenPackRecord {
 
 /// Rows of the index that are in a segment from now on: those of a pack's frames up to a place in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Indexed {
-    pub(super) pack: PackId,
-    pub(super) segment: SegmentId,
-    pub(super) bytes: u64,
-    pub(super) objects: u64,
+pub(crate) struct Indexed {
+    pub(crate) pack: PackId,
+    pub(crate) segment: SegmentId,
+    pub(crate) bytes: u64,
+    pub(crate) objects: u64,
 }
 
 /// An open pack that nobody owns and that has room, the fullest of them; or the row of a new one.
-pub(super) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
+pub(crate) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
     let free = tx.collect::<OpenPacks>(&[])?.into_iter();
     let free =
         free.filter(|(_, record)| record.owner.is_none() && record.committed_bytes < options.pack_bytes);
@@ -53,7 +54,7 @@ pub(super) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(Pac
 }
 
 /// Those of the packs that are condemned or gone.
-pub(super) fn not_sealed_or_open(tx: &impl ReadTables, packs: Vec<PackId>) -> Result<Vec<PackId>> {
+pub(crate) fn not_sealed_or_open(tx: &impl ReadTables, packs: Vec<PackId>) -> Result<Vec<PackId>> {
     let mut others = Vec::new();
     for pack in packs {
         if tx.get::<OpenPacks>(&pack)?.is_none() && tx.get::<SealedPacks>(&pack)?.is_none() {
@@ -64,7 +65,7 @@ pub(super) fn not_sealed_or_open(tx: &impl ReadTables, packs: Vec<PackId>) -> Re
 }
 
 /// Opens the file of a pack that only the caller appends to; a new one is made, and its name is durable.
-pub(super) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecord) -> Result<OpenPack> {
+pub(crate) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecord) -> Result<OpenPack> {
     let io = |action| move |error| Error::io(Subject::Pack(id), action, error);
     let name = pack_file(id);
     let OpenPackRecord { committed_bytes, objects, domain, .. } = *record;
@@ -93,7 +94,7 @@ pub(super) fn open_pack_file(disk: &dyn Disk, id: PackId, record: &OpenPackRecor
 }
 
 /// Publishes what was appended to a pack, and lets go of it.
-pub(super) fn publish_frames(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
+pub(crate) fn publish_frames(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
     let pack = written.pack.id;
     for frame in &written.frames {
         let record = FrameRecord { frame_bytes: frame.frame_bytes, objects: frame.objects.clone() };
@@ -115,13 +116,13 @@ fn publish_length(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
 }
 
 /// Publishes what was appended to a pack, whose frames are all in a segment.
-pub(super) fn publish_indexed(tx: &mut WriteTx, written: &WrittenPack, indexed: Indexed) -> Result<()> {
+pub(crate) fn publish_indexed(tx: &mut WriteTx, written: &WrittenPack, indexed: Indexed) -> Result<()> {
     publish_length(tx, written)?;
     publish_segment(tx, indexed)
 }
 
 /// Makes the rows of a pack's frames give way to a segment.
-pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> {
+pub(crate) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> {
     let Indexed { pack, segment, bytes, objects } = indexed;
     let known = tx.get::<OpenPacks>(&pack)?.unwrap_or(NEW_PACK);
     let rows = tx.collect::<Frames>(&key_bytes(&pack))?.into_iter();
@@ -142,7 +143,7 @@ pub(super) fn publish_segment(tx: &mut WriteTx, indexed: Indexed) -> Result<()> 
 
 /// Makes an open pack that is complete a sealed one. It stays as long as the lease of what filled it is there, if that is
 /// to be published yet.
-pub(super) fn seal(tx: &mut WriteTx, pack: PackId, filled_by: Option<LeaseId>) -> Result<()> {
+pub(crate) fn seal(tx: &mut WriteTx, pack: PackId, filled_by: Option<LeaseId>) -> Result<()> {
     let Some(OpenPackRecord { committed_bytes: bytes, objects, domain, .. }) = tx.get::<OpenPacks>(&pack)?
     else {
         return Ok(());
@@ -153,7 +154,7 @@ pub(super) fn seal(tx: &mut WriteTx, pack: PackId, filled_by: Option<LeaseId>) -
 }
 
 /// Forgets an open pack and all that is in it.
-pub(super) fn drop_open(tx: &mut WriteTx, pack: PackId) -> Result<()> {
+pub(crate) fn drop_open(tx: &mut WriteTx, pack: PackId) -> Result<()> {
     for frame in tx.collect::<Frames>(&key_bytes(&pack))? {
         tx.remove::<Frames>(&frame.0)?;
     }
@@ -166,12 +167,12 @@ pub(super) fn drop_open(tx: &mut WriteTx, pack: PackId) -> Result<()> {
 }
 
 /// The published frames of an open pack that are no part of a segment.
-pub(super) fn frames(tx: &impl ReadTables, pack: PackId) -> Result<Vec<WrittenFrame>> {
+pub(crate) fn frames(tx: &impl ReadTables, pack: PackId) -> Result<Vec<WrittenFrame>> {
     frames_from(tx, pack, 0)
 }
 
 /// Those of them from a place in the pack.
-pub(super) fn frames_from(tx: &impl ReadTables, pack: PackId, start: u64) -> Result<Vec<WrittenFrame>> {
+pub(crate) fn frames_from(tx: &impl ReadTables, pack: PackId, start: u64) -> Result<Vec<WrittenFrame>> {
     let mut frames = Vec::new();
     let before = start.checked_sub(1).map(|before| (pack, before));
     tx.scan::<Frames>(&key_bytes(&pack), before.as_ref(), Direction::Ascending, |(_, offset), record| {
@@ -182,14 +183,14 @@ pub(super) fn frames_from(tx: &impl ReadTables, pack: PackId, start: u64) -> Res
 }
 
 /// A number for a segment that is going to be written.
-pub(super) fn next_segment(tx: &mut WriteTx) -> Result<SegmentId> {
+pub(crate) fn next_segment(tx: &mut WriteTx) -> Result<SegmentId> {
     let number = u32::try_from(tx.next(Sequence::Segment)?);
     let message = "has too many index segments";
     number.map(SegmentId::new).map_err(|_| Error::unsupported(Subject::Catalog, message))
 }
 
 /// Writes a segment of these frames of a pack, all durable; it takes their rows' place up to `bytes` of the pack.
-pub(super) fn write_segment(
+pub(crate) fn write_segment(
     disk: &dyn Disk,
     segment: SegmentId,
     pack: PackId,
@@ -202,7 +203,7 @@ pub(super) fn write_segment(
 }
 
 /// Fails unless the lease is still there: its holder was taken for dead otherwise, and what it owned is another's.
-pub(super) fn check_lease(tx: &impl ReadTables, lease: LeaseId) -> Result<()> {
+pub(crate) fn check_lease(tx: &impl ReadTables, lease: LeaseId) -> Result<()> {
     if tx.get::<Leases>(&lease)?.is_some() {
         return Ok(());
     }
@@ -211,7 +212,7 @@ pub(super) fn check_lease(tx: &impl ReadTables, lease: LeaseId) -> Result<()> {
 
 /// Lets go of everything a lease holds, and gives the packs that were never published: their rows are gone, and
 /// their files may go once the transaction is durable.
-pub(super) fn release(tx: &mut WriteTx, lease: LeaseId) -> Result<Vec<PackId>> {
+pub(crate) fn release(tx: &mut WriteTx, lease: LeaseId) -> Result<Vec<PackId>> {
     let mut unused = Vec::new();
     for (pack, record) in tx.collect::<OpenPacks>(&[])? {
         if record.owner != Some(lease) {

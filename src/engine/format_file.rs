@@ -7,9 +7,8 @@ use std::io::ErrorKind::UnexpectedEof;
 
 use crate::disk::{Disk, OpenMode};
 use crate::format::FORMAT_VERSION;
+use crate::layout::{FORMAT_FILE, NEW_FORMAT_FILE};
 
-pub(super) const FORMAT_FILE: &str = "format";
-pub(super) const NEW_FORMAT_FILE: &str = "format.new";
 const FIRST_LINE: &str = "layerstone store format ";
 /// What the file has behind its line until its name is durable.
 const UNNAMED: &str = "its name is not durable yet\n";
@@ -18,16 +17,16 @@ const BYTES_MAX: usize = 100;
 
 /// What the file says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct FormatFile {
+pub(crate) struct FormatFile {
     /// None if it does not say any.
-    pub(super) version: Option<u32>,
+    pub(crate) version: Option<u32>,
     /// If its name may not be durable: the bytes of the line to which [`finish`] cuts it.
-    pub(super) unfinished: Option<u64>,
+    pub(crate) unfinished: Option<u64>,
 }
 
 impl FormatFile {
     /// Reads the file, which must be there.
-    pub(super) fn read(disk: &dyn Disk) -> std::io::Result<Self> {
+    pub(crate) fn read(disk: &dyn Disk) -> std::io::Result<Self> {
         let file = disk.open(FORMAT_FILE, OpenMode::Read)?;
         loop {
             let mut text = vec![0; usize::try_from(file.len()?).unwrap_or(BYTES_MAX).min(BYTES_MAX)];
@@ -48,12 +47,12 @@ impl FormatFile {
 }
 
 /// Makes the file, whose name is not durable before [`finish`].
-pub(super) fn write_unfinished(disk: &dyn Disk) -> std::io::Result<()> {
+pub(crate) fn write_unfinished(disk: &dyn Disk) -> std::io::Result<()> {
     write(disk, UNNAMED)
 }
 
 /// Makes the file, and its name durable.
-pub(super) fn write_durable(disk: &dyn Disk) -> std::io::Result<()> {
+pub(crate) fn write_durable(disk: &dyn Disk) -> std::io::Result<()> {
     write(disk, "")?;
     disk.sync_dir("")
 }
@@ -67,7 +66,7 @@ fn write(disk: &dyn Disk, second_line: &str) -> std::io::Result<()> {
 }
 
 /// Makes the store's name for good what it was made as, whoever began.
-pub(super) fn finish(disk: &dyn Disk, line_bytes: u64) -> std::io::Result<()> {
+pub(crate) fn finish(disk: &dyn Disk, line_bytes: u64) -> std::io::Result<()> {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     disk.sync_dir("")?;
     let cut = disk.open(FORMAT_FILE, OpenMode::Write).and_then(|file| file.set_len(line_bytes));

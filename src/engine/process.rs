@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::catalog::record::HolderRecord;
 
 /// The kernel's id of this boot.
-pub(super) fn boot() -> String {
+pub(crate) fn boot() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
@@ -18,7 +18,7 @@ fn namespace() -> u64 {
 const OUTERMOST: u64 = 0xEFFF_FFFC;
 
 /// Whether this process sees all the processes that one of the same namespace as the holder can have started.
-pub(super) fn sees_all_of(holder: &HolderRecord) -> bool {
+pub(crate) fn sees_all_of(holder: &HolderRecord) -> bool {
     let here = namespace();
     holder.boot != boot() || holder.namespace == here || here == OUTERMOST
 }
@@ -37,7 +37,7 @@ fn started_ticks(process: u32) -> Option<u64> {
 }
 
 /// This process.
-pub(super) fn this_process() -> HolderRecord {
+pub(crate) fn this_process() -> HolderRecord {
     let process = std::process::id();
     HolderRecord {
         boot: boot(),
@@ -50,7 +50,7 @@ pub(super) fn this_process() -> HolderRecord {
 /// Whether the holder is certainly gone: another boot, or its number is free or taken by a later process. One in
 /// another pid namespace can't be looked up: it counts as alive until the next boot, or, seen from outside of all, as long as
 /// that namespace has any process.
-pub(super) fn is_dead(holder: &HolderRecord) -> bool {
+pub(crate) fn is_dead(holder: &HolderRecord) -> bool {
     if holder.boot != boot() {
         return true;
     }

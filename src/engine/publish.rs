@@ -20,11 +20,11 @@ use super::gate::OpenCatalog;
 use super::options::Sabotage;
 use super::packs::Indexed;
 use super::session::WriteSession;
-use super::{Inner, packs};
+use super::{Engine, packs};
 
 /// What sessions want published, and the right to do it.
 #[derive(Default)]
-pub(super) struct Publications {
+pub(crate) struct Publications {
     waiting: Mutex<Vec<Publication>>,
     publishing: Mutex<()>,
 }
@@ -32,12 +32,12 @@ pub(super) struct Publications {
 #[cfg(any(test, feature = "testing"))]
 impl Publications {
     /// Keeps everyone from publishing for as long as this is held.
-    pub(super) fn take_turn(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn take_turn(&self) -> std::sync::MutexGuard<'_, ()> {
         lock(&self.publishing)
     }
 
     /// How many wait for their turn.
-    pub(super) fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         lock(&self.waiting).len()
     }
 }
@@ -66,10 +66,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Inner {
+impl Engine {
     /// Publishes what a session wrote together with what `closure` does, in one transaction. If it fails, nothing
     /// of the session remains.
-    pub(super) fn publish<T: Send + 'static>(
+    pub(crate) fn publish<T: Send + 'static>(
         &self,
         session: WriteSession,
         closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
@@ -78,7 +78,7 @@ impl Inner {
     }
 
     /// The same in a transaction that nobody shares: for what reads objects that the transaction must find published.
-    pub(super) fn publish_alone<T: Send + 'static>(
+    pub(crate) fn publish_alone<T: Send + 'static>(
         &self,
         session: WriteSession,
         closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,

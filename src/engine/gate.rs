@@ -16,20 +16,21 @@ use crate::catalog::record::{LeaseRecord, OpenPackRecord};
 use crate::catalog::table::{
     CondemnedPacks, Directories, Leases, OpenPacks, SealedPacks, Segments, Sequence,
 };
-use crate::catalog::{Catalog, NEW_CATALOG_FILE, Poison, ReadTables, WriteTx};
+use crate::catalog::{Catalog, Poison, ReadTables, WriteTx};
 use crate::disk::{Disk, LockAttempt, LockGuard, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::LeaseId;
-use crate::pack::{PACKS, SEGMENTS, pack_file, segment_file};
+use crate::layout::{
+    DIRECTORIES, NEW_CATALOG_FILE, NEW_FORMAT_FILE, PACKS, SEGMENTS, pack_file, segment_file, state_file,
+};
 use crate::task::Task;
 
-use super::known::state_file;
 use super::surroundings::Surroundings;
-use super::{DIRECTORIES, NEW_FORMAT_FILE, dump, folder_error};
+use super::{dump, folder_error};
 
 /// An open catalog and the lock that it is open under; closed before the lock is let go.
 #[derive(Debug)]
-pub(super) struct OpenCatalog {
+pub(crate) struct OpenCatalog {
     catalog: Catalog,
     _lock: OwnLock,
 }
@@ -58,7 +59,7 @@ impl Deref for OpenCatalog {
 }
 
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     disk: Arc<dyn Disk>,
     location: PathBuf,
     poison: Poison,
@@ -77,7 +78,7 @@ pub(super) struct Gate {
 type Held = Option<Arc<OpenCatalog>>;
 
 impl Gate {
-    pub(super) fn new(
+    pub(crate) fn new(
         disk: Arc<dyn Disk>,
         location: PathBuf,
         poison: Poison,
@@ -99,7 +100,7 @@ impl Gate {
 
     /// The open catalog, opened if no one in this process has it open. One that failed is opened anew as soon as nobody uses
     /// it any more; if it was a sync that failed, for reading only.
-    pub(super) fn open(&self, task: &Task) -> Result<Arc<OpenCatalog>> {
+    pub(crate) fn open(&self, task: &Task) -> Result<Arc<OpenCatalog>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if open.upgrade().is_some_and(|catalog| catalog.is_spent()) {
@@ -154,7 +155,7 @@ impl Gate {
     }
 
     /// Keeps the catalog open, and so the lock, until the gate is dropped.
-    pub(super) fn hold(&self, task: &Task) -> Result<()> {
+    pub(crate) fn hold(&self, task: &Task) -> Result<()> {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(None);
         let catalog = self.open(task)?;
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(catalog));
@@ -162,7 +163,7 @@ impl Gate {
     }
 
     /// Takes the lock, waiting up to the time limit or until the task is cancelled.
-    pub(super) fn lock(&self, task: &Task) -> Result<Box<dyn LockGuard>> {
+    pub(crate) fn lock(&self, task: &Task) -> Result<Box<dyn LockGuard>> {
         let deadline = Instant::now() + self.timeout;
         let mut waiting = task.wait();
         let subject = || Subject::Store(self.location.clone());
@@ -185,7 +186,7 @@ impl Gate {
 
     /// A lease of this process. It is told at once: a transaction that fails may have taken it all the same, and then it is
     /// to be [abandoned](Self::abandon).
-    pub(super) fn new_lease(&self, tx: &mut WriteTx, told: &mut Option<LeaseId>) -> Result<LeaseId> {
+    pub(crate) fn new_lease(&self, tx: &mut WriteTx, told: &mut Option<LeaseId>) -> Result<LeaseId> {
         let lease = LeaseId::new(tx.next(Sequence::Lease)?);
         // One of a transaction that failed had the same number if it never was.
         self.abandoned().remove(&lease);
@@ -197,7 +198,7 @@ impl Gate {
     }
 
     /// Takes a lease of this process for dead, since it could not be released: the disk is full, say.
-    pub(super) fn abandon(&self, lease: impl Into<Option<LeaseId>>) {
+    pub(crate) fn abandon(&self, lease: impl Into<Option<LeaseId>>) {
         self.abandoned().extend(lease.into());
     }
 
@@ -207,7 +208,7 @@ impl Gate {
 
     /// Takes back what processes that died held, and what this one could not let go; says whether there was any. Others in
     /// this process may use the catalog meanwhile.
-    pub(super) fn recover(&self, catalog: &Catalog) -> Result<bool> {
+    pub(crate) fn recover(&self, catalog: &Catalog) -> Result<bool> {
         let leases = catalog.read(|tx| tx.collect::<Leases>(&[]))?;
         // Looked at after the rows: a number that is drawn again is not abandoned any more when its row is seen.
         let abandoned = self.abandoned().clone();
@@ -265,7 +266,7 @@ impl Gate {
     /// before its file, or in the transaction that makes both, as a state file has; a segment has it after, so segments are
     /// looked at only if nobody but the holder of `lease` can be writing one. So `tx` is a transaction that writes, or nobody
     /// else in this process has the catalog open.
-    pub(super) fn remove_strays(
+    pub(crate) fn remove_strays(
         &self,
         catalog: &Catalog,
         tx: &impl ReadTables,
@@ -293,7 +294,7 @@ impl Gate {
 
     /// Cuts packs that nobody is adding to to what counts of them: behind it is what a process wrote that was killed. `tx`
     /// writes, so that nobody begins to.
-    pub(super) fn cut_packs(&self, tx: &impl ReadTables) -> Result<()> {
+    pub(crate) fn cut_packs(&self, tx: &impl ReadTables) -> Result<()> {
         let open = tx.collect::<OpenPacks>(&[])?.into_iter().filter(|(_, record)| record.owner.is_none());
         let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, record)| (pack, record.bytes));
         for (pack, bytes) in open.map(|(pack, record)| (pack, record.committed_bytes)).chain(sealed) {
@@ -331,24 +332,25 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{GcOptions, Store};
+    use crate::disk::MemoryDisk;
+    use crate::engine::{Engine, StoreOptions};
 
     #[test]
     fn what_another_thread_is_writing_is_not_taken_for_what_the_dead_left() {
-        let store = Store::in_memory().unwrap();
-        let gate = &store.0.gate;
+        let disk = Arc::new(MemoryDisk::default());
+        let engine = Engine::open(disk, None, StoreOptions::default(), Surroundings::default()).unwrap();
+        let gate = &engine.gate;
         let catalog = gate.open(&Task::unobserved()).unwrap();
         let mut dead = None;
         catalog.write(|tx| gate.new_lease(tx, &mut dead)).unwrap();
         gate.abandon(dead);
         // Its row comes with the transaction that another thread is in.
         let pack = pack_file(crate::id::PackId::new(7));
-        store.0.disk.open(&pack, OpenMode::CreateNew).unwrap();
+        engine.disk.open(&pack, OpenMode::CreateNew).unwrap();
         assert!(gate.recover(&catalog).unwrap());
         assert!(!gate.recover(&catalog).unwrap(), "nobody is dead any more");
-        assert!(store.0.disk.exists(&pack).unwrap());
-        drop(catalog);
-        store.collect_garbage(&GcOptions::default()).unwrap();
-        assert!(!store.0.disk.exists(&pack).unwrap(), "nobody was writing it");
+        assert!(engine.disk.exists(&pack).unwrap());
+        catalog.write(|tx| gate.remove_strays(&catalog, tx, None)).unwrap();
+        assert!(!engine.disk.exists(&pack).unwrap(), "nobody was writing it");
     }
 }
