@@ -50,7 +50,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::catalog::{CATALOG_FILE, Catalog, NEW_CATALOG_FILE, Poison, ReadTx, WriteTx};
 use crate::disk::{Disk, LOCK_FILE, MemoryDisk, RealDisk, UnsyncedDisk};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::host::source::SourceTree;
 use crate::ingest::{Walk, WalkRules};
@@ -326,8 +326,8 @@ fn store_directory(path: &Path, create: bool) -> Result<RealDisk> {
 }
 
 fn no_store(path: &Path) -> Error {
-    let message = "no store at this path; name another, or make one with 'init'";
-    Error::not_found(Subject::Store(path.to_owned()), message)
+    let error = Error::not_found(Subject::Store(path.to_owned()), "no store at this path");
+    error.with_remedy(Remedy::CreateStore)
 }
 
 fn unusable(path: &Path, error: std::io::Error) -> Error {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::made::{self, MadeArguments, summary};
 use super::{Context, Outcome, usage};
-use crate::output::{Output, Report, with_causes};
+use crate::output::{Output, Report, explained};
 use crate::replacement::write_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
 use crate::{Failure, interrupt};
@@ -100,7 +100,7 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         && says
     {
         // What went wrong first counts. The next that is made clears it away.
-        Output::note(&error.to_string());
+        Output::note(&explained(&error));
     }
     let (kind, message, code) = match ended?.0 {
         Ended::Exited(code) => return Ok(code),
@@ -210,9 +210,9 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
         Err(_) if workspace.info().is_ok_and(|info| info.process.is_none()) => {
             format!("what the command did stays in the workspace {name}")
         }
-        Err(error) => format!("what the command did could not be kept: {}", with_causes(&error)),
+        Err(error) => format!("what the command did could not be kept: {}", explained(&error)),
     };
-    let message = format!("{}; {kept}", with_causes(error));
+    let message = format!("{}; {kept}", explained(error));
     let code = interrupt::signal().map_or(OWN_FAILURE, interrupt::exit_code);
     Failure::Run { kind: error.kind(), message, code }
 }

@@ -70,7 +70,7 @@ pub(crate) enum WorkspaceCommand {
     #[command(
         after_help = "Examples:\n  layerstone workspace discard mine\n  layerstone workspace discard mine theirs"
     )]
-    #[command(alias = "rm", alias = "remove")]
+    #[command(alias = "rm", alias = "remove", alias = "delete")]
     Discard {
         /// Names of the workspaces
         #[arg(required = true)]
