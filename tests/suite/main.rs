@@ -60,6 +60,7 @@ mod repair;
 mod roundtrip;
 mod run;
 mod run_reports;
+mod run_signals;
 mod schema;
 mod shared;
 mod signals;

@@ -17,7 +17,7 @@ use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{interrupt, progress};
+use crate::{Failure, interrupt, progress};
 
 /// A command's result: JSON as it serialises, with a schema, and for people as text.
 pub(crate) trait Report: Serialize + JsonSchema {
@@ -45,6 +45,11 @@ impl Output {
     /// Prints a result as it was asked for.
     pub(crate) fn show(&self, report: &impl Report) -> io::Result<()> {
         if self.json { Self::json(report) } else { report.text() }
+    }
+
+    /// Prints what came of a command that has changed something. Where that can't be printed, `done` says what it was.
+    pub(crate) fn report(&self, report: &impl Report, done: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.show(report).map_err(|error| Failure::Unreported { error, done: done() })
     }
 
     /// One line of the result.

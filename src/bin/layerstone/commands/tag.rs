@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, arguments: &TagArguments) -> Outcome {
         }
         (Some(_), _) => return Err(usage("--expect", "goes with one tag")),
     };
-    Ok(context.out.show(&Tagged { image: id, tags: &tags })?)
+    context.out.report(&Tagged { image: id, tags: &tags }, || format!("image {id} was tagged"))
 }
 
 fn name(text: &str) -> Result<TagName, Failure> {
