@@ -16,7 +16,7 @@ pub(super) const OPTIONS: &[Hint] = &[
     Hint(
         RUN,
         &["-d", "--detach"],
-        "run waits for the command, which ends with it; put the whole into the background with your shell ('&')",
+        "run waits for the command; put it into the background with your shell ('&')",
     ),
     Hint(
         RUN,
