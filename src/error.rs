@@ -130,6 +130,75 @@ impl fmt::Display for Subject {
     }
 }
 
+/// Which option of a call that failed would help. It shows itself in the words of this crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Let the store be made: [`StoreOptions::create`](crate::StoreOptions::create).
+    CreateStore,
+    /// Make the project: [`Store::create_project`](crate::Store::create_project).
+    CreateProject,
+    /// Name the image that a directory is based on: [`CommitOptions::base`](crate::CommitOptions::base).
+    NameBase,
+    /// Leave the path out: [`ImportOptions::exclude`](crate::ImportOptions::exclude).
+    Exclude,
+    /// Keep what can be read of such files: [`Changing::Keep`](crate::Changing::Keep).
+    KeepChanging,
+    /// Either of [`Exclude`](Self::Exclude) and [`KeepChanging`](Self::KeepChanging).
+    ExcludeOrKeepChanging,
+    /// Take a saved image for what it looks like:
+    /// [`TarOptions::accept_saved_image`](crate::TarOptions::accept_saved_image).
+    AcceptSavedImage,
+    /// Name the kind of overlay whose marks were found.
+    Marks {
+        /// The kind that was found.
+        found: FoundMarks,
+        /// Whether they may also be named as the image's own: [`OverlayMarks::OnlyTrusted`](crate::OverlayMarks::OnlyTrusted),
+        /// [`OverlayMarks::OnlyUser`](crate::OverlayMarks::OnlyUser).
+        or_own: bool,
+    },
+    /// Name a kind of overlay whose marks this process sees, or be root.
+    VisibleMarks,
+}
+
+/// Marks of an overlay that were found where another kind was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FoundMarks {
+    /// [`OverlayMarks::Trusted`](crate::OverlayMarks::Trusted).
+    Trusted,
+    /// [`OverlayMarks::User`](crate::OverlayMarks::User).
+    User,
+    /// [`OverlayMarks::FuseOverlayfs`](crate::OverlayMarks::FuseOverlayfs).
+    FuseOverlayfs,
+}
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::CreateStore => "name another, or make one with `StoreOptions::create`",
+            Self::CreateProject => "make it with `Store::create_project`",
+            Self::NameBase => "name the image that it is based on with `CommitOptions::base`",
+            Self::Exclude => {
+                "leave it out with `ImportOptions::exclude`, or import as a user who may read it"
+            }
+            Self::KeepChanging => "keep what can be read of such files with `Changing::Keep`",
+            Self::ExcludeOrKeepChanging => {
+                "leave it out with `ImportOptions::exclude`, or keep what can be read of such files with `Changing::Keep`"
+            }
+            Self::AcceptSavedImage => "or take it as it is with `TarOptions::accept_saved_image`",
+            Self::Marks { found, or_own } => {
+                write!(f, "commit with `OverlayMarks::{found:?}`")?;
+                if *or_own { ", or with `OnlyTrusted` or `OnlyUser` if it is the image's own" } else { "" }
+            }
+            Self::VisibleMarks => {
+                "commit as root, or with `OverlayMarks::User` or `OverlayMarks::FuseOverlayfs` if it is of such an overlay"
+            }
+        };
+        f.write_str(text)
+    }
+}
+
 type Source = dyn std::error::Error + Send + Sync + 'static;
 
 /// Any failure of this crate: a [kind](ErrorKind), a [subject](Subject), a message and perhaps a source.
@@ -143,12 +212,20 @@ struct Inner {
     /// What the user calls the archive that the subject is, or is in.
     archive: Option<String>,
     message: String,
+    remedy: Option<Remedy>,
     source: Option<Arc<Source>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, subject: Subject, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, subject, archive: None, message: message.into(), source: None }))
+        Self(Box::new(Inner {
+            kind,
+            subject,
+            archive: None,
+            message: message.into(),
+            remedy: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn not_found(subject: Subject, message: impl Into<String>) -> Self {
@@ -242,9 +319,9 @@ impl Error {
         self
     }
 
-    /// The same error, which also says what to do.
-    pub(crate) fn advise(mut self, advice: &str) -> Self {
-        self.0.message = format!("{}; {advice}", self.0.message);
+    /// The same error, which also says what to change about the call.
+    pub(crate) fn with_remedy(mut self, remedy: Remedy) -> Self {
+        self.0.remedy = Some(remedy);
         self
     }
 
@@ -260,10 +337,22 @@ impl Error {
         &self.0.subject
     }
 
-    /// What was expected, and what to do.
+    /// What was expected, and what to do, unless that is the [remedy](Self::remedy).
     #[must_use]
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// Which option of the call would help, if one does: for programs that have other words for it than this crate.
+    #[must_use]
+    pub fn remedy(&self) -> Option<Remedy> {
+        self.0.remedy
+    }
+
+    /// Returns what the error shows, without its remedy.
+    #[must_use]
+    pub fn fault(&self) -> impl fmt::Display {
+        Fault(self)
     }
 
     /// Whether what was named does not exist or is not visible.
@@ -308,14 +397,23 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+struct Fault<'e>(&'e Error);
+
+impl fmt::Display for Fault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { subject, message, .. } = &*self.0;
-        match (&self.0.archive, subject) {
+        let Inner { subject, message, archive, .. } = &*self.0.0;
+        match (archive, subject) {
             (None, _) => write!(f, "{subject}: {message}"),
             (Some(archive), Subject::Archive) => write!(f, "{}: {message}", archive.escape_debug()),
             (Some(archive), _) => write!(f, "{}: {subject}: {message}", archive.escape_debug()),
         }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Fault(self).fmt(f)?;
+        self.remedy().map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
 }
 
@@ -325,6 +423,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("subject", &self.0.subject)
             .field("message", &self.0.message)
+            .field("remedy", &self.0.remedy)
             .field("source", &self.0.source)
             .finish()
     }

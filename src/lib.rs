@@ -73,7 +73,7 @@ pub mod tree;
 
 pub use archive::Limits as ImportLimits;
 pub use catalog::is_panic_contained;
-pub use error::{Error, ErrorKind, Result, Subject};
+pub use error::{Error, ErrorKind, FoundMarks, Remedy, Result, Subject};
 pub use ingest::{Changing, Excludes, NotKept, SourceReport, TarOptions};
 pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;

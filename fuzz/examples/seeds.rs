@@ -245,7 +245,14 @@ fn operations() -> Outcome {
         [&import[..], &commit, &remove, &tag, &[0x83, 1, 1], &collect].concat()
     };
     let rounds: Vec<u8> = (0..6).flat_map(round).collect();
-    seed("operations", "rounds", &[&[8, 1], rounds.as_slice(), &[0x84, 5, 6]].concat())
+    seed("operations", "rounds", &[&[8, 1], rounds.as_slice(), &[0x84, 5, 6]].concat())?;
+    // Each mishap in turn, after which the first content is imported again and all of it is looked at.
+    let mishap = |number: u8| -> Vec<u8> {
+        let again = [14, 1, 2, 7, 0x25, 0x37, 0x0e];
+        [&[0x3f, number, number][..], &again, &LOOK.concat()].concat()
+    };
+    let mishaps: Vec<u8> = (0..7).flat_map(mishap).collect();
+    seed("operations", "mishaps", &[IMAGES.concat(), mishaps, COLLECT_FULLY.concat()].concat())
 }
 
 /// A segment as a store writes it.

@@ -54,6 +54,8 @@ impl ImageRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct LineageRecord {
     pub(crate) parent: ImageId,
+    /// When that was made, as the clock said then: it may be gone.
+    pub(crate) parent_created_ms: Added<u64>,
 }
 
 /// A tag.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::catalog::{Catalog, Poison};
 use crate::disk::RealDisk;
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::layout::{
     CATALOG_FILE, CREATED, DIRECTORIES, DUMP_FILE, FORMAT_FILE, GENERATIONS, PACKS, SEGMENTS,
@@ -118,8 +118,8 @@ pub(crate) fn store_directory(path: &Path, create: bool) -> Result<RealDisk> {
 }
 
 fn no_store(path: &Path) -> Error {
-    let message = "no store at this path; name another, or make one with 'init'";
-    Error::not_found(Subject::Store(path.to_owned()), message)
+    let error = Error::not_found(Subject::Store(path.to_owned()), "no store at this path");
+    error.with_remedy(Remedy::CreateStore)
 }
 
 pub(crate) fn unusable(path: &Path, error: std::io::Error) -> Error {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::host::source::{FilePiece, Found, SourceDirectory, SourceFile, Xattr};
 use crate::host::stat::{FileKind, Stat};
 use crate::object::ObjectSink;
@@ -168,14 +168,12 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             if is_misstated {
                 let size = found.stat.size;
                 let message = format!(
-                    "does not have the {size} bytes that its file system says, as is usual in /proc and /sys; \
-                     leave it out (--exclude), or keep what can be read of such files (--changing keep)"
+                    "does not have the {size} bytes that its file system says, as is usual in /proc and /sys"
                 );
-                return Error::unsupported(subject, message);
+                return Error::unsupported(subject, message).with_remedy(Remedy::KeepChanging);
             }
-            let message = "changed each time it was read; try again when it is quiet, or keep what can be read of such \
-                           files (--changing keep)";
-            Error::conflict(subject, message)
+            let message = "changed each time it was read; try again when it is quiet";
+            Error::conflict(subject, message).with_remedy(Remedy::KeepChanging)
         })?;
         if found.stat.kind != FileKind::File {
             return Ok(None);

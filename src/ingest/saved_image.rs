@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::host::stat::FileKind;
 use crate::path::TreePath;
@@ -54,9 +54,9 @@ pub(super) fn refuse(path: &TreePath, content: &[u8], subject: impl FnOnce() -> 
     }
     let message = format!(
         "is a saved image, as its '{path}' says: it holds layers instead of files; unpack it to a root file system first \
-         ('podman load', then 'podman export' of a container; or 'umoci unpack'), or say the format to take it as it is"
+         ('podman load', then 'podman export' of a container; or 'umoci unpack')"
     );
-    Err(Error::unsupported(subject(), message))
+    Err(Error::unsupported(subject(), message).with_remedy(Remedy::AcceptSavedImage))
 }
 
 /// Whether a text is what programs name layers by: 64 hexadecimal digits.

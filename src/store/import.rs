@@ -10,7 +10,7 @@ use crate::archive::Limits;
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
 use crate::catalog::table::{Identities, Images, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::format::record;
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
@@ -486,13 +486,13 @@ fn store_tree(walk: &Walk<'_>, session: &WriteSession) -> Result<(Root, SegmentR
     Ok((root, rows))
 }
 
-/// Says what to do about a file that this process may not read.
+/// Says of what can't be read that it can be left out.
 fn advise_exclusion(error: Error) -> Error {
     let is_denied = error.is_of_host() && error.is_permission_denied();
-    if is_denied {
-        error.advise("leave it out (--exclude), or import as a user who may read it")
-    } else {
-        error
+    match error.remedy() {
+        Some(Remedy::KeepChanging) => error.with_remedy(Remedy::ExcludeOrKeepChanging),
+        None if is_denied => error.with_remedy(Remedy::Exclude),
+        _ => error,
     }
 }
 

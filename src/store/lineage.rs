@@ -12,6 +12,7 @@ use crate::catalog::record::{ImageRecord, LineageRecord};
 use crate::catalog::table::{Children, Images, Lineage, key_bytes};
 use crate::catalog::{Direction, ReadTables, ReadTx, WriteTx};
 use crate::error::{Error, Result, Subject};
+use crate::format::record::Added;
 use crate::id::{ImageId, ProjectId};
 use crate::layer::{LayerRecord, MAX_HISTORY};
 use crate::name::ImageRef;
@@ -30,7 +31,8 @@ pub struct Ancestor {
     pub id: ImageId,
     /// The image that it was made from.
     pub parent: Option<ImageId>,
-    /// When it was made. Of one that is removed, the time in its id, which is later where the clock had gone back.
+    /// When it was made. Of one that is removed and that an older version made, the time in its id, which is later where the
+    /// clock had gone back.
     pub created: Moment,
     /// Whether it is still there.
     pub is_there: bool,
@@ -45,7 +47,8 @@ pub struct LineageNode {
     pub id: ImageId,
     /// The image that it was made from, if that is in the lineage too.
     pub parent: Option<ImageId>,
-    /// When it was made. Of one that is removed, the time in its id, which is later where the clock had gone back.
+    /// When it was made. Of one that is removed and that an older version made, the time in its id, which is later where the
+    /// clock had gone back.
     pub created: Moment,
     /// What listings show of it; none of one that was removed, and of which something came that is there.
     pub info: Option<ImageInfo>,
@@ -54,8 +57,8 @@ pub struct LineageNode {
 }
 
 impl LineageNode {
-    fn removed(id: ImageId, parent: Option<ImageId>) -> Self {
-        Self { id, parent, created: latest_created(id), info: None, added_bytes: 0 }
+    fn removed(id: ImageId, parent: Option<ImageId>, created: Moment) -> Self {
+        Self { id, parent, created, info: None, added_bytes: 0 }
     }
 }
 
@@ -93,15 +96,18 @@ impl Project {
         self.store.read(|tx| {
             self.check(tx)?;
             let mut ancestors = Vec::new();
-            let mut next = self.known_parent(tx, id)?;
-            while let Some(id) = next {
+            self.known_parent(tx, id)?;
+            let mut next = self.lineage_row(tx, id)?;
+            while let Some(row) = next {
+                let id = row.parent;
                 if ancestors.len() >= MAX_HISTORY {
                     return Err(too_many(id));
                 }
                 let record = self.image_row(tx, id)?;
-                let created = record.as_ref().map_or(latest_created(id), ImageRecord::created);
-                next = self.parent_of(tx, id)?;
-                ancestors.push(Ancestor { id, parent: next, created, is_there: record.is_some() });
+                let created = record.as_ref().map_or_else(|| parent_created(&row), ImageRecord::created);
+                next = self.lineage_row(tx, id)?;
+                let parent = next.map(|row| row.parent);
+                ancestors.push(Ancestor { id, parent, created, is_there: record.is_some() });
             }
             Ok(ancestors)
         })
@@ -142,8 +148,7 @@ impl Project {
             };
             let (mut nodes, mut layers) = (BTreeMap::new(), BTreeMap::new());
             for id in ids {
-                let parent = self.parent_of(tx, id)?;
-                let mut node = LineageNode::removed(id, parent);
+                let mut node = LineageNode::removed(id, self.parent_of(tx, id)?, latest_created(id));
                 if let Some(record) = self.image_row(tx, id)? {
                     node.created = record.created();
                     node.info = Some(self.info(tx, &record)?);
@@ -155,6 +160,7 @@ impl Project {
                 Some(top) => top.parent = None,
                 None => self.add_removed(tx, &mut nodes)?,
             }
+            self.date_removed(tx, &mut nodes)?;
             Ok((in_order(nodes, top), layers))
         })?;
         // Taken after the rows: a view of now has the objects of all of them.
@@ -213,7 +219,19 @@ impl Project {
             }
             let parent = self.parent_of(tx, id)?;
             unknown.extend(parent);
-            nodes.insert(id, LineageNode::removed(id, parent));
+            nodes.insert(id, LineageNode::removed(id, parent, latest_created(id)));
+        }
+        Ok(())
+    }
+
+    /// Dates removed images as what was made from them says.
+    fn date_removed(&self, tx: &ReadTx, nodes: &mut BTreeMap<ImageId, LineageNode>) -> Result<()> {
+        let parents: BTreeSet<_> = nodes.values().filter_map(|node| Some((node.parent?, node.id))).collect();
+        for (parent, child) in parents {
+            let Some(node) = nodes.get_mut(&parent).filter(|node| node.info.is_none()) else { continue };
+            if let Some(row) = self.lineage_row(tx, child)? {
+                node.created = parent_created(&row);
+            }
         }
         Ok(())
     }
@@ -229,13 +247,22 @@ impl Project {
     }
 
     fn parent_of(&self, tx: &impl ReadTables, id: ImageId) -> Result<Option<ImageId>> {
+        Ok(self.lineage_row(tx, id)?.map(|row| row.parent))
+    }
+
+    fn lineage_row(&self, tx: &impl ReadTables, id: ImageId) -> Result<Option<LineageRecord>> {
         for scope in self.scopes() {
-            if let Some(LineageRecord { parent }) = tx.get::<Lineage>(&(scope, id))? {
-                return Ok(Some(parent));
+            if let Some(row) = tx.get::<Lineage>(&(scope, id))? {
+                return Ok(Some(row));
             }
         }
         Ok(None)
     }
+}
+
+/// When the parent that a row names was made.
+fn parent_created(row: &LineageRecord) -> Moment {
+    row.parent_created_ms.0.map_or_else(|| latest_created(row.parent), Moment::from_unix_ms)
 }
 
 fn too_many(id: ImageId) -> Error {
@@ -262,13 +289,17 @@ fn in_order(mut nodes: BTreeMap<ImageId, LineageNode>, top: Option<ImageId>) -> 
 /// Remembers what a new image was made from.
 pub(super) fn remember_parent(tx: &mut WriteTx, scope: ProjectId, image: &ImageRecord) -> Result<()> {
     let Some(parent) = image.parent else { return Ok(()) };
-    tx.put::<Lineage>(&(scope, image.id), &LineageRecord { parent })?;
+    let scopes = [scope, ProjectId::PUBLIC];
+    let parents = scopes.iter().map(|scope| tx.get::<Images>(&(*scope, parent)));
+    let created_ms =
+        parents.collect::<Result<Vec<_>>>()?.into_iter().flatten().next().map(|record| record.created_ms);
+    tx.put::<Lineage>(&(scope, image.id), &LineageRecord { parent, parent_created_ms: Added(created_ms) })?;
     tx.put::<Children>(&((scope, parent), image.id), &())
 }
 
 /// Forgets all that a project remembers.
 pub(super) fn forget_lineage(tx: &mut WriteTx, scope: ProjectId) -> Result<()> {
-    for ((scope, image), LineageRecord { parent }) in tx.collect::<Lineage>(&key_bytes(&scope))? {
+    for ((scope, image), LineageRecord { parent, .. }) in tx.collect::<Lineage>(&key_bytes(&scope))? {
         tx.remove::<Lineage>(&(scope, image))?;
         tx.remove::<Children>(&((scope, parent), image))?;
     }

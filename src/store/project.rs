@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::catalog::record::ProjectRecord;
 use crate::catalog::table::{Images, Projects, Sequence, Tags, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 use crate::id::ProjectId;
 use crate::name::ProjectName;
 use crate::task::Task;
@@ -157,7 +157,8 @@ fn create(tx: &mut WriteTx, name: &ProjectName, now: Moment) -> Result<ProjectId
 }
 
 pub(super) fn no_such_project(name: &ProjectName) -> Error {
-    Error::not_found(Subject::Project(name.to_string()), "no such project; 'project create' makes one")
+    let error = Error::not_found(Subject::Project(name.to_string()), "no such project");
+    error.with_remedy(Remedy::CreateProject)
 }
 
 impl Project {

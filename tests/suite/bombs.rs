@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use layerstone::{CommitOptions, ErrorKind, ImportOptions, Project, Store};
 
@@ -14,7 +14,6 @@ use crate::raw_tar::{Header, archive, directory, file, long, pax};
 
 /// The most anonymous memory that importing any of them may take.
 const PEAK_BYTES: u64 = 200 << 20;
-const TIME: Duration = Duration::from_secs(120);
 
 const CHILD_BOMB: &str = "LAYERSTONE_BOMB_TEST";
 const CHILD_FOLDER: &str = "LAYERSTONE_BOMB_TEST_FOLDER";
@@ -51,8 +50,15 @@ const BOMBS: [(&str, End, WriteBomb); 15] = [
     ("many-deep", QUOTA, |out| many_deep(out, 4_000)),
     ("deep-enough", Taken, |out| many_deep(out, 10)),
     ("long-names", QUOTA, long_names),
-    ("tiny", Taken, tiny),
+    ("tiny", Taken, |out| tiny(out, 300_000)),
 ];
+
+/// Archives of a size that take much work if any part of it grows with the square of that size.
+type WriteMany = fn(&mut dyn Write, usize) -> std::io::Result<()>;
+
+/// So many and eight times as many are imported.
+const LINEAR: [(&str, usize, WriteMany); 3] =
+    [("tiny", 5_000, tiny), ("xattrs", 100, many_xattrs), ("deep", 1, many_deep)];
 
 fn gzip(out: &mut dyn Write) -> std::io::Result<()> {
     let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::best());
@@ -134,40 +140,40 @@ fn long_names(out: &mut dyn Write) -> std::io::Result<()> {
     out.write_all(&[0; 1024])
 }
 
-fn tiny(out: &mut dyn Write) -> std::io::Result<()> {
-    (0..300_000).try_for_each(|entry| out.write_all(&file(format!("{}/{entry}", entry % 500), "")))?;
+fn tiny(out: &mut dyn Write, entries: usize) -> std::io::Result<()> {
+    (0..entries).try_for_each(|entry| out.write_all(&file(format!("{}/{entry}", entry % 500), "")))?;
     out.write_all(&[0; 1024])
 }
 
-/// A layer of 100,000 opaque directories and as many files, over an image of as many.
-fn opaque_layer(out: &mut dyn Write) -> std::io::Result<()> {
-    (0..100_000).try_for_each(|entry| {
+/// A layer of opaque directories and as many files, over an image of as many.
+fn opaque_layer(out: &mut dyn Write, entries: usize) -> std::io::Result<()> {
+    (0..entries).try_for_each(|entry| {
         out.write_all(&file(format!("{entry}/.wh..wh..opq"), ""))?;
         out.write_all(&file(format!("{entry}/new"), ""))
     })?;
     out.write_all(&[0; 1024])
 }
 
-fn opaque_base(out: &mut dyn Write) -> std::io::Result<()> {
-    (0..100_000).try_for_each(|entry| out.write_all(&file(format!("{entry}/old"), "")))?;
+fn opaque_base(out: &mut dyn Write, entries: usize) -> std::io::Result<()> {
+    (0..entries).try_for_each(|entry| out.write_all(&file(format!("{entry}/old"), "")))?;
     out.write_all(&[0; 1024])
 }
 
-fn write_bomb(path: &Path, write: WriteBomb) {
+fn write_bomb(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
     let mut out = std::io::BufWriter::new(fs::File::create(path).unwrap());
     write(&mut out).unwrap();
     out.flush().unwrap();
 }
 
-/// Imports one bomb, or applies the layer, and prints what came of it and the most anonymous memory meanwhile. Does
-/// nothing unless the parent asks.
+/// Imports one bomb, or applies the layer, and prints what came of it, the most anonymous memory meanwhile, and what the
+/// processor did for it. Does nothing unless the parent asks.
 #[test]
 fn child() {
     let Some(folder) = std::env::var_os(CHILD_FOLDER) else { return };
     let folder = Path::new(&folder);
     let project = project_of(folder);
     let is_done = AtomicBool::new(false);
-    let (kind, peak) = std::thread::scope(|scope| {
+    let (kind, peak, work) = std::thread::scope(|scope| {
         let watch = scope.spawn(|| {
             let mut peak = 0;
             while !is_done.load(Ordering::Relaxed) {
@@ -177,6 +183,7 @@ fn child() {
             peak
         });
         let tar = fs::File::open(folder.join("bomb")).unwrap();
+        let begun = work();
         let outcome = if std::env::var_os(CHILD_BOMB).is_some_and(|bomb| bomb == "layer") {
             let base = project.find(&"base".parse().unwrap()).unwrap();
             base.edit().apply_tar(tar).commit(&CommitOptions::default())
@@ -184,9 +191,16 @@ fn child() {
             project.import_tar(tar, &ImportOptions::default())
         };
         is_done.store(true, Ordering::Relaxed);
-        (outcome.map_or_else(|error| error.kind().as_str(), |_| "taken"), watch.join().unwrap())
+        let kind = outcome.map_or_else(|error| error.kind().as_str(), |_| "taken");
+        (kind, watch.join().unwrap(), work() - begun)
     });
-    println!("result {kind} {peak}");
+    println!("result {kind} {peak} {work}");
+}
+
+/// What the processor did for this process, in microseconds of its own.
+fn work() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
 }
 
 fn project_of(folder: &Path) -> Project {
@@ -201,23 +215,20 @@ fn anonymous_bytes() -> u64 {
     line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// What came of the bomb in a process of its own.
-fn run(place: &Place, bomb: &str) -> (String, u64) {
+/// What came of the bomb in a process of its own, and the work that it was.
+fn run(place: &Place, bomb: &str) -> (String, i64) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["bombs::child", "--exact", "--nocapture"]);
     command.env(CHILD_BOMB, bomb).env(CHILD_FOLDER, place.path("")).stderr(Stdio::inherit());
-    let begun = Instant::now();
     let output = command.output().unwrap();
-    let time = begun.elapsed();
     assert!(output.status.success(), "{bomb}: {output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let result = text.lines().find_map(|line| line.split_once("result ")).expect("a result").1.to_owned();
-    let (kind, peak) = result.split_once(' ').unwrap();
+    let [kind, peak, work] = result.split(' ').collect::<Vec<_>>()[..] else { panic!("{result}") };
     let peak = peak.parse::<u64>().unwrap();
-    println!("{bomb}: {kind}, {} MiB, {:.1} s", peak >> 20, time.as_secs_f64());
+    println!("{bomb}: {kind}, {} MiB, {work} µs", peak >> 20);
     assert!(peak < PEAK_BYTES, "{bomb} took {} MiB", peak >> 20);
-    assert!(time < TIME, "{bomb} took {time:?}");
-    (kind.to_owned(), peak)
+    (kind.to_owned(), work.parse().unwrap())
 }
 
 #[test]
@@ -234,16 +245,38 @@ fn memory_stays_bounded() {
     }
 }
 
+/// Fails unless eight times as much is near eight times the work; with the square it would be 64 times.
+fn assert_linear(name: &str, few: i64, many: i64) {
+    println!("{name}: {few} and {many} µs");
+    assert!(many < 20 * few, "{name}: eight times as much took {} times the work", many / few);
+}
+
 #[test]
-fn a_layer_of_many_opaque_directories_is_applied_in_little_time_and_memory() {
-    let place = Place::new();
-    write_bomb(&place.path("base"), opaque_base);
-    write_bomb(&place.path("bomb"), opaque_layer);
-    {
-        let options = ImportOptions { tags: crate::given::tags(&["base"]), ..ImportOptions::default() };
-        project_of(&place.path(""))
-            .import_tar(fs::File::open(place.path("base")).unwrap(), &options)
-            .unwrap();
+fn work_grows_as_the_archive_does() {
+    for (name, entries, write) in LINEAR {
+        let [few, many] = [entries, 8 * entries].map(|entries| {
+            let place = Place::new();
+            write_bomb(&place.path("bomb"), |out| write(out, entries));
+            let (kind, work) = run(&place, name);
+            assert_eq!(kind, "taken", "{name}");
+            work
+        });
+        assert_linear(name, few, many);
     }
-    assert_eq!(run(&place, "layer").0, "taken");
+}
+
+#[test]
+fn a_layer_of_many_opaque_directories_is_applied_in_little_work_and_memory() {
+    let [few, many] = [12_500, 100_000].map(|entries| {
+        let place = Place::new();
+        write_bomb(&place.path("base"), |out| opaque_base(out, entries));
+        write_bomb(&place.path("bomb"), |out| opaque_layer(out, entries));
+        let options = ImportOptions { tags: crate::given::tags(&["base"]), ..ImportOptions::default() };
+        let base = fs::File::open(place.path("base")).unwrap();
+        project_of(&place.path("")).import_tar(base, &options).unwrap();
+        let (kind, work) = run(&place, "layer");
+        assert_eq!(kind, "taken");
+        work
+    });
+    assert_linear("opaque directories", few, many);
 }

@@ -82,6 +82,65 @@ fn one_moment_in_the_future_dates_one_image() {
 }
 
 #[test]
+fn a_removed_image_is_dated_by_the_clock() {
+    if !system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    // From here on ids have the time of this one.
+    let (future, _) = import(&cli, "future", Some("2099-01-01"));
+    let (base, _) = import(&cli, "base", None);
+    cli.ok(&["checkout", "base", "copy"]);
+    let commit = |content: &str| {
+        std::fs::write(cli.path("copy/content"), content).unwrap();
+        last_line(&cli.ok(&["commit", "copy", "--tag", content, "-q"])).to_owned()
+    };
+    let made = [commit("one"), commit("two"), commit("three")];
+    std::fs::write(cli.path("copy/content"), "four").unwrap();
+    at(&cli, "2050-01-01", &["commit", "copy", "--tag", "four", "-q"]);
+    std::fs::write(cli.path("copy/content"), "five").unwrap();
+    cli.ok(&["commit", "copy", "--tag", "five", "-q"]);
+    cli.ok(&["rm", "base", "one", "two", "four"]);
+    let look = || {
+        let tree = json(&cli, &["tree", "--json"]);
+        let nodes = tree.as_array().unwrap();
+        assert_eq!(nodes.iter().filter(|node| node["info"].is_null()).count(), 4, "{tree}");
+        let now = layerstone::Moment::now().to_string();
+        for node in nodes {
+            let created = node["created"].as_str().unwrap();
+            let expected = match node["parent"].as_str() {
+                None if node["image"] == future.as_str() => "2099",
+                Some(parent) if parent == made[2] => "2050",
+                _ => &now[..4],
+            };
+            assert!(created.starts_with(expected), "{node}");
+        }
+        assert!(nodes.iter().any(|node| node["image"] == base.as_str()));
+        for line in cli.ok(&["tree"]).lines().filter(|line| line.contains("  removed  ")) {
+            assert!(line.ends_with(" ago") || line.contains("2050-01-01"), "{line}");
+        }
+        for words in [&["history", "five", "--json"][..], &["images", "--json"]] {
+            let years = json(&cli, words)
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|row| row["created"].to_string()[1..5].to_owned())
+                .collect::<Vec<_>>();
+            assert!(
+                years.iter().all(|year| *year == now[..4] || *year == "2099" || *year == "2050"),
+                "{years:?}"
+            );
+        }
+    };
+    look();
+    // From the dump a repair has it, too.
+    StoreOptions::default().open(cli.path("store")).unwrap().dump_catalog().unwrap();
+    std::fs::remove_file(cli.path("store/catalog.redb")).unwrap();
+    cli.run(&["repair"]);
+    look();
+}
+
+#[test]
 fn a_checkout_of_the_future_is_forgotten_and_the_dump_written_again() {
     if !system::is_on() {
         return;

@@ -371,3 +371,45 @@ fn with_json_notes_are_fields_and_standard_error_stays_empty() {
     }
     drop(socket);
 }
+
+/// Each item has its turn, and what an earlier one removed is not there any more.
+#[test]
+fn an_item_that_is_named_twice_is_done_once() {
+    let cli = Cli::new();
+    let ids = images(&cli, &["a", "b", "c", "d"]);
+    cli.ok(&["tag", "d", "e"]);
+    for name in ["v", "w"] {
+        cli.ok(&["workspace", "create", "d", "--copy", "--name", name]);
+        cli.ok(&["project", "create", name]);
+    }
+    let removed = |tags: &[&str], id: &str| {
+        let tags: String = tags.iter().map(|tag| format!("untagged {tag}\n")).collect();
+        format!("{tags}removed {id}\n")
+    };
+    for (words, expected, named, printed) in [
+        (&["rm", "a", "nope", "a"][..], 3, &["nope", "a"][..], removed(&["a"], &ids[0])),
+        (&["rm", "b", &ids[1]], 3, &[&ids[1]], removed(&["b"], &ids[1])),
+        (&["rm", &ids[2], "c"], 3, &["c"], removed(&["c"], &ids[2])),
+        (&["rm", &ids[3], "nope"], 4, &[&ids[3], "nope"], String::new()),
+        (&["untag", "e", "nope", "e", "other"], 3, &["nope", "e", "other"], "untagged e\n".to_owned()),
+        (
+            &["workspace", "discard", "v", "nope", "v", "w"],
+            3,
+            &["nope", "v"],
+            "discarded v\ndiscarded w\n".to_owned(),
+        ),
+        (&["project", "rm", "v", "nope", "v", "w"], 3, &["nope", "v"], "removed v\nremoved w\n".to_owned()),
+    ] {
+        let output = cli.run(words);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{words:?}: {said}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), printed, "{words:?}");
+        assert_eq!(said.lines().count(), named.len(), "{words:?}: {said}");
+        assert!(said.lines().zip(named).all(|(line, name)| line.contains(name)), "{words:?}: {said}");
+    }
+    let shown = cli.run(&["inspect", "d", "nope", &ids[3], "d"]);
+    let shown_images = json_of(&String::from_utf8(shown.stdout).unwrap());
+    assert_eq!((shown.status.code(), shown_images.as_array().unwrap().len()), (Some(3), 3));
+    cli.ok(&["tag", "d", "x", "x", "y"]);
+    assert_eq!(cli.ok(&["untag", "--all", "d"]), "untagged d\nuntagged x\nuntagged y\n");
+}

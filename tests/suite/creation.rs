@@ -132,6 +132,48 @@ fn an_import_of_what_is_missing_or_asked_for_wrongly_makes_no_store() {
 }
 
 #[test]
+fn what_fails_leaves_no_store_that_was_not_there() {
+    let cli = Cli::new();
+    cli.tree();
+    fs::write(cli.path("README.md"), "# No tar\n".repeat(1000)).unwrap();
+    fs::write(cli.path("short"), "x").unwrap();
+    std::os::unix::fs::symlink("nowhere", cli.path("tree/etc/link")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a", "--store", "other"]);
+    let mut tar = cli.ok(&["export", "a", "--store", "other"]).into_bytes();
+    tar.truncate(700);
+    fs::write(cli.path("cut.tar"), tar).unwrap();
+    let failing = [
+        &["import", "README.md"][..],
+        &["import", "short"],
+        &["import", "cut.tar"],
+        &["import", "tree", "--max-entries", "1"],
+        &["import", "tree", "--project", "nope"],
+        &["project", "create", "public"],
+    ];
+    for words in failing {
+        let (code, text) = cli.fails(words);
+        assert!(code > 0, "{words:?}: {text}");
+        assert!(!cli.path("store").exists(), "{words:?}");
+        // A directory that was there stays, and so does a store.
+        fs::create_dir(cli.path("store")).unwrap();
+        cli.fails(words);
+        assert_eq!(fs::read_dir(cli.path("store")).unwrap().count(), 0, "{words:?}");
+        cli.ok(&["init"]);
+        cli.fails(words);
+        cli.ok(&["import", "tree", "--tag", "kept"]);
+        cli.fails(words);
+        cli.ok(&["inspect", "kept"]);
+        fs::remove_dir_all(cli.path("store")).unwrap();
+    }
+    // Neither do the folders of the user's data directory.
+    fs::create_dir(cli.path("home")).unwrap();
+    let mut command = cli.command(failing[0]);
+    command.env_remove("LAYERSTONE_STORE").env_remove("XDG_DATA_HOME").env("HOME", cli.path("home"));
+    assert!(!command.output().unwrap().status.success());
+    assert_eq!(fs::read_dir(cli.path("home")).unwrap().count(), 0);
+}
+
+#[test]
 fn what_only_reads_makes_no_default_project() {
     let cli = Cli::new();
     cli.tree();

@@ -70,43 +70,51 @@ fn marks_of_another_kind_are_refused() {
     let count = || hand.project.images(&layerstone::ListOptions::default()).unwrap().images.len();
     let images = count();
     for (script, path, refused) in [
-        ("mkdir d; setfattr -n user.overlay.opaque -v y d", "/d", &[(Trusted, "--userxattr")][..]),
-        ("touch top; setfattr -n user.overlay.metacopy top", "/top", &[(Trusted, "--userxattr")]),
-        ("touch top; setfattr -n user.overlay.whiteout top", "/top", &[(Trusted, "--userxattr")]),
+        ("mkdir d; setfattr -n user.overlay.opaque -v y d", "/d", &[(Trusted, "OverlayMarks::User`")][..]),
+        ("touch top; setfattr -n user.overlay.metacopy top", "/top", &[(Trusted, "OverlayMarks::User`")]),
+        ("touch top; setfattr -n user.overlay.whiteout top", "/top", &[(Trusted, "OverlayMarks::User`")]),
         (
             "mkdir x; setfattr -n user.overlay.redirect -v /d x",
             "/x",
-            &[(Trusted, "--userxattr"), (FuseOverlayfs, "--userxattr"), (User, "user.overlay.redirect")],
+            &[
+                (Trusted, "OverlayMarks::User`"),
+                (FuseOverlayfs, "OverlayMarks::User`"),
+                (User, "user.overlay.redirect"),
+            ],
         ),
-        ("mkdir x; setfattr -n user.overlay.origin -v o x", "/x", &[(Trusted, "--userxattr")]),
-        ("setfattr -n user.overlay.opaque -v y .", "/", &[(Trusted, "--userxattr")]),
-        ("setfattr -n trusted.overlay.opaque -v y .", "/", &[(User, "without --userxattr")]),
-        ("mkdir d; setfattr -n trusted.overlay.opaque -v y d", "/d", &[(User, "without --userxattr")]),
+        ("mkdir x; setfattr -n user.overlay.origin -v o x", "/x", &[(Trusted, "OverlayMarks::User`")]),
+        ("setfattr -n user.overlay.opaque -v y .", "/", &[(Trusted, "OverlayMarks::User`")]),
+        ("setfattr -n trusted.overlay.opaque -v y .", "/", &[(User, "OverlayMarks::Trusted`")]),
+        ("mkdir d; setfattr -n trusted.overlay.opaque -v y d", "/d", &[(User, "OverlayMarks::Trusted`")]),
         (
             "mkdir x; setfattr -n trusted.overlay.redirect -v /d x",
             "/x",
-            &[(User, "without --userxattr"), (FuseOverlayfs, "without --fuse-overlayfs")],
+            &[(User, "OverlayMarks::Trusted`"), (FuseOverlayfs, "OverlayMarks::Trusted`")],
         ),
         (
             "mkdir d; setfattr -n user.fuseoverlayfs.opaque -v y d",
             "/d",
-            &[(Trusted, "--fuse-overlayfs"), (User, "--fuse-overlayfs")],
+            &[(Trusted, "OverlayMarks::FuseOverlayfs`"), (User, "OverlayMarks::FuseOverlayfs`")],
         ),
         (
             "touch new; setfattr -n user.fuseoverlayfs.override_stat -v 1:2:100644 new",
             "/new",
-            &[(Trusted, "--fuse-overlayfs"), (User, "--fuse-overlayfs")],
+            &[(Trusted, "OverlayMarks::FuseOverlayfs`"), (User, "OverlayMarks::FuseOverlayfs`")],
         ),
         (
             "mkdir d; touch d/.wh..wh..opq; mknod d/.wh..opq c 0 0",
             "/d/.wh..wh..opq",
-            &[(Trusted, "--fuse-overlayfs"), (User, "--fuse-overlayfs")],
+            &[(Trusted, "OverlayMarks::FuseOverlayfs`"), (User, "OverlayMarks::FuseOverlayfs`")],
         ),
-        ("touch .wh.top", "/.wh.top", &[(Trusted, "--fuse-overlayfs"), (User, "--fuse-overlayfs")]),
+        (
+            "touch .wh.top",
+            "/.wh.top",
+            &[(Trusted, "OverlayMarks::FuseOverlayfs`"), (User, "OverlayMarks::FuseOverlayfs`")],
+        ),
         (
             "touch .wh.top; ln .wh.top .wh.d",
             "/.wh.",
-            &[(Trusted, "--fuse-overlayfs"), (User, "--fuse-overlayfs")],
+            &[(Trusted, "OverlayMarks::FuseOverlayfs`"), (User, "OverlayMarks::FuseOverlayfs`")],
         ),
         ("touch .wh..", "/.wh..", &[(FuseOverlayfs, "whiteout")]),
     ] {

@@ -66,6 +66,16 @@ proptest! {
     fn any_calls_come_to_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         targets::operations::check(&bytes);
     }
+
+    /// Damage and repair stand between calls in any order and number.
+    #[test]
+    fn any_calls_between_mishaps_come_to_what_the_model_says(
+        calls in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..24), any::<[u8; 2]>()), 1..10)
+    ) {
+        let project = [8, 1, 8, 2];
+        let calls = calls.into_iter().flat_map(|(calls, [mishap, seed])| [calls, vec![0x3f, mishap, seed]].concat());
+        targets::operations::check(&project.into_iter().chain(calls).collect::<Vec<_>>());
+    }
 }
 
 #[test]

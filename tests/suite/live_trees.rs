@@ -72,9 +72,10 @@ fn a_growing_log_is_refused_with_advice_or_kept_as_it_was_listed() {
     let error = beside(&grow, || project.import_directory(&source, &ImportOptions::default())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(
-        error.to_string().contains("source/log") && error.to_string().contains("--changing keep"),
+        error.to_string().contains("source/log") && error.to_string().contains("`Changing::Keep`"),
         "{error}"
     );
+    assert_eq!(error.remedy(), Some(layerstone::Remedy::ExcludeOrKeepChanging));
 
     let report = beside(&grow, || project.import_directory(&source, &keep())).unwrap();
     assert_eq!(report.source.changed, [path("log")]);
@@ -238,7 +239,7 @@ fn a_file_without_its_listed_size_is_refused_for_that_or_kept_as_it_reads() {
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     let text = error.to_string();
     assert!(text.contains("does not have the 0 bytes"), "{text}");
-    assert!(text.contains("--exclude") && text.contains("--changing keep"), "{text}");
+    assert!(text.contains("`ImportOptions::exclude`") && text.contains("`Changing::Keep`"), "{text}");
 
     let report = project.import_directory(source, &keep()).unwrap();
     assert!(report.source.changed.contains(&path("boot_id")), "{report:?}");

@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::cli::Cli;
 use crate::run::{code, command, image, nothing_is_left, small};
 
 fn text(bytes: &[u8]) -> &str {
@@ -133,15 +134,60 @@ fn a_command_that_the_image_lacks_is_missed_before_anything_is_prepared() {
     assert!(!cli.path("store/workspaces").exists());
 }
 
+/// Puts a program into the tree.
+fn executable(cli: &Cli, name: &str, bytes: &[u8]) {
+    let path = cli.path("tree/bin").join(name);
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn what_the_kernel_does_not_execute_is_said_alike_by_every_runtime() {
+    let Some(cli) = small() else { return };
+    let own = fs::read("/bin/sh").unwrap();
+    let mut other = own.clone();
+    // Of a machine that does not exist.
+    other[18..20].fill(0xee);
+    executable(&cli, "text", b"echo text > /new\n");
+    executable(&cli, "empty", b"");
+    executable(&cli, "garbage", b"\x7fELF\x02\x01\x01 and nothing more");
+    executable(&cli, "cut", &own[..64]);
+    executable(&cli, "other", &other);
+    executable(&cli, "of-text", b"#!/bin/text\n");
+    executable(&cli, "nameless", b"#!\n");
+    executable(&cli, "script", b"#!/bin/sh\nexit 3\n");
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
+    for runtime in ["bubblewrap", "crun"] {
+        for name in ["text", "empty", "garbage", "cut", "other", "of-text", "nameless"] {
+            let output = command(&cli, runtime, &["--tag", "never", "--", name]).output().unwrap();
+            assert_eq!((code(&output), text(&output.stdout)), (126, ""), "{runtime}: {name}: {output:?}");
+            let expected = format!("layerstone: '{name}' is neither a program for this machine nor a script");
+            assert!(text(&output.stderr).starts_with(&expected), "{runtime}: {name}: {output:?}");
+            assert!(!cli.path("store/workspaces").exists(), "{runtime}: {name}");
+        }
+    }
+    assert_eq!(cli.fails(&["inspect", "never"]).0, 3);
+    for runtime in ["bubblewrap", "crun"] {
+        assert_eq!(
+            code(&command(&cli, runtime, &["--rm", "--", "script"]).output().unwrap()),
+            3,
+            "{runtime}"
+        );
+    }
+}
+
 #[test]
 fn with_json_a_failure_is_one_object_and_a_success_another() {
     let Some(cli) = small() else { return };
+    executable(&cli, "text", b"echo text\n");
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
     let file = cli.path("taken");
     fs::write(&file, "mine").unwrap();
     let file = file.to_str().unwrap();
     for (words, expected, error, message) in [
         (&["small", "nope"][..], 127, "not_found", "'nope' is not in the image"),
         (&["small", "/lib"], 126, "invalid", "'/lib' is no program that can be executed"),
+        (&["small", "text"], 126, "invalid", "'text' is neither a program for this machine nor a script"),
         (&["-w", "/nowhere", "small", "sh"], 125, "not_found", "'/nowhere' is no directory in the image"),
         (&["-w", "bin", "small", "sh"], 125, "invalid", "--workdir: 'bin' is not absolute"),
         (&["-e", "A B", "small", "sh"], 125, "invalid", "--env: 'A B' is no variable"),
@@ -177,7 +223,9 @@ fn with_json_a_failure_is_one_object_and_a_success_another() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
         report,
-        serde_json::json!({ "exit_code": 4, "report": null, "workspace": null, "left_over": null })
+        serde_json::json!({
+            "exit_code": 4, "report": null, "workspace": null, "left_over": null, "why_copy": null, "unset": [],
+        })
     );
 }
 
@@ -254,4 +302,33 @@ fn a_command_types_nothing_into_the_terminal() {
         let output = command(&cli, runtime, &words).output().unwrap();
         assert_eq!(text(&output.stdout), "1 1 25 ", "{runtime}: {output:?}");
     }
+}
+
+#[test]
+fn an_image_is_named_even_where_standard_output_takes_nothing() {
+    let Some(cli) = small() else { return };
+    for (words, expected) in [
+        (&["run", "small", "--id-file", "id", "--", "sh", "-c", "echo text > /new"][..], 125),
+        (&["run", "small", "--json", "--", "sh", "-c", "echo json > /new"], 125),
+        (&["run", "small", "--", "sh", "-c", "echo printed; echo printing > /new"], 125),
+        (&["import", "tree/bin"], 1),
+        (&["import", "tree/bin"], 1),
+        (&["merge", "small", "small"], 1),
+    ] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = cli.command(words).stdout(full).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), expected, "{words:?}: {said}");
+        let last = said.lines().last().unwrap();
+        let newest = cli.ok(&["images", "--all", "-q", "-n", "1"]);
+        let image = if words[0] == "merge" { image(&cli, "small") } else { newest.trim().to_owned() };
+        assert!(last.contains("No space left on device") && last.contains(&image), "{words:?}: {said}");
+    }
+    assert_eq!(cli.ok(&["cat", fs::read_to_string(cli.path("id")).unwrap().trim(), "/new"]), "text\n");
+    // A reader that goes away changes no exit code.
+    let mut child = cli.command(&["run", "small", "sh", "-c", "exit 5"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(child.stdout(writer).status().unwrap().code(), Some(5));
+    nothing_is_left(&cli);
 }

@@ -1,9 +1,8 @@
 //! Signals and progress of the program: what it does is undone, said in one line, and ends with the signal's exit code.
 
-use std::fs::{self, File, Permissions};
-use std::io::{Read as _, Write as _};
+use std::fs::{self, File};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -14,18 +13,18 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::cli::Cli;
-use crate::system;
+use crate::run::small;
 
-const SIGNALS: [(Signal, &str, i32); 3] =
+pub(crate) const SIGNALS: [(Signal, &str, i32); 3] =
     [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143), (Signal::HUP, "SIGHUP", 129)];
 /// The bits of SIGINT and SIGTERM.
 const HANDLED: u64 = 1 << 1 | 1 << 14;
 
-fn send(child: &Child, signal: Signal) {
+pub(crate) fn send(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), signal).unwrap();
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..6_000 {
         if is_so() {
             return;
@@ -218,15 +217,21 @@ fn a_signal_that_comes_twice_at_once_is_one_wish() {
     assert_eq!(said, "layerstone: SIGINT: cancelled; nothing was changed\n");
 }
 
+/// A pipe that takes no byte more.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while (&writer).write(&[0; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
 /// Where even saying so takes for ever.
 #[test]
 fn a_second_signal_ends_the_program_at_once() {
     let cli = Cli::new();
     fifo(&cli);
-    let (reader, writer) = std::io::pipe().unwrap();
-    rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    while (&writer).write(&[0; 4096]).is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let (reader, writer) = full_pipe();
     let mut child = cli.command(&["import", "fifo"]).stderr(writer).spawn().unwrap();
     wait_for_handlers(&child);
     send(&child, Signal::INT);
@@ -389,14 +394,7 @@ fn is_waiting_for_a_lock(child: &Child) -> bool {
 /// What prepares the files that workspaces share is locked by another, as if that one was at it.
 #[test]
 fn a_workspace_that_is_being_prepared_ends_on_a_signal() {
-    if !system::is_on() {
-        return;
-    }
-    let cli = Cli::new();
-    cli.tree();
-    fs::write(cli.path("tree/program"), "").unwrap();
-    fs::set_permissions(cli.path("tree/program"), Permissions::from_mode(0o755)).unwrap();
-    cli.ok(&["import", "tree", "--tag", "base", "-q"]);
+    let Some(cli) = small() else { return };
     let folder = cli.path("store/workspaces");
     fs::create_dir(&folder).unwrap();
     let lock = |number: u8| {
@@ -406,7 +404,7 @@ fn a_workspace_that_is_being_prepared_ends_on_a_signal() {
     };
     let locks: Vec<_> = (0..32).map(lock).collect();
     let before = names(&folder);
-    for words in [&["workspace", "create", "base"][..], &["run", "base", "--", "/program"]] {
+    for words in [&["workspace", "create", "small"][..], &["run", "small", "--", "sh", "-c", ":"]] {
         stop(words[0], || {
             let child = start(&mut cli.command(words));
             wait_until("it waits for a lock", || is_waiting_for_a_lock(&child));

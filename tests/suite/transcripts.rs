@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::cli::Cli;
+use crate::run::small;
 use crate::schema;
 
 /// A transcript's name and a command in it; `write FILE TEXT` writes a file and is shown in none.
@@ -93,6 +95,26 @@ repair     repair
 repair     repair --json
 usage      frobnicate
 usage      prune --json
+";
+
+/// The same for `run`, which needs a sandbox.
+const RUN_STEPS: &str = "
+run        run --tag made small change
+run        run -q --runtime bubblewrap small change
+run        run --json --tag made-quietly small quiet
+run        run made fail
+run        run --rm small change
+run        run --disposable --json small fail
+run        run --keep --name kept small change
+run        run --json --keep --name kept-too small quiet
+run        run small nope
+run        run --json small nope
+run        run small /new
+run        run --json -w /nowhere small sh
+run        run -it small sh
+run        run --json -d small sh
+run        run small
+run        run nope sh
 ";
 
 /// A tar with a directory, a file, a link, and names that are odd.
@@ -229,15 +251,13 @@ fn schema_name(words: &[&str], properties: &Value) -> String {
     }
 }
 
-#[test]
-fn every_command_prints_what_its_transcript_shows() {
-    let cli = Cli::new();
-    write_tar(&cli.path("tree.tar"));
+/// Runs each step, and gives what each transcript shows then; JSON must be as the schema says.
+fn transcribe<'s>(cli: &Cli, steps: &'s str) -> BTreeMap<&'s str, String> {
     let schema: Value = serde_json::from_str(&cli.ok(&["schema"])).unwrap();
     let mut placeholders =
         Placeholders { directory: cli.path("").display().to_string(), images: BTreeMap::new() };
     let mut transcripts: BTreeMap<&str, String> = BTreeMap::new();
-    for step in STEPS.lines().filter(|line| !line.is_empty()) {
+    for step in steps.lines().filter(|line| !line.is_empty()) {
         let words: Vec<_> = step.split_whitespace().collect();
         let (name, words) = words.split_first().unwrap();
         if *name == "write" {
@@ -267,15 +287,52 @@ fn every_command_prints_what_its_transcript_shows() {
             let _ = writeln!(shown, "exit code {code}");
         }
     }
+    transcripts
+}
+
+/// Compares a transcript with its file, or writes that.
+fn compare(name: &str, found: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    for (name, found) in transcripts {
-        let path = folder.join(name).with_extension("txt");
-        if std::env::var_os("LAYERSTONE_UPDATE_TRANSCRIPTS").is_some() {
-            std::fs::write(&path, &found).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(expected == found, "{} shows:\n{expected}\nbut was printed:\n{found}", path.display());
+    let path = folder.join(name).with_extension("txt");
+    if std::env::var_os("LAYERSTONE_UPDATE_TRANSCRIPTS").is_some() {
+        std::fs::write(&path, found).unwrap();
     }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(expected == found, "{} shows:\n{expected}\nbut was printed:\n{found}", path.display());
+}
+
+#[test]
+fn every_command_prints_what_its_transcript_shows() {
+    let cli = Cli::new();
+    write_tar(&cli.path("tree.tar"));
+    for (name, found) in transcribe(&cli, STEPS) {
+        compare(name, &found);
+    }
+}
+
+#[test]
+fn a_run_prints_what_its_transcript_shows() {
+    let Some(cli) = small() else { return };
+    for (name, script) in [
+        ("change", "echo printed; echo to stderr >&2; echo text > /new"),
+        ("quiet", "echo json > /new"),
+        ("fail", "exit 7"),
+    ] {
+        let path = cli.path("tree/bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    cli.ok(&["import", "tree", "--tag", "small", "-q"]);
+    let inspected: Value = serde_json::from_str(&cli.ok(&["inspect", "small"])).unwrap();
+    // The libraries of a shell are not the same everywhere.
+    let entries = inspected[0]["entries"].as_u64().unwrap();
+    let transcripts = transcribe(&cli, RUN_STEPS);
+    let mut found = transcripts["run"].clone();
+    for (number, shown) in [(entries, "<entries>"), (entries + 1, "<entries and one>")] {
+        found = found.replace(&format!("! {number} paths"), &format!("! {shown} paths"));
+        found = found.replace(&format!("\"entries\": {number},"), &format!("\"entries\": {shown},"));
+    }
+    compare("run", &found);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use layerstone::id::ImageId;
 use layerstone::testing::Chance;
 
 use super::effect::Effect;
+use super::mishap::{MISHAPS, Mishap};
 use super::model::{Content, Model, PUBLIC};
 
 /// Handles of the store that are open at once.
@@ -45,6 +46,11 @@ pub enum Call {
     Verify {
         is_quick: bool,
     },
+    /// Damages the store at places that the seed chooses, and repairs it.
+    Mishap {
+        mishap: Mishap,
+        seed: u64,
+    },
 }
 
 /// What is left of the bytes.
@@ -61,6 +67,10 @@ impl<'b> Calls<'b> {
         let handle = usize::from(kind >> 7) % HANDLES;
         let flag = kind & 0x40 != 0;
         let call = match kind & 0xf {
+            _ if kind & 0x3f == 0x3f => {
+                let mishap = pick(&MISHAPS, self.byte()?);
+                Call::Mishap { mishap, seed: self.byte()?.into() }
+            }
             0 => {
                 let held_bytes = pick(&HELD_BYTES, self.byte()?);
                 Call::Open { is_exclusive: flag, held_bytes }

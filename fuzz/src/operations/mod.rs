@@ -5,6 +5,7 @@
 mod call;
 pub mod check;
 pub mod effect;
+pub mod mishap;
 pub mod model;
 pub mod outcome;
 
@@ -12,12 +13,13 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use layerstone::id::ImageId;
-use layerstone::testing::{SimulatedDisk, SimulatedMachine};
+use layerstone::testing::{Chance, SimulatedDisk, SimulatedMachine};
 use layerstone::{ErrorKind, Image, Store};
 
 use call::{Call, Calls, HANDLES};
 use check::{Verdict, check_collection, check_sound, observe, options, told};
 use effect::{Effect, collect, name, read_all};
+use mishap::{Mishap, befall};
 use model::Model;
 use outcome::is_scope_name;
 
@@ -91,11 +93,14 @@ impl Run {
         if let Call::Open { is_exclusive, held_bytes } = call {
             return self.open(handle, *is_exclusive, *held_bytes);
         }
+        if let Call::Mishap { mishap, seed } = call {
+            return self.befall(*mishap, *seed).map(Ok);
+        }
         if self.handles[handle].is_none() {
             self.open(handle, false, 1 << 20)?.map_err(|kind| format!("it does not open: {kind:?}"))?;
         }
         match call {
-            Call::Open { .. } => Ok(Ok(())),
+            Call::Open { .. } | Call::Mishap { .. } => Ok(Ok(())),
             Call::Close => {
                 self.handles[handle] = None;
                 Ok(Ok(()))
@@ -119,6 +124,17 @@ impl Run {
                 Ok(report.map(drop))
             }
         }
+    }
+
+    /// Something befalls the store when all have let go of it, and it is repaired.
+    fn befall(&mut self, mishap: Mishap, seed: u64) -> Verdict<()> {
+        (0..HANDLES).try_for_each(|handle| self.read(handle))?;
+        self.handles = [const { None }; HANDLES];
+        let opened = Store::open_simulated(&self.disk, &self.machine, options());
+        drop(told("it does not open before a mishap", opened)?);
+        let repaired = befall(mishap, &self.disk, &self.machine, &self.model, &mut Chance::of(&[seed]))?;
+        (self.disk, self.model) = (repaired.disk, repaired.model);
+        Ok(())
     }
 
     fn store(&self, handle: usize) -> &Store {

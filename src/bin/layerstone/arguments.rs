@@ -66,7 +66,7 @@ pub(crate) enum Command {
     Cat(cat::CatArguments),
     Checkout(checkout::CheckoutArguments),
     Commit(commit::CommitArguments),
-    #[command(subcommand, arg_required_else_help = true)]
+    #[command(alias = "ws", subcommand, arg_required_else_help = true)]
     Workspace(workspace::WorkspaceCommand),
     Run(run::RunArguments),
     Merge(merge::MergeArguments),

@@ -2,60 +2,47 @@
 
 use clap::error::{ContextKind, ContextValue};
 
-/// Words of container programs and of version control, and what does their work here.
-const HINTS: &[(&[&str], &str)] = &[
-    (
-        &["pull", "search", "fetch", "clone"],
-        "registries are not supported; import a root file system: 'layerstone import FILE --tag NAME'",
-    ),
-    (
-        &["push", "publish"],
-        "registries are not supported; write a tar: 'layerstone export IMAGE --output FILE'",
-    ),
-    (&["login", "logout", "auth"], "registries are not supported, so there is nothing to log in to"),
-    (&["save"], "write a tar of an image with 'layerstone export IMAGE --output FILE'"),
-    (&["load"], "import a root file system tar with 'layerstone import FILE --tag NAME'"),
-    (
-        &["build", "buildx", "builder"],
-        "change an image by commands: 'layerstone run IMAGE --tag NAME -- COMMAND'",
-    ),
-    (
-        &["mount", "umount", "unmount", "create", "new", "fork"],
-        "make a writable copy of an image with 'layerstone workspace create IMAGE', or files with 'layerstone checkout'",
-    ),
-    (
-        &["cp", "copy", "download"],
-        "use 'layerstone cat IMAGE PATH', or 'layerstone checkout IMAGE DIRECTORY'",
-    ),
-    (&["prune", "system", "clean"], "free what no image needs with 'layerstone gc'"),
-    (
-        &["exec", "start", "shell", "sh", "attach", "container"],
-        "run a command in an image with 'layerstone run IMAGE -- COMMAND'",
-    ),
-    (
-        &["stop", "kill", "restart", "pause", "unpause", "wait", "logs", "top", "stats"],
-        "commands run only as long as 'layerstone run' does; 'layerstone workspace ls' lists workspaces",
-    ),
-    (&["list"], "list images with 'layerstone images', a directory of one with 'layerstone ls IMAGE'"),
-    (&["log", "parents"], "show an image's steps with 'layerstone history IMAGE'"),
-    (
-        &["show", "info", "status", "stat", "df"],
-        "show images with 'layerstone images' and 'layerstone inspect IMAGE'",
-    ),
-    (&["fsck", "check", "scrub"], "check the store with 'layerstone verify'"),
-    (&["restore", "extract", "unpack"], "write an image as files with 'layerstone checkout IMAGE DIRECTORY'"),
-    (&["add", "snapshot", "backup"], "make an image with 'layerstone import DIRECTORY --tag NAME'"),
-    (&["rename", "mv"], "tag the image with its new name, then 'layerstone untag' the old one"),
-    (&["version"], "print the version with 'layerstone --version'"),
-];
+mod options;
+mod words;
 
-/// What to use instead of a word that is no command.
-pub(crate) fn hint(word: &str) -> Option<&'static str> {
-    HINTS.iter().find(|(words, _)| words.contains(&word)).map(|(_, hint)| *hint)
+use options::{OPTIONS, POSITIONAL};
+use words::WORDS;
+
+/// The commands that it is for (all if there are none), the words that they do not know, and what to use instead.
+struct Hint(&'static [&'static str], &'static [&'static str], &'static str);
+
+impl Hint {
+    /// Returns the text of the first hint for a word that a command does not know. The command is named by its words below the
+    /// program's.
+    fn find(hints: &[Self], command: &str, word: &str) -> Option<&'static str> {
+        // Docker has commands on images below `image`, too.
+        let below_image = command.strip_prefix("image ");
+        let is_for = |known: &[&str]| {
+            known.is_empty()
+                || known.contains(&command)
+                || below_image.is_some_and(|name| known.contains(&name))
+        };
+        let fits =
+            |known: &&str| known.strip_suffix('*').map_or(*known == word, |begin| word.starts_with(begin));
+        hints.iter().find(|hint| is_for(hint.0) && hint.1.iter().any(|known| fits(known))).map(|hint| hint.2)
+    }
+}
+
+/// Returns what to use instead of a word that is no command below this one.
+pub(crate) fn instead_of_command(command: &str, word: &str) -> Option<&'static str> {
+    Hint::find(WORDS, command, word)
+}
+
+/// Returns what to use instead of an option that the command does not have, or of a word that is one too many for it.
+pub(crate) fn instead_of_argument(command: &str, word: &str) -> Option<&'static str> {
+    let is_option = word.starts_with(['-', '<']);
+    Hint::find(OPTIONS, command, if is_option { word } else { POSITIONAL })
 }
 
 /// Takes suggestions out of a message that are no likely slips of what was typed.
-pub(crate) fn keep_likely_suggestions(error: &mut clap::Error) {
+pub(crate) fn keep_likely_suggestions(error: &mut clap::Error, command: &str) {
+    // An option can't stand where names are expected, and a file can be called './-x'.
+    error.remove(ContextKind::Suggested);
     let pairs = [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
         (ContextKind::InvalidArg, ContextKind::SuggestedArg),
@@ -63,7 +50,11 @@ pub(crate) fn keep_likely_suggestions(error: &mut clap::Error) {
     ];
     for (typed, suggested) in pairs {
         let Some(ContextValue::String(typed)) = error.get(typed).cloned() else { continue };
-        let is_likely = |suggestion: &String| is_slip(&typed, suggestion) && hint(&typed).is_none();
+        let is_likely = |suggestion: &String| {
+            is_slip(&typed, suggestion)
+                && instead_of_command(command, &typed).is_none()
+                && instead_of_argument(command, &typed).is_none()
+        };
         match error.remove(suggested) {
             Some(ContextValue::String(suggestion)) if is_likely(&suggestion) => {
                 error.insert(suggested, ContextValue::String(suggestion));
@@ -88,16 +79,41 @@ fn is_slip(typed: &str, meant: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
     use crate::arguments::Arguments;
 
     #[test]
     fn no_word_with_a_hint_is_a_command() {
-        let program = Arguments::command();
-        for word in HINTS.iter().flat_map(|(words, _)| *words) {
-            assert!(program.find_subcommand(word).is_none(), "{word}");
+        let mut program = Arguments::command();
+        program.build();
+        for Hint(commands, words, _) in WORDS {
+            for path in *commands {
+                let command = path
+                    .split_whitespace()
+                    .fold(&program, |command, word| command.find_subcommand(word).unwrap());
+                for word in *words {
+                    assert!(command.find_subcommand(word).is_none(), "{path} {word}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_with_a_hint_is_unknown_to_a_command_that_it_is_for() {
+        for Hint(commands, words, hint) in OPTIONS {
+            for word in words.iter().filter(|word| word.starts_with('-')) {
+                let word = word.trim_end_matches('*');
+                let commands = if commands.is_empty() { &["tree"] } else { *commands };
+                let is_unknown = |command: &&str| {
+                    let words = ["layerstone"].into_iter().chain(command.split(' ')).chain([word]);
+                    Arguments::try_parse_from(words)
+                        .is_err_and(|error| error.kind() == clap::error::ErrorKind::UnknownArgument)
+                        && instead_of_argument(command, word) == Some(hint)
+                };
+                assert!(commands.iter().any(is_unknown), "{commands:?} {word}");
+            }
         }
     }
 

@@ -30,8 +30,10 @@ enum Failure {
     Store(Error),
     /// The library said so of several things, of which others may have been done.
     Several(Vec<Error>),
-    /// A reader of our output went away.
+    /// Standard output could not be written to.
     Output(io::Error),
+    /// The same when something was done already, which is said then.
+    Unreported { error: io::Error, done: String },
     /// A command that was run ended with this exit code.
     Ended(u8),
     /// A command was not run, or what it did was not committed; the exit code to end with.
@@ -42,7 +44,7 @@ impl Failure {
     /// Whether a reader of our output went away. Nothing else that the program writes to is a pipe.
     fn is_broken_pipe(&self) -> bool {
         let mut cause: Option<&dyn StdError> = match self {
-            Self::Output(error) => Some(error),
+            Self::Output(error) | Self::Unreported { error, .. } => Some(error),
             Self::Store(error) => Some(error),
             Self::Several(_) | Self::Ended(_) | Self::Run { .. } => None,
         };
@@ -103,6 +105,12 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(Failure::Output(error)) => {
             Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
+            own_code(ErrorKind::Io)
+        }
+        Err(Failure::Unreported { done, .. }) if interrupt::signal().is_some() => stopped(&done, json),
+        Err(Failure::Unreported { error, done }) => {
+            let message = format!("standard output: could not write: {error}; {done}");
+            Output::complain(ErrorKind::Io, &message, json);
             own_code(ErrorKind::Io)
         }
         Err(Failure::Store(error)) if error.kind() == ErrorKind::Cancelled => stopped(error.message(), json),

@@ -13,11 +13,11 @@ use std::path::Path;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
 use layerstone::task::Interruptible;
-use layerstone::{Error, ErrorKind, Moment, Subject, TreePath};
+use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{interrupt, progress};
+use crate::{Failure, interrupt, progress};
 
 /// A command's result: JSON as it serialises, with a schema, and for people as text.
 pub(crate) trait Report: Serialize + JsonSchema {
@@ -45,6 +45,11 @@ impl Output {
     /// Prints a result as it was asked for.
     pub(crate) fn show(&self, report: &impl Report) -> io::Result<()> {
         if self.json { Self::json(report) } else { report.text() }
+    }
+
+    /// Prints what came of a command that has changed something. Where that can't be printed, `done` says what it was.
+    pub(crate) fn report(&self, report: &impl Report, done: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.show(report).map_err(|error| Failure::Unreported { error, done: done() })
     }
 
     /// One line of the result.
@@ -147,19 +152,50 @@ impl From<&Error> for Complaint {
             Subject::Path(path) => Some(path.clone()),
             _ => None,
         };
-        Self { error: error.kind().as_str(), message: with_causes(error), path }
+        Self { error: error.kind().as_str(), message: explained(error), path }
     }
 }
 
-/// A failure of the library, with what caused it.
-pub(crate) fn with_causes(error: &Error) -> String {
-    let mut message = error.to_string();
+/// A failure of the library, with what caused it, and what to do in the words of this program.
+pub(crate) fn explained(error: &Error) -> String {
+    let mut message = error.fault().to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    message
+    error.remedy().map_or(message.clone(), |remedy| format!("{message}; {}", advice(remedy)))
+}
+
+/// How this program has the option that would help.
+fn advice(remedy: Remedy) -> String {
+    let advice = match remedy {
+        Remedy::CreateStore => "name another with --store, or make one with 'layerstone init'",
+        Remedy::CreateProject => "'layerstone project create' makes one",
+        Remedy::NameBase => "name the image that it is based on with --base",
+        Remedy::Exclude => "leave it out (--exclude), or import as a user who may read it",
+        Remedy::KeepChanging => "keep what can be read of such files (--changing keep)",
+        Remedy::ExcludeOrKeepChanging => {
+            "leave it out (--exclude), or keep what can be read of such files (--changing keep)"
+        }
+        Remedy::AcceptSavedImage => {
+            "or say what it is to take it so (--format of import, --any-layer of commit)"
+        }
+        Remedy::Marks { found, or_own } => {
+            let option = match found {
+                FoundMarks::User => "with --userxattr",
+                FoundMarks::FuseOverlayfs => "with --fuse-overlayfs",
+                _ => "with neither --userxattr nor --fuse-overlayfs",
+            };
+            let or_own = if or_own { ", or with --keep-marks if it is the image's own" } else { "" };
+            return format!("commit {option}{or_own}");
+        }
+        Remedy::VisibleMarks => {
+            "commit as root, or with --userxattr or --fuse-overlayfs if it is of such an overlay"
+        }
+        other => return other.to_string(),
+    };
+    advice.to_owned()
 }
 
 /// Text as one line that only shows.

@@ -8,7 +8,7 @@ use layerstone::ErrorKind;
 
 use crate::arguments::Arguments;
 use crate::exit_code;
-use crate::hints::{hint, keep_likely_suggestions};
+use crate::hints::{instead_of_argument, instead_of_command, keep_likely_suggestions};
 use crate::output::Output;
 use crate::run::OWN_FAILURE;
 
@@ -28,9 +28,9 @@ pub(crate) fn parse() -> Result<Arguments, u8> {
         error.exit();
     }
     let json = asks_for_json(std::env::args_os());
-    keep_likely_suggestions(&mut error);
-    Output::complain(ErrorKind::Invalid, &message(&error), json);
-    if let (false, Some(usage)) = (json, usage(&error)) {
+    let refused = explain(&mut error);
+    Output::complain(ErrorKind::Invalid, &refused.message, json);
+    if let (false, Some(usage)) = (json, refused.usage) {
         Output::note(&usage);
     }
     Err(if asks_for_run(std::env::args_os()) { OWN_FAILURE } else { exit_code(ErrorKind::Invalid) })
@@ -47,8 +47,38 @@ fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
     words.take_while(|word| word != "--").any(|word| word == "--json")
 }
 
-/// The parser's message as one line, without the hints that follow it, but with our own.
-fn message(error: &clap::Error) -> String {
+/// How a refusal is said.
+struct Refused {
+    message: String,
+    usage: Option<String>,
+}
+
+/// Says why the parser refused: its message as one line, without the hints that follow it, but with our own, and how the
+/// command is used.
+fn explain(error: &mut clap::Error) -> Refused {
+    let mut program = Arguments::command();
+    program.build();
+    let (name, command) =
+        command_of(error, &program).map_or((String::new(), None), |(name, command)| (name, Some(command)));
+    keep_likely_suggestions(error, &name);
+    let mut message = one_line(error);
+    let hint = match (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
+        (Some(ContextValue::String(word)), _) => instead_of_command(&name, word),
+        (_, Some(ContextValue::String(word))) if error.kind() == clap::error::ErrorKind::UnknownArgument => {
+            instead_of_argument(&name, word)
+        }
+        (_, Some(ContextValue::Strings(words))) => {
+            words.iter().find_map(|word| instead_of_argument(&name, word))
+        }
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        message = format!("{message}; {hint}");
+    }
+    Refused { message, usage: command.map(|command| command.clone().render_usage().to_string()) }
+}
+
+fn one_line(error: &clap::Error) -> String {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     // Searched from the end, since the message has words of the user's.
@@ -64,29 +94,21 @@ fn message(error: &clap::Error) -> String {
         }
         message.push_str(line);
     }
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some(hint) = hint(word)
-    {
-        message = format!("{message}; {hint}");
-    }
     message
 }
 
-/// How the command in question is used. The error's own usage names it, but shows options that happened to be given as if
-/// they were needed.
-fn usage(error: &clap::Error) -> Option<String> {
+/// Returns the command in question and its words below the program's. The error's own usage names it, but shows options that
+/// happened to be given as if they were needed.
+fn command_of<'p>(error: &clap::Error, program: &'p clap::Command) -> Option<(String, &'p clap::Command)> {
     let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
     let usage = usage.to_string();
-    let mut program = Arguments::command();
-    program.build();
-    let mut command = &program;
+    let (mut words, mut command) = (Vec::new(), program);
     for word in usage.split_whitespace().skip_while(|word| *word != program.get_name()).skip(1) {
-        match command.find_subcommand(word) {
-            Some(found) => command = found,
-            None => break,
-        }
+        let Some(found) = command.find_subcommand(word) else { break };
+        words.push(found.get_name().to_owned());
+        command = found;
     }
-    Some(command.clone().render_usage().to_string())
+    Some((words.join(" "), command))
 }
 
 #[cfg(test)]
@@ -95,8 +117,8 @@ mod tests {
 
     fn refused(words: &[&str]) -> (String, Option<String>) {
         let mut error = Arguments::try_parse_from([&["layerstone"], words].concat()).unwrap_err();
-        keep_likely_suggestions(&mut error);
-        (message(&error), usage(&error))
+        let refused = explain(&mut error);
+        (refused.message, refused.usage)
     }
 
     #[test]
@@ -108,11 +130,7 @@ mod tests {
                 "rm [OPTIONS] <IMAGES>...",
             ),
             (&["--store", "rm", "untag", "--json"], "the following required", "untag [OPTIONS] [NAMES]..."),
-            (
-                &["ls", "--bogus"],
-                "unexpected argument '--bogus' found; tip: to pass",
-                "ls [OPTIONS] <IMAGE> [PATH]",
-            ),
+            (&["ls", "--bogus"], "unexpected argument '--bogus' found", "ls [OPTIONS] <IMAGE> [PATH]"),
             (&["project", "rm"], "the following required", "project rm [OPTIONS] <NAMES>..."),
             (&["--json"], "'layerstone' requires a subcommand", "[OPTIONS] <COMMAND>"),
             (&["project", "--json"], "'layerstone project' requires a", "project [OPTIONS] <COMMAND>"),

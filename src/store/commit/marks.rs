@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, FoundMarks, Remedy, Result, Subject};
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::FileKind;
 use crate::ingest::{Judge, Wanted};
@@ -108,9 +108,9 @@ impl OverlayMarks {
         if !is_trusted || upper.shows_trusted_xattrs() {
             return Ok(());
         }
-        let message = "may have marks that only root sees (trusted.overlay.*); commit as root, or with --userxattr or \
-                       --fuse-overlayfs if it is of such an overlay";
-        Err(Error::unsupported(Subject::Host(upper.host_path(&TreePath::root())), message))
+        let message = "may have marks that only root sees (trusted.overlay.*)";
+        let subject = Subject::Host(upper.host_path(&TreePath::root()));
+        Err(Error::unsupported(subject, message).with_remedy(Remedy::VisibleMarks))
     }
 
     fn sort(self, name: &[u8]) -> Attribute<'_> {
@@ -253,17 +253,15 @@ impl<'r> MarkReader<'r> {
     }
 
     /// Refuses a mark of another kind of overlay.
-    fn foreign(&self, path: &TreePath, what: &str, kind: OverlayMarks) -> Error {
-        let (is_fuse, is_user) = (self.kind.kernel().is_none(), self.kind == OverlayMarks::User);
-        let option = match kind {
-            OverlayMarks::User | OverlayMarks::OnlyUser => "with --userxattr",
-            OverlayMarks::FuseOverlayfs => "with --fuse-overlayfs",
-            OverlayMarks::Trusted | OverlayMarks::OnlyTrusted if is_user => "without --userxattr",
-            OverlayMarks::Trusted | OverlayMarks::OnlyTrusted => "without --fuse-overlayfs",
+    fn foreign(&self, path: &TreePath, what: &str, found: OverlayMarks) -> Error {
+        let found = match found {
+            OverlayMarks::User | OverlayMarks::OnlyUser => FoundMarks::User,
+            OverlayMarks::Trusted | OverlayMarks::OnlyTrusted => FoundMarks::Trusted,
+            OverlayMarks::FuseOverlayfs => FoundMarks::FuseOverlayfs,
         };
-        let kept = if is_fuse { "" } else { ", or with --keep-marks if it is the image's own" };
-        let message = format!("has {what} of another kind of overlay; commit {option}{kept}");
-        Error::invalid(Subject::Path(path.clone()), message)
+        let or_own = self.kind != OverlayMarks::FuseOverlayfs;
+        let message = format!("has {what} of another kind of overlay");
+        Error::invalid(Subject::Path(path.clone()), message).with_remedy(Remedy::Marks { found, or_own })
     }
 }
 

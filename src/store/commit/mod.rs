@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
-use crate::error::{Error, Result, Subject};
+use crate::error::{Error, Remedy, Result, Subject};
 use crate::host::source::{Found, SourceTree};
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
@@ -144,11 +144,8 @@ impl Project {
             }
             (None, None) => {
                 let last = workspace.map(|workspace| workspace.last).ok_or_else(|| {
-                    let message = format!(
-                        "is no checkout that project '{}' knows; name the image it is based on",
-                        self.name
-                    );
-                    Error::invalid(Subject::Host(directory.to_owned()), message)
+                    let message = format!("is no checkout that project '{}' knows", self.name);
+                    Error::invalid(Subject::Host(directory.to_owned()), message).with_remedy(Remedy::NameBase)
                 })?;
                 (last.image, last.root, last.layer, None)
             }

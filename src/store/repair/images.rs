@@ -9,6 +9,7 @@ use crate::catalog::record::{ImageRecord, LineageRecord, OriginRecord, ProjectRe
 use crate::catalog::table::Sequence;
 use crate::engine::image_id::time_and_counter;
 use crate::error::{Error, Result, Subject};
+use crate::format::record::Added;
 use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::name::ProjectName;
 use crate::store::identity::identity_of;
@@ -127,7 +128,10 @@ impl Rows {
     pub(super) fn add_parents(&mut self) {
         let own = self.images.iter().filter(|((scope, _), image)| image.owner == *scope);
         for (key, parent) in own.filter_map(|(key, image)| Some((key, image.parent?))) {
-            self.lineage.entry(*key).or_insert(LineageRecord { parent });
+            let parents = [key.0, ProjectId::PUBLIC].map(|scope| self.images.get(&(scope, parent)));
+            let created_ms = parents.into_iter().flatten().next().map(|record| record.created_ms);
+            let row = LineageRecord { parent, parent_created_ms: Added(created_ms) };
+            self.lineage.entry(*key).or_insert(row);
         }
     }
 

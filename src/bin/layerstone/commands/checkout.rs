@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Outcome {
         project => project,
     };
     let report = project?.find(&arguments.image)?.check_out(directory, options)?;
-    Ok(context.out.show(&CheckedOut { report, directory })?)
+    context.out.report(&CheckedOut { report, directory }, || format!("{} was written", directory.display()))
 }
 
 #[derive(Serialize, JsonSchema)]

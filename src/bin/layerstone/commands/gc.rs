@@ -28,7 +28,7 @@ pub(crate) struct GcArguments {
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
     let GcArguments { dry_run, full, caches } = *arguments;
     let report = context.store()?.collect_garbage(&GcOptions { dry_run, full, caches })?;
-    Ok(context.out.show(&Collected { report, is_full: full })?)
+    context.out.report(&Collected { report, is_full: full }, || "the collection is done".to_owned())
 }
 
 #[derive(Serialize, JsonSchema)]

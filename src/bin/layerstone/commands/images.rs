@@ -43,7 +43,7 @@ pub(crate) struct ImagesArguments {
 }
 
 fn ls(word: &str) -> Result<(), &'static str> {
-    if word == "ls" {
+    if matches!(word, "ls" | "list") {
         Ok(())
     } else {
         Err("'images' takes no name; list the tags that begin so with --prefix")

@@ -22,7 +22,8 @@ pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
     make_folders_of(&location)?;
     let store = context.options()?.open(location)?;
     let store = store.location();
-    Ok(context.out.show(&Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) })?)
+    let made = Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) };
+    context.out.report(&made, || format!("the store {} is there", store.display()))
 }
 
 /// A store that is there now.

@@ -25,7 +25,7 @@ pub(super) fn each<'i, T, R: Report>(
         printed = Output::json(&reports);
     }
     finish(failures)?;
-    Ok(printed?)
+    printed.map_err(|error| Failure::Unreported { error, done: "all of the list was done".to_owned() })
 }
 
 /// What came of doing `act` with each of `items`, and why it failed with the others.

@@ -55,11 +55,7 @@ pub(super) struct Written<'a> {
 impl Report for Written<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, message, quiet } = *self;
-        if !report.is_new && !message.is_empty() {
-            Output::note("This image was there already and keeps its comment; the message was not used.");
-        }
-        source::note(&report.source);
-        note_clock(report);
+        note(report, message);
         if report.has_end_mark == Some(false) {
             Output::note(
                 "The tar ends without its end mark, two zero blocks: it may have been cut short. --require-end refuses such a tar.",
@@ -74,11 +70,24 @@ impl Report for Written<'_> {
 
 /// Says what an import or a commit did.
 pub(super) fn show(out: &Output, quiet: bool, report: &WriteReport, message: &str) -> Outcome {
-    Ok(out.show(&Written { report, message, quiet })?)
+    out.report(&Written { report, message, quiet }, || done(report))
 }
 
-/// Says that the clock goes back behind the image before.
-pub(super) fn note_clock(report: &WriteReport) {
+/// What was done, for who can't be shown the report.
+pub(super) fn done(report: &WriteReport) -> String {
+    if report.is_new {
+        format!("image {} was made", report.image)
+    } else {
+        format!("image {} was there already", report.image)
+    }
+}
+
+/// Says what is to be known of an image that was made, or was there.
+pub(super) fn note(report: &WriteReport, message: &str) {
+    if !report.is_new && !message.is_empty() {
+        Output::note("This image was there already and keeps its comment; the message was not used.");
+    }
+    source::note(&report.source);
     if let Some(later) = report.later_image {
         Output::note(&format!(
             "The image before this one is dated {later}, later than the clock says now: one of the two is wrong. Images are listed in the order in which they were made."

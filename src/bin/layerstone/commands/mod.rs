@@ -17,6 +17,7 @@ mod list;
 pub(crate) mod ls;
 mod made;
 pub(crate) mod merge;
+mod new_store;
 pub(crate) mod project;
 pub(crate) mod repair;
 pub(crate) mod rm;
@@ -30,7 +31,7 @@ pub(crate) mod untag;
 pub(crate) mod verify;
 pub(crate) mod workspace;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -41,6 +42,8 @@ use crate::arguments::{Arguments, Command, GlobalArguments};
 use crate::output::Output;
 use crate::{Failure, environment, interrupt};
 
+use new_store::NewStore;
+
 type Outcome = Result<(), Failure>;
 
 /// What every command works with.
@@ -49,6 +52,8 @@ pub(crate) struct Context {
     out: Output,
     /// Keeps the store open until the command has shown its result: closing it waits for what it does in the background.
     opened: OnceCell<Store>,
+    /// The store that this command makes.
+    made: RefCell<Option<NewStore>>,
 }
 
 impl Context {
@@ -78,6 +83,7 @@ impl Context {
     /// The store, which is made where there is none: for what puts the first things into it.
     fn new_store(&self) -> Result<Store, Failure> {
         let location = self.location()?;
+        self.made.replace(NewStore::planned(&location));
         // A name that was mistyped must not make folders, and the user's data directory may have to be made.
         if self.named_store().is_none() {
             make_folders_of(&location)?;
@@ -127,7 +133,7 @@ impl Context {
 pub(crate) fn run(arguments: Arguments) -> Outcome {
     let Arguments { global, command } = arguments;
     let out = Output { json: global.json };
-    let context = Context { global, out, opened: OnceCell::new() };
+    let mut context = Context { global, out, opened: OnceCell::new(), made: RefCell::default() };
     let outcome = match &command {
         Command::Init(arguments) => init::run(&context, arguments),
         Command::Project(command) => project::run(&context, command),
@@ -157,6 +163,10 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     };
     if outcome.is_ok() {
         interrupt::done();
+    } else if let Some(made) = context.made.take() {
+        // All that has the store open must have let go of it.
+        context.opened.take();
+        made.take_back();
     }
     outcome
 }

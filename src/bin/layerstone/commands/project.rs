@@ -80,7 +80,7 @@ pub(super) fn run(context: &Context, command: &ProjectCommand) -> Outcome {
 fn show(context: &Context, store: &Store, name: &ProjectName) -> Outcome {
     let info = store.projects()?.into_iter().find(|project| project.name == *name);
     // Another process may have removed it since.
-    Ok(info.map_or(Ok(()), |info| context.out.show(&info))?)
+    info.map_or(Ok(()), |info| context.out.report(&info, || format!("project '{name}' is as asked for")))
 }
 
 impl Report for ProjectInfo {

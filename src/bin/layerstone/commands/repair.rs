@@ -28,7 +28,10 @@ pub(super) fn run(context: &Context, arguments: &RepairArguments) -> Outcome {
     let store = context.location()?;
     let options = RepairOptions { include_removed: arguments.include_removed };
     let report = context.options()?.repair(&store, options)?;
-    context.out.show(&Repaired { report: &report, store: &store })?;
+    let shown = Repaired { report: &report, store: &store };
+    context
+        .out
+        .report(&shown, || "the repair is done; 'layerstone verify' says what the store has".to_owned())?;
     if report.has_losses() { Err(Failure::Store(Error::lost(&store))) } else { Ok(()) }
 }
 

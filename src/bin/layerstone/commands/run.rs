@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::made::{self, MadeArguments, summary};
 use super::{Context, Outcome, usage};
-use crate::output::{Output, Report, with_causes};
+use crate::output::{Output, Report, explained};
 use crate::replacement::write_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
 use crate::{Failure, interrupt};
@@ -68,9 +68,13 @@ pub(super) fn run(context: &Context, arguments: &RunArguments) -> Outcome {
 fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Failure> {
     // With --json a failure is one object, so nothing else is said.
     let says = !arguments.made.quiet && !context.out.json;
+    let (environment, unset) = environment(&arguments.environment)?;
+    for name in unset.iter().filter(|_| says) {
+        Output::note(&format!("{name} is not set here, so it is not set for the command."));
+    }
     let job = Job {
         command: &arguments.command,
-        environment: environment(&arguments.environment, says)?,
+        environment,
         directory: &arguments.workdir,
         printed: if context.out.json { Printed::ToStderr } else { Printed::AsItIs },
     };
@@ -90,8 +94,7 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     }
     let ended = run::run(&workspace, &runtime, &job);
     if let Ok((Ended::Exited(code), ends_line)) = ended {
-        finish(&workspace, &context.out, arguments, (code, ends_line))?;
-        return Ok(code);
+        return finish(&workspace, &context.out, arguments, (code, ends_line), unset);
     }
     // A signal that ended what was done must not end this.
     let workspace = workspace.with_task(&Task::new());
@@ -100,7 +103,7 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         && says
     {
         // What went wrong first counts. The next that is made clears it away.
-        Output::note(&error.to_string());
+        Output::note(&explained(&error));
     }
     let (kind, message, code) = match ended?.0 {
         Ended::Exited(code) => return Ok(code),
@@ -118,9 +121,10 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     Err(Failure::Run { kind, message, code })
 }
 
-/// The variables that are asked for, those of this process with their values.
-fn environment(wanted: &[String], says: bool) -> Result<Vec<(String, OsString)>, Failure> {
-    let mut environment = Vec::new();
+/// Returns the variables that are asked for, those of this process with their values, and the names of those that it does not
+/// have.
+fn environment(wanted: &[String]) -> Result<(Vec<(String, OsString)>, Vec<&str>), Failure> {
+    let (mut environment, mut unset) = (Vec::new(), Vec::new());
     for variable in wanted {
         let (name, value) =
             variable.split_once('=').map_or((&**variable, None), |(name, value)| (name, Some(value)));
@@ -133,14 +137,11 @@ fn environment(wanted: &[String], says: bool) -> Result<Vec<(String, OsString)>,
             Some(value) => environment.push((name.to_owned(), value.into())),
             None => match run::own_variable(name) {
                 Some(own) => environment.push(own),
-                None if says => {
-                    Output::note(&format!("{name} is not set here, so it is not set for the command."));
-                }
-                None => {}
+                None => unset.push(name),
             },
         }
     }
-    Ok(environment)
+    Ok((environment, unset))
 }
 
 /// Refuses paths that would only fail once the command has run.
@@ -166,13 +167,14 @@ fn shown(path: &Path) -> String {
     path.display().to_string().escape_debug().to_string()
 }
 
-/// Commits or ends the workspace, and says so.
+/// Commits or ends the workspace, says so, and gives the exit code to end with.
 fn finish(
     workspace: &Workspace,
     out: &Output,
     arguments: &RunArguments,
     (exit_code, ends_line): (u8, bool),
-) -> Outcome {
+    unset: Vec<&str>,
+) -> Result<u8, Failure> {
     let RunArguments { keep, disposable, made, id_file, .. } = arguments;
     let quiet = made.quiet;
     let report = match (disposable, keep) {
@@ -193,9 +195,18 @@ fn finish(
     };
     let left_over = if *keep { None } else { made::left_over(workspace) };
     let kept = keep.then_some(workspace.name());
+    let done = report.as_ref().map_or("nothing was to be committed".to_owned(), made::done);
+    let (message, why_copy) = (&*made.message, workspace.why_copy());
+    let ran =
+        Ran { exit_code, report, workspace: kept, left_over, why_copy, unset, message, quiet, ends_line };
     // The image is there, even if the file is not.
-    out.show(&Ran { exit_code, report, workspace: kept, left_over, quiet, ends_line })?;
-    Ok(written?)
+    match out.report(&ran, || done) {
+        // The reader of what the command printed has gone, which changes nothing.
+        Err(failure) if failure.is_broken_pipe() => {}
+        shown => shown?,
+    }
+    written?;
+    Ok(exit_code)
 }
 
 /// What failed, and where what the command did is: it may have worked for hours.
@@ -210,9 +221,9 @@ fn keep_what_was_done(workspace: &Workspace, error: &Error) -> Failure {
         Err(_) if workspace.info().is_ok_and(|info| info.process.is_none()) => {
             format!("what the command did stays in the workspace {name}")
         }
-        Err(error) => format!("what the command did could not be kept: {}", with_causes(&error)),
+        Err(error) => format!("what the command did could not be kept: {}", explained(&error)),
     };
-    let message = format!("{}; {kept}", with_causes(error));
+    let message = format!("{}; {kept}", explained(error));
     let code = interrupt::signal().map_or(OWN_FAILURE, interrupt::exit_code);
     Failure::Run { kind: error.kind(), message, code }
 }
@@ -225,6 +236,12 @@ pub(super) struct Ran<'a> {
     workspace: Option<&'a WorkspaceName>,
     /// What the workspace left on the disk when it ended.
     left_over: Option<LeftOver>,
+    /// Why the workspace was a full copy, if it was.
+    why_copy: Option<&'a str>,
+    /// Variables that were to be passed on and are not set here.
+    unset: Vec<&'a str>,
+    #[serde(skip)]
+    message: &'a str,
     #[serde(skip)]
     quiet: bool,
     #[serde(skip)]
@@ -234,7 +251,7 @@ pub(super) struct Ran<'a> {
 impl Report for Ran<'_> {
     fn text(&self) -> io::Result<()> {
         self.left_over.iter().for_each(made::note_left_over);
-        self.report.iter().for_each(made::note_clock);
+        self.report.iter().for_each(|report| made::note(report, self.message));
         if let Some(report) = &self.report {
             if !self.ends_line {
                 Output::line("")?;

@@ -20,7 +20,7 @@ use crate::output::{Output, Report};
 )]
 pub(crate) struct TagArguments {
     /// Take the tag away instead: `tag -d [IMAGE] NAME`
-    #[arg(short, long)]
+    #[arg(short, long, short_alias = 'U', alias = "rm")]
     pub(crate) delete: bool,
     /// Refuse unless the tag now names this image, or is `absent`
     #[arg(long, value_name = "UUID", conflicts_with = "delete")]
@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, arguments: &TagArguments) -> Outcome {
         }
         (Some(_), _) => return Err(usage("--expect", "goes with one tag")),
     };
-    Ok(context.out.show(&Tagged { image: id, tags: &tags })?)
+    context.out.report(&Tagged { image: id, tags: &tags }, || format!("image {id} was tagged"))
 }
 
 fn name(text: &str) -> Result<TagName, Failure> {

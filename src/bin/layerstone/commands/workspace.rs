@@ -70,7 +70,7 @@ pub(crate) enum WorkspaceCommand {
     #[command(
         after_help = "Examples:\n  layerstone workspace discard mine\n  layerstone workspace discard mine theirs"
     )]
-    #[command(alias = "rm", alias = "remove")]
+    #[command(alias = "rm", alias = "remove", alias = "delete")]
     Discard {
         /// Names of the workspaces
         #[arg(required = true)]
@@ -86,7 +86,8 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
                 WorkspaceOptions { name: name.clone(), full_copy: *copy, ..WorkspaceOptions::default() };
             let workspace = project.find(image)?.create_workspace(&options)?;
             let why_copy = workspace.why_copy();
-            out.show(&Created { info: workspace.info()?, why_copy, quiet: *quiet })?;
+            let created = Created { info: workspace.info()?, why_copy, quiet: *quiet };
+            out.report(&created, || format!("workspace '{}' was made", workspace.name()))?;
         }
         WorkspaceCommand::Ls => out.show(&project.workspaces()?)?,
         WorkspaceCommand::Path { name } => {
@@ -99,7 +100,8 @@ pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
             let workspace = project.workspace(name)?;
             let report = if *keep { workspace.commit(&options) } else { workspace.commit_and_end(&options) }?;
             let left_over = if *keep { None } else { made::left_over(&workspace) };
-            out.show(&Committed { report, left_over, message: &made.message, quiet: made.quiet })?;
+            let done = made::done(&report);
+            out.report(&Committed { report, left_over, message: &made.message, quiet: made.quiet }, || done)?;
         }
         WorkspaceCommand::Discard { names } => {
             return each(out, names, |name| {

@@ -1,4 +1,20 @@
-//! What a dynamic program names as its loader, which the kernel starts in its place.
+//! What the head of a program says: whether this machine executes it, and what a dynamic one names as its loader, which the
+//! kernel starts in its place.
+
+pub(super) const MAGIC: &[u8] = b"\x7fELF";
+
+/// The machines whose programs a kernel for this one executes, if that is known: its own and its predecessor.
+const MACHINES: Option<[usize; 2]> = if cfg!(target_arch = "x86_64") {
+    Some([62, 3])
+} else if cfg!(target_arch = "aarch64") {
+    Some([183, 40])
+} else {
+    None
+};
+/// Programs of a fixed address and of any.
+const KINDS: [usize; 2] = [2, 3];
+const KIND: usize = 16;
+const MACHINE: usize = 18;
 
 /// The kind of a program header that names the loader.
 const INTERPRETER: usize = 3;
@@ -18,28 +34,62 @@ struct Layout {
 const NARROW: Layout = Layout { headers: 28, header_len: 42, header_count: 44, offset: 4, len: 16, word: 4 };
 const WIDE: Layout = Layout { headers: 32, header_len: 54, header_count: 56, offset: 8, len: 32, word: 8 };
 
-/// The loader's path, if a program begins so that names one. Compilers put both near the begin.
-pub(super) fn loader(begin: &[u8]) -> Option<&[u8]> {
-    let layout = match begin.get(..5)? {
-        b"\x7fELF\x01" => NARROW,
-        b"\x7fELF\x02" => WIDE,
-        _ => return None,
-    };
-    let is_big_endian = *begin.get(5)? == 2;
-    let number = |at: usize, len: usize| {
-        let mut bytes = begin.get(at..at.checked_add(len)?)?.to_vec();
-        if !is_big_endian {
+/// The head of a program.
+struct Head<'b> {
+    begin: &'b [u8],
+    layout: Layout,
+    is_big_endian: bool,
+}
+
+impl<'b> Head<'b> {
+    fn new(begin: &'b [u8]) -> Option<Self> {
+        let layout = match begin.get(..5)? {
+            b"\x7fELF\x01" => NARROW,
+            b"\x7fELF\x02" => WIDE,
+            _ => return None,
+        };
+        Some(Self { begin, layout, is_big_endian: *begin.get(5)? == 2 })
+    }
+
+    fn number(&self, at: usize, len: usize) -> Option<usize> {
+        let mut bytes = self.begin.get(at..at.checked_add(len)?)?.to_vec();
+        if !self.is_big_endian {
             bytes.reverse();
         }
         bytes.iter().try_fold(0_usize, |number, byte| Some(number.checked_mul(256)? | usize::from(*byte)))
+    }
+
+    /// Returns where the program headers begin, the length of one and their number.
+    fn headers(&self) -> Option<(usize, usize, usize)> {
+        let layout = &self.layout;
+        let (start, len) = (self.number(layout.headers, layout.word)?, self.number(layout.header_len, 2)?);
+        Some((start, len, self.number(layout.header_count, 2)?))
+    }
+}
+
+/// Whether the kernel takes what begins so, and has so many bytes, for a program.
+pub(super) fn is_native(begin: &[u8], size: u64) -> bool {
+    let is_so = || {
+        let head = Head::new(begin)?;
+        let (start, len, count) = head.headers()?;
+        let end = start.checked_add(len.checked_mul(count)?)?;
+        let is_kind = KINDS.contains(&head.number(KIND, 2)?);
+        let machine = head.number(MACHINE, 2)?;
+        let is_machine = MACHINES.is_none_or(|machines| machines.contains(&machine));
+        Some(is_kind && is_machine && count > 0 && u64::try_from(end).ok()? <= size)
     };
-    let (start, len) = (number(layout.headers, layout.word)?, number(layout.header_len, 2)?);
-    let count = number(layout.header_count, 2)?;
+    is_so().unwrap_or(false)
+}
+
+/// The loader's path, if a program begins so that names one. Compilers put both near the begin.
+pub(super) fn loader(begin: &[u8]) -> Option<&[u8]> {
+    let head = Head::new(begin)?;
+    let (start, len, count) = head.headers()?;
     let header = |index: usize| start.checked_add(index.checked_mul(len)?);
     let mut headers = (0..count).map_while(header);
-    let header = headers.find(|at| number(*at, 4) == Some(INTERPRETER))?;
-    let offset = number(header.checked_add(layout.offset)?, layout.word)?;
-    let len = number(header.checked_add(layout.len)?, layout.word)?;
+    let header = headers.find(|at| head.number(*at, 4) == Some(INTERPRETER))?;
+    let offset = head.number(header.checked_add(head.layout.offset)?, head.layout.word)?;
+    let len = head.number(header.checked_add(head.layout.len)?, head.layout.word)?;
     let path = begin.get(offset..offset.checked_add(len)?)?;
     path.split(|byte| *byte == 0).next().filter(|path| !path.is_empty())
 }
@@ -68,6 +118,25 @@ mod tests {
         put(100 + layout.len, layout.word, path.len() + 1);
         program[200..200 + path.len()].copy_from_slice(path);
         program
+    }
+
+    #[test]
+    fn a_program_of_this_machine_is_told_from_what_is_none() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        let size = own.len() as u64;
+        assert!(is_native(&own[..4096], size));
+        for len in 0..58 {
+            assert!(!is_native(&own[..len], size), "{len}");
+        }
+        assert!(!is_native(&own[..4096], 64), "cut short");
+        for (at, byte) in [(0, 0), (4, 3), (KIND, 1), (MACHINE, 255), (MACHINE + 1, 1)] {
+            let mut other = own[..4096].to_vec();
+            other[at] = byte;
+            assert!(!is_native(&other, size), "{at}");
+        }
+        let mut empty = own[..4096].to_vec();
+        empty[WIDE.header_count..][..2].fill(0);
+        assert!(!is_native(&empty, size));
     }
 
     #[test]

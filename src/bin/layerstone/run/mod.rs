@@ -110,6 +110,10 @@ impl Job<'_> {
             Lacking::Permission => {
                 (program, "is no program that can be executed", ErrorKind::Invalid, NOT_EXECUTABLE)
             }
+            Lacking::Format => {
+                let why = "is neither a program for this machine nor a script whose first line names one ('#!/bin/sh')";
+                (program, why, ErrorKind::Invalid, NOT_EXECUTABLE)
+            }
         };
         let message = format!("'{}' {why}", what.display().to_string().escape_debug());
         Err(Failure::Run { kind, message, code })

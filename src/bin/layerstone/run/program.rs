@@ -28,6 +28,8 @@ pub(super) enum Lacking {
     Loader,
     /// It is no file that can be executed.
     Permission,
+    /// It is no program of this machine and no script.
+    Format,
 }
 
 /// What is found, or why it can't be run.
@@ -38,6 +40,8 @@ pub(super) struct Finder<'i> {
     image: &'i Image,
     /// The process's working directory.
     directory: TreePath,
+    /// Whether this machine runs other formats, too.
+    has_other_formats: bool,
 }
 
 impl<'i> Finder<'i> {
@@ -45,7 +49,10 @@ impl<'i> Finder<'i> {
     pub(super) fn new(image: &'i Image, directory: &Path) -> Result<Checked<Self>> {
         let found = lookup(image, &TreePath::root(), directory.as_os_str().as_bytes())?;
         let directory = found.filter(|entry| entry.kind == EntryKind::Directory);
-        Ok(directory.map(|entry| Self { image, directory: entry.path }).ok_or(Lacking::Directory))
+        let has_other_formats = has_other_formats(Path::new("/proc/sys/fs/binfmt_misc"));
+        Ok(directory
+            .map(|entry| Self { image, directory: entry.path, has_other_formats })
+            .ok_or(Lacking::Directory))
     }
 
     /// Whether a program of this name can be run, which without a `/` is looked for in the directories of `search`.
@@ -73,14 +80,10 @@ impl<'i> Finder<'i> {
             return Ok(Err(Lacking::Permission));
         }
         let begin = self.begin(&entry.path)?;
-        if let Some(loader) = elf::loader(&begin) {
-            return Ok(match lookup(self.image, &self.directory, loader)? {
-                None => Err(Lacking::Loader),
-                Some(entry) if can_be_executed(&entry) => Ok(()),
-                Some(_) => Err(Lacking::Permission),
-            });
+        if begin.starts_with(elf::MAGIC) {
+            return self.check_program(&entry, &begin);
         }
-        let Some(interpreter) = interpreter(&begin) else { return Ok(Ok(())) };
+        let Some(interpreter) = interpreter(&begin) else { return Ok(self.check_format(false)) };
         if scripts == 0 {
             return Ok(Err(Lacking::Permission));
         }
@@ -90,12 +93,38 @@ impl<'i> Finder<'i> {
         }))
     }
 
+    fn check_program(&self, entry: &EntryInfo, begin: &[u8]) -> Result<Checked<()>> {
+        let Some(loader) = elf::loader(begin) else {
+            return Ok(self.check_format(elf::is_native(begin, entry.size)));
+        };
+        let Some(entry) = lookup(self.image, &self.directory, loader)? else {
+            return Ok(Err(Lacking::Loader));
+        };
+        if !can_be_executed(&entry) {
+            return Ok(Err(Lacking::Permission));
+        }
+        let is_native =
+            elf::is_native(begin, entry.size) && elf::is_native(&self.begin(&entry.path)?, entry.size);
+        Ok(self.check_format(is_native))
+    }
+
+    /// The runtimes differ in what they make of a file that the kernel refuses; one gives text to a shell.
+    fn check_format(&self, is_native: bool) -> Checked<()> {
+        if is_native || self.has_other_formats { Ok(()) } else { Err(Lacking::Format) }
+    }
+
     fn begin(&self, path: &TreePath) -> Result<Vec<u8>> {
         let mut begin = Vec::new();
         let read = self.image.read_file(path)?.take(BEGIN_BYTES).read_to_end(&mut begin);
         read.map_err(Error::from_stream)?;
         Ok(begin)
     }
+}
+
+/// Whether the kernel hands files of other formats to programs, as it does those of other machines to QEMU.
+fn has_other_formats(registered: &Path) -> bool {
+    let names = std::fs::read_dir(registered).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name != "register" && name != "status")
 }
 
 fn can_be_executed(entry: &EntryInfo) -> bool {
@@ -161,7 +190,11 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         let files = [
             ("tool", "", 0o644),
-            ("run", "\x7fELF", 0o711),
+            ("text", "echo text\n", 0o755),
+            ("empty", "", 0o755),
+            ("nameless", "#! \n", 0o755),
+            ("cut", "\x7fELF", 0o755),
+            ("of-text", "#!/bin/text\n", 0o755),
             ("good", "#! /bin/run -e\n", 0o755),
             ("deep", "#!../bin/good", 0o755),
             ("bad", "#!/bin/nope\nx", 0o755),
@@ -171,6 +204,15 @@ mod tests {
         for (name, text, mode) in files {
             fs::write(root.join("usr/bin").join(name), text).unwrap();
             fs::set_permissions(root.join("usr/bin").join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        let own = fs::read("/proc/self/exe").unwrap();
+        fs::write(root.join("usr/bin/run"), &own).unwrap();
+        fs::set_permissions(root.join("usr/bin/run"), Permissions::from_mode(0o711)).unwrap();
+        if let Some(loader) = elf::loader(&own) {
+            let loader = Path::new(OsStr::from_bytes(loader));
+            let place = root.join(loader.strip_prefix("/").unwrap());
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            fs::copy(loader, place).unwrap();
         }
         let project = Store::in_memory().unwrap().default_project().unwrap();
         let id = project.import_directory(root, &ImportOptions::default()).unwrap().image;
@@ -191,6 +233,11 @@ mod tests {
         }
         for name in ["tool", "/usr/bin", "worse", "itself"] {
             assert_eq!(find(name), Err(Lacking::Permission), "{name}");
+        }
+        if !has_other_formats(Path::new("/proc/sys/fs/binfmt_misc")) {
+            for name in ["text", "empty", "nameless", "cut", "of-text"] {
+                assert_eq!(find(name), Err(Lacking::Format), "{name}");
+            }
         }
         assert_eq!(find("bad"), Err(Lacking::Interpreter));
         assert_eq!(finder.find(OsStr::new("run"), "/sbin::bin").unwrap(), Ok(()), "none is where it starts");
