@@ -104,6 +104,11 @@ impl Stat {
     }
 }
 
+/// A device's two numbers in one, as [`Stat::device`] has them.
+pub(crate) fn device_number(major: u32, minor: u32) -> u64 {
+    (u64::from(major) << 32) | u64::from(minor)
+}
+
 fn timestamp(found: StatxTimestamp) -> Timestamp {
     Timestamp { seconds: found.tv_sec, nanos: found.tv_nsec }
 }
@@ -121,7 +126,7 @@ impl From<&Statx> for Stat {
         };
         Self {
             kind,
-            device: (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor),
+            device: device_number(found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
             links: found.stx_nlink,
             mode: found.stx_mode & 0o7777,

@@ -18,7 +18,8 @@ pub struct SourceReport {
     /// Where other file systems are mounted that were read, too.
     pub mounts_read: Vec<TreePath>,
     /// Mount points of which the image has no more than their names, as
-    /// [`one_file_system`](crate::ImportOptions::one_file_system) asks for.
+    /// [`one_file_system`](crate::ImportOptions::one_file_system) asks for; of a workspace that is an overlay, of which it has
+    /// what lies below the mount.
     pub mounts_left_out: Vec<TreePath>,
     /// How many names were excluded; what is below a directory does not count.
     pub excluded: u64,

@@ -2,19 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use layerstone::{CommitOptions, GcOptions, GcReport, Project, Store, StoreOptions};
 
 use crate::cli::Cli;
 use crate::given::{Place, parse};
-use crate::system;
+use crate::system::{self, bind, program, unmount};
 use crate::workspaces::{Given, copy, given, image, left, options};
-
-fn program(program: &str, words: &[&Path]) {
-    let status = Command::new(program).args(words).status().unwrap();
-    assert!(status.success(), "{program} {words:?}");
-}
 
 fn chattr(flag: &str, path: &Path) {
     program("chattr", &[Path::new(flag), path]);
@@ -82,7 +76,7 @@ fn what_can_t_be_removed_is_named_counted_and_tried_again() {
     fs::write(stray.join("files/a"), "text").unwrap();
     fs::write(stray.join("files/other/z"), "text").unwrap();
     let target = stray.join("files/busy");
-    program("mount", &[Path::new("--bind"), &busy, &target]);
+    bind(&busy, &target);
     let dry = collect(&place, &GcOptions { dry_run: true, ..GcOptions::default() });
     assert_eq!(dry.left_over.len(), 1);
     assert!(stray.join("files/a").exists() && dry.left_over[0].bytes >= 8192, "{dry:?}");
@@ -96,7 +90,7 @@ fn what_can_t_be_removed_is_named_counted_and_tried_again() {
         assert!(!stray.join("files/a").exists() && !stray.join("files/other").exists(), "all else is gone");
     }
     assert_eq!(fs::read(busy.join("kept")).unwrap(), b"kept");
-    program("umount", &[&target]);
+    unmount(&target);
     assert_eq!(collect(&place, &GcOptions::default()).left_over, []);
     assert!(!stray.exists());
 }
