@@ -29,7 +29,7 @@ use crate::task::{Phase, Task};
 use crate::tree::Content;
 
 pub(crate) use private::PRIVATE;
-pub(crate) use remove::{foreign, remove_own, remove_tree};
+pub(crate) use remove::{foreign, loosen, remove_own, remove_tree};
 pub(crate) use shared::FileCache;
 pub use shared::{SharedFiles, Sharing};
 pub(crate) use write::{Item, Written};

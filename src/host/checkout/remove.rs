@@ -199,6 +199,14 @@ fn clear_flags(file: &OwnedFd) -> Option<IFlags> {
     ioctl_setflags(file, flags - fixed).ok().map(|()| flags)
 }
 
+/// Lets what is in a directory be removed where flags of the directory forbid it, if this process may clear those.
+pub(crate) fn loosen(directory: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(directory) = openat(CWD, directory, flags, Mode::empty()) {
+        clear_flags(&directory);
+    }
+}
+
 /// Moves a directory whose path is too long to be opened by, or of which a component is, to where it is short.
 fn move_up(root: BorrowedFd<'_>, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<TreePath> {
     let short = format!("{PRIVATE}{}", random_uuid().simple());

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::catalog::record::{PlaceRecord, WorkspaceForm, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
-use crate::host::checkout::{PRIVATE, foreign, remove_own};
+use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
 use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
@@ -138,7 +138,12 @@ pub(super) fn clear_mount_point(directory: &Path) -> Result<()> {
     while check_mount_point(&merged, own.as_ref())? == Mounted::Own {
         end_mount(&merged)?;
     }
-    match std::fs::remove_dir(&merged) {
+    let mut removed = std::fs::remove_dir(&merged);
+    if removed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+        loosen(directory);
+        removed = std::fs::remove_dir(&merged);
+    }
+    match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::host(&merged, "remove it", error))
         }
