@@ -21,7 +21,7 @@ use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
 use crate::task::Phase;
 
-use super::{Inner, Store, dump};
+use super::{Inner, Store, dump, unusable};
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;
@@ -50,6 +50,8 @@ impl Store {
     fn verify_all(&self, is_full: bool) -> Result<VerifyReport> {
         let store = &self.0;
         let mut report = VerifyReport::begin(is_full);
+        report.is_open_to_others =
+            store.disk.is_open_to_others().map_err(|error| unusable(&store.location, error))?;
         let stage = store.task.begin(Phase::CheckingIndex, None);
         let (rows, segments, hold) = {
             let catalog = store.catalog()?;
