@@ -154,6 +154,7 @@ impl Project {
         let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
+        options.exclude.check_relative_to(path.as_ref())?;
         if !options.tar.accept_saved_image {
             refuse_saved_image(&source)?;
         }
@@ -487,12 +488,13 @@ fn store_tree(walk: &Walk<'_>, session: &WriteSession) -> Result<(Root, SegmentR
 
 /// Says what to do about a file that this process may not read.
 fn advise_exclusion(error: Error) -> Error {
-    let is_denied = error.is_of_host() && error.is_permission_denied();
-    if is_denied {
-        error.advise("leave it out (--exclude), or import as a user who may read it")
-    } else {
-        error
+    if !error.is_of_host() || !error.is_permission_denied() {
+        return error;
     }
+    // Root is refused by file systems of others only (FUSE, NFS).
+    let is_root = rustix::process::geteuid().is_root();
+    let advice = "leave it out (--exclude), or import as a user who may read it";
+    error.advise(if is_root { "not even root may read it there: leave it out (--exclude)" } else { advice })
 }
 
 enum Prepared {
