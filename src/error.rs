@@ -142,6 +142,8 @@ pub enum Remedy {
     NameBase,
     /// Leave the path out: [`ImportOptions::exclude`](crate::ImportOptions::exclude).
     Exclude,
+    /// Leave the path out: not even root may read it, as on file systems of other users (FUSE, NFS).
+    ExcludeAsRoot,
     /// Keep what can be read of such files: [`Changing::Keep`](crate::Changing::Keep).
     KeepChanging,
     /// Either of [`Exclude`](Self::Exclude) and [`KeepChanging`](Self::KeepChanging).
@@ -181,6 +183,9 @@ impl fmt::Display for Remedy {
             Self::NameBase => "name the image that it is based on with `CommitOptions::base`",
             Self::Exclude => {
                 "leave it out with `ImportOptions::exclude`, or import as a user who may read it"
+            }
+            Self::ExcludeAsRoot => {
+                "not even root may read it there; leave it out with `ImportOptions::exclude`"
             }
             Self::KeepChanging => "keep what can be read of such files with `Changing::Keep`",
             Self::ExcludeOrKeepChanging => {

@@ -203,15 +203,17 @@ pub(crate) struct WorkspaceRecord {
     pub(crate) holder: Option<HolderRecord>,
     /// The process that mounted it last: whoever can't see what that one sees can't tell whether it is used.
     pub(crate) mounted_by: Option<HolderRecord>,
-    /// The directory of its files, once it is made: another in its place is not the workspace.
-    pub(crate) files: Added<InodeRecord>,
+    /// Where its files are, once they are made: another directory in their place is not the workspace.
+    pub(crate) place: Added<PlaceRecord>,
 }
 
-/// A file of the host. A device's number may be another after a boot.
+/// A directory of the host and what is mounted of it. A device's number may be another after a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct InodeRecord {
+pub(crate) struct PlaceRecord {
     pub(crate) device: u64,
     pub(crate) inode: u64,
+    /// The device number of the overlay mount, of the boot in which it was mounted last.
+    pub(crate) mount: Added<u64>,
 }
 
 /// How a workspace shows its image.

@@ -54,6 +54,10 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes a folder; one that is there is no error.
     fn create_dir(&self, name: &str) -> io::Result<()>;
+    /// Whether others than its owner have any permission on the store's directory.
+    fn is_open_to_others(&self) -> io::Result<bool> {
+        Ok(false)
+    }
     /// The names of the files in a folder, in no order.
     fn list(&self, folder: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable; `""` is the store's own directory.

@@ -52,6 +52,28 @@ impl RealDisk {
 /// The permissions of a new store.
 const PRIVATE: u32 = 0o700;
 
+/// What the owner of a store needs of its files and folders.
+const OWN_FILE: u32 = 0o600;
+const OWN_FOLDER: u32 = 0o700;
+
+/// Gives the owner of a new file what he needs of it, if the umask has taken that.
+fn own(made: &File) -> io::Result<()> {
+    let mode = made.metadata()?.permissions().mode();
+    if mode & OWN_FILE == OWN_FILE {
+        return Ok(());
+    }
+    made.set_permissions(fs::Permissions::from_mode((mode | OWN_FILE) & 0o7777))
+}
+
+/// The same for a folder, which can't be opened if its owner may not read it.
+fn own_folder(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & OWN_FOLDER == OWN_FOLDER {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode((mode | OWN_FOLDER) & 0o7777))
+}
+
 /// What the operating system says of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}", escape_bytes(path.as_os_str().as_bytes()))]
@@ -85,6 +107,9 @@ impl Disk for RealDisk {
         options.read(true).write(mode != OpenMode::Read).create_new(mode == OpenMode::CreateNew);
         let path = self.path(name);
         let file = self.at(name, retry_interrupted(|| options.open(&path)))?;
+        if mode == OpenMode::CreateNew {
+            self.at(name, own(&file))?;
+        }
         Ok(Arc::new(RealFile { file, path }))
     }
 
@@ -110,8 +135,13 @@ impl Disk for RealDisk {
     fn create_dir(&self, name: &str) -> io::Result<()> {
         match fs::create_dir(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            outcome => self.at(name, outcome),
+            outcome => self.at(name, outcome.and_then(|()| own_folder(&self.path(name)))),
         }
+    }
+
+    fn is_open_to_others(&self) -> io::Result<bool> {
+        let metadata = self.at("", fs::metadata(&self.root))?;
+        Ok(metadata.permissions().mode() & 0o077 != 0)
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
@@ -164,6 +194,9 @@ impl RealDisk {
             }
             other => (other?, true),
         };
+        if is_writable {
+            own(&file)?;
+        }
         match retry_interrupted(|| Ok(flock(&file, FlockOperation::NonBlockingLockExclusive)?)) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -185,7 +218,8 @@ impl RealDisk {
 fn open_or_create_file(path: &Path) -> io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            OpenOptions::new().read(true).append(true).create(true).open(path)
+            let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+            own(&file).map(|()| file)
         }
         other => other,
     }

@@ -144,6 +144,10 @@ impl Disk for RecordingDisk {
         Ok(())
     }
 
+    fn is_open_to_others(&self) -> io::Result<bool> {
+        self.inner.is_open_to_others()
+    }
+
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.inner.create_dir(name)
     }

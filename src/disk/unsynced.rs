@@ -37,6 +37,10 @@ impl Disk for UnsyncedDisk {
         self.0.remove(name)
     }
 
+    fn is_open_to_others(&self) -> io::Result<bool> {
+        self.0.is_open_to_others()
+    }
+
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.0.create_dir(name)
     }

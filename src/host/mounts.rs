@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 
 use super::failed;
 use super::overlay::SOURCE;
-use super::stat::Stat;
+use super::stat::{Stat, device_number};
 
 const LIST: &str = "/proc/self/mountinfo";
 
@@ -26,8 +26,50 @@ pub(crate) enum Mounted {
     Other,
 }
 
-/// Says what is mounted on a directory, where an overlay of this source is expected; without one, that of any workspace.
-pub(crate) fn mounted(target: &Path, source: Option<&str>) -> Result<Mounted> {
+/// How the overlay of one workspace is known.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnMount {
+    /// Its source in lists of mounts (see [`overlay::source`](super::overlay::source)).
+    pub(crate) source: String,
+    /// Its device number, if it was mounted in this boot.
+    pub(crate) device: Option<u64>,
+}
+
+/// A line of a list of mounts.
+#[derive(Debug)]
+pub(super) struct Mount {
+    id: u64,
+    pub(super) device: u64,
+    /// Which directory of the file system is mounted.
+    root: Vec<u8>,
+    target: PathBuf,
+    /// Its source, if it is an overlay.
+    pub(super) overlay: Option<Vec<u8>>,
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = number(fields.next()?)?;
+        let mut device = fields.nth(1)?.split(|byte| *byte == b':').map(number);
+        let (major, minor) = (device.next()??, device.next()??);
+        let device = device_number(major.try_into().ok()?, minor.try_into().ok()?);
+        let root = unescape(fields.next()?);
+        let target = PathBuf::from(OsString::from_vec(unescape(fields.next()?)));
+        // Options and optional fields, which a dash ends.
+        let mut kind = fields.skip_while(|field| *field != b"-").skip(1);
+        let overlay = if kind.next()? == b"overlay" { kind.next().map(unescape) } else { None };
+        Some(Self { id, device, root, target, overlay })
+    }
+
+    fn is(&self, own: &OwnMount) -> bool {
+        self.overlay.as_deref() == Some(own.source.as_bytes())
+            && own.device.is_none_or(|device| device == self.device)
+    }
+}
+
+/// Says what is mounted on a directory, where this overlay is expected, all of it; without one, that of any workspace.
+pub(crate) fn mounted(target: &Path, own: Option<&OwnMount>) -> Result<Mounted> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let found = match statx(CWD, target, flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID) {
         Err(Errno::NOENT) => return Ok(Mounted::Nothing),
@@ -36,15 +78,21 @@ pub(crate) fn mounted(target: &Path, source: Option<&str>) -> Result<Mounted> {
     if !Stat::from(&found).is_mount_point {
         return Ok(Mounted::Nothing);
     }
-    let list = std::fs::read(LIST).map_err(|error| Error::host(LIST.as_ref(), "read it", error))?;
-    let list = String::from_utf8_lossy(&list);
-    let id = format!("{} ", found.stx_mnt_id);
-    let line = list.lines().find(|line| line.starts_with(&id)).unwrap_or_default();
-    let is_own = match source {
-        Some(source) => device_of_overlay(line, source).is_some(),
-        None => overlay_source(line).is_some_and(|found| found.starts_with(SOURCE)),
-    };
+    let mount = list()?.into_iter().find(|mount| mount.id == found.stx_mnt_id);
+    let is_own = mount.is_some_and(|mount| {
+        let is_expected = match own {
+            Some(own) => mount.is(own),
+            None => mount.overlay.as_ref().is_some_and(|source| source.starts_with(SOURCE.as_bytes())),
+        };
+        is_expected && mount.root == b"/"
+    });
     Ok(if is_own { Mounted::Own } else { Mounted::Other })
+}
+
+/// Returns a place at which an overlay of this source is mounted.
+pub(crate) fn place_of(source: &str) -> Result<Option<PathBuf>> {
+    let mount = list()?.into_iter().find(|mount| mount.overlay.as_deref() == Some(source.as_bytes()));
+    Ok(mount.map(|mount| mount.target))
 }
 
 /// Ends a mount. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's current directory.
@@ -59,29 +107,24 @@ pub(crate) fn end_mount(target: &Path) -> Result<()> {
     }
 }
 
-/// Something that is mounted in a directory, but not in or on `except`: as far as this process sees.
-pub(crate) fn mount_below(directory: &Path, except: &Path) -> Result<Option<PathBuf>> {
-    let mounts = std::fs::read(LIST).map_err(|error| Error::host(LIST.as_ref(), "read it", error))?;
-    let targets =
-        mounts.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    let mut targets = targets.map(|target| PathBuf::from(OsString::from_vec(unescape(target))));
-    Ok(targets.find(|target| target.starts_with(directory) && !target.starts_with(except)))
+/// Returns where anything is mounted below a directory, not on it: as far as this process sees.
+pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let targets = list()?.into_iter().map(|mount| mount.target);
+    Ok(targets.filter(|target| target.starts_with(directory) && target != directory).collect())
 }
 
-/// The device number of a mount in `mountinfo`, if it is an overlay of this source.
-pub(super) fn device_of_overlay(line: &str, source: &str) -> Option<u64> {
-    if overlay_source(line)? != source {
-        return None;
-    }
-    let (major, minor) = line.split(' ').nth(2)?.split_once(':')?;
-    Some(makedev(major.parse().ok()?, minor.parse().ok()?))
+fn list() -> Result<Vec<Mount>> {
+    let list = std::fs::read(LIST).map_err(|error| Error::host(LIST.as_ref(), "read it", error))?;
+    Ok(parse(&list))
 }
 
-/// The source of a mount in `mountinfo`, if it is an overlay.
-fn overlay_source(line: &str) -> Option<&str> {
-    let (_, kind) = line.split_once(" - ")?;
-    let mut kind = kind.split(' ');
-    if kind.next() == Some("overlay") { kind.next() } else { None }
+/// The lines of a list of mounts.
+pub(super) fn parse(list: &[u8]) -> Vec<Mount> {
+    list.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect()
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
 /// Text of a list of mounts, in which some characters are three octal digits.

@@ -7,23 +7,26 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use crate::error::{Error, Result, Subject};
 use crate::id::random_uuid;
+use crate::tree::{Content, Inode, InodeKind, Timestamp};
 
 use super::failed;
-use super::mounts::{device_of_overlay, end_mount};
-use super::stat::Stat;
+use super::mounts::{self, end_mount};
+use super::stat::{Stat, device_number};
 
 /// What a directory of an overlay has: what was written, the kernel's own, and the merged view.
 pub(crate) const FILES: &str = "files";
 pub(crate) const WORK: &str = "work";
 pub(crate) const MERGED: &str = "merged";
+/// What else a directory has in which a mount is tried: what lies below.
+pub(crate) const LOWER: &str = "lower";
 
 /// How directories begin in which mounts are tried.
 pub(crate) const PROBE: &str = "probe-";
@@ -31,8 +34,27 @@ pub(crate) const PROBE: &str = "probe-";
 /// How the sources of workspaces' mounts begin.
 pub(super) const SOURCE: &str = "layerstone-";
 
+/// `OVERLAYFS_SUPER_MAGIC`.
+const OVERLAY_MAGIC: u32 = 0x794c_7630;
+
 /// An attribute that is set to learn whether attributes of its kind can be.
 const TRUSTED_PROBE: &str = "trusted.overlay.probe";
+
+/// What the kernel takes for the absence of what lies below.
+pub(crate) const WHITEOUT: InodeKind = InodeKind::CharDevice { major: 0, minor: 0 };
+
+/// Returns an inode that hides what lies below.
+pub(crate) fn whiteout() -> Inode {
+    Inode {
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        mtime: Timestamp::default(),
+        xattrs: Content::empty(),
+        links: Content::empty(),
+        kind: WHITEOUT,
+    }
+}
 
 /// What is to be mounted: directories below one folder.
 pub(crate) struct Overlay<'a> {
@@ -104,25 +126,22 @@ pub(crate) struct OtherMounts {
 pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
     let source = open_directory(files).and_then(|files| Stat::of(files, b"")).map(|stat| source(&stat));
     let source = source.map_err(|error| failed(files.to_owned(), "look at it", error))?;
-    let processes = std::fs::read_dir("/proc");
-    let processes = processes.map_err(|error| Error::host(Path::new("/proc"), "list it", error))?;
     let mut found = OtherMounts::default();
     // The device numbers that the mounts have in each mount namespace.
     let mut devices: HashMap<u64, Vec<u64>> = HashMap::new();
-    for process in processes.flatten() {
-        let Some(number) = process.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let path = process.path();
+    for (number, path) in processes()? {
         // One that ended meanwhile has nothing; of another user's nothing can be learned.
         let Ok(namespace) = std::fs::metadata(path.join("ns/mnt")) else { continue };
         let devices = devices.entry(namespace.ino()).or_insert_with(|| {
-            let mounts = std::fs::read_to_string(path.join("mountinfo")).unwrap_or_default();
-            mounts.lines().filter_map(|line| device_of_overlay(line, &source)).collect()
+            let mounts = mounts_of(&path).into_iter();
+            let own = mounts.filter(|mount| mount.overlay.as_deref() == Some(source.as_bytes()));
+            own.map(|mount| mount.device).collect()
         });
         if devices.is_empty() {
             continue;
         }
         found.any = true;
-        if works_on(&path, devices) {
+        if works_on(&path, |_, device| devices.contains(&device)) {
             found.user = Some(number);
             break;
         }
@@ -130,10 +149,49 @@ pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
     Ok(found)
 }
 
-/// Whether a process has its root, its current directory or an open file on one of these devices.
-fn works_on(process: &Path, devices: &[u64]) -> bool {
-    let is_there =
-        |path: &Path| std::fs::metadata(path).is_ok_and(|metadata| devices.contains(&metadata.dev()));
+/// Returns a process that works in an overlay of this device number which is mounted nowhere any more (`umount -l`).
+pub(crate) fn user_of_detached(device: u64) -> Result<Option<u32>> {
+    // Of mount namespaces: whether the number is that of anything mounted there, which is not detached.
+    let mut sees: HashMap<u64, bool> = HashMap::new();
+    for (number, path) in processes()? {
+        let Ok(namespace) = std::fs::metadata(path.join("ns/mnt")) else { continue };
+        let is_mounted = sees
+            .entry(namespace.ino())
+            .or_insert_with(|| mounts_of(&path).iter().any(|mount| mount.device == device));
+        // A number that was free again may be that of no overlay.
+        let is_overlay = |path: &Path| {
+            rustix::fs::statfs(path).is_ok_and(|found| i128::from(found.f_type) == i128::from(OVERLAY_MAGIC))
+        };
+        if !*is_mounted && works_on(&path, |path, found| found == device && is_overlay(path)) {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// The processes that this one sees, by their numbers, with their directories.
+fn processes() -> Result<impl Iterator<Item = (u32, PathBuf)>> {
+    let processes = std::fs::read_dir("/proc");
+    let processes = processes.map_err(|error| Error::host(Path::new("/proc"), "list it", error))?;
+    Ok(processes.flatten().filter_map(|process| {
+        let number = process.file_name().to_str()?.parse().ok()?;
+        Some((number, process.path()))
+    }))
+}
+
+/// The mounts that a process sees; none if it ended meanwhile, or is another user's.
+fn mounts_of(process: &Path) -> Vec<mounts::Mount> {
+    mounts::parse(&std::fs::read(process.join("mountinfo")).unwrap_or_default())
+}
+
+/// Whether a process has its root, its current directory or an open file at a path, with its device number, that counts.
+fn works_on(process: &Path, counts: impl Fn(&Path, u64) -> bool) -> bool {
+    let is_there = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|metadata| {
+            let device = metadata.dev();
+            counts(path, device_number(major(device), minor(device)))
+        })
+    };
     let mut files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     is_there(&process.join("cwd"))
         || is_there(&process.join("root"))
@@ -149,10 +207,10 @@ pub(crate) fn why_not(folder: &Path) -> Result<Option<String>> {
     // So that whoever clears up knows that it is not left over.
     let lock = || std::fs::File::open(&directory).and_then(|file| file.lock().map(|()| file));
     let _lock = lock().map_err(|error| Error::host(&directory, "lock it", error))?;
-    for name in ["lower", FILES, WORK, MERGED] {
+    for name in [LOWER, FILES, WORK, MERGED] {
         make_directory(&directory.join(name)).map_err(io)?;
     }
-    let overlay = Overlay { folder, lower: vec![format!("{place}/lower")], place, is_volatile: true };
+    let overlay = Overlay { folder, lower: vec![format!("{place}/{LOWER}")], place, is_volatile: true };
     let target = directory.join(MERGED);
     let set_trusted = || {
         let files = open_directory(&directory.join(FILES))?;

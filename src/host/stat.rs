@@ -52,13 +52,14 @@ pub(crate) struct Stat {
     pub(crate) attributes: StatxAttributes,
 }
 
-/// Attributes that change what can be done with a file and that no image keeps, each with its name.
-const UNKEPT: [(StatxAttributes, &str); 5] = [
+/// Attributes of a file that no image keeps, each with its name.
+const UNKEPT: [(StatxAttributes, &str); 6] = [
     (StatxAttributes::IMMUTABLE, "immutable"),
     (StatxAttributes::APPEND, "append-only"),
     (StatxAttributes::NODUMP, "no-dump"),
     (StatxAttributes::ENCRYPTED, "encrypted"),
     (StatxAttributes::VERITY, "verity"),
+    (StatxAttributes::COMPRESSED, "compressed"),
 ];
 
 impl Stat {
@@ -66,6 +67,14 @@ impl Stat {
     pub(crate) fn of(at: impl AsFd, name: &[u8]) -> rustix::io::Result<Self> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH;
         statx(at, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME).map(|found| Self::from(&found))
+    }
+
+    /// The device number of what is mounted at a place, if anything is: also where nothing else may be asked.
+    pub(crate) fn device_of_mount(at: impl AsFd) -> Option<u64> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = statx(at, "", flags, StatxFlags::empty()).ok()?;
+        let is_mount_point = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        is_mount_point.then(|| device_number(found.stx_dev_major, found.stx_dev_minor))
     }
 
     /// Of what is at a path, no last link followed; none if nothing is.
@@ -104,6 +113,11 @@ impl Stat {
     }
 }
 
+/// A device's two numbers in one, as [`Stat::device`] has them.
+pub(crate) fn device_number(major: u32, minor: u32) -> u64 {
+    (u64::from(major) << 32) | u64::from(minor)
+}
+
 fn timestamp(found: StatxTimestamp) -> Timestamp {
     Timestamp { seconds: found.tv_sec, nanos: found.tv_nsec }
 }
@@ -121,7 +135,7 @@ impl From<&Statx> for Stat {
         };
         Self {
             kind,
-            device: (u64::from(found.stx_dev_major) << 32) | u64::from(found.stx_dev_minor),
+            device: device_number(found.stx_dev_major, found.stx_dev_minor),
             inode: found.stx_ino,
             links: found.stx_nlink,
             mode: found.stx_mode & 0o7777,

@@ -83,9 +83,13 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         self.finish(directory.path(), InodeKind::Directory, stat, directory.xattrs()?)
     }
 
-    /// An empty file in the place of something that is mounted there and left out. What is known of it vouches for nothing.
+    /// An empty file or directory in the place of something that is mounted there and left out. What is known of it vouches for
+    /// nothing.
     pub(super) fn mount_point(&mut self, found: &Found) -> Result<Captured> {
-        let kind = InodeKind::File(Content::empty());
+        let kind = match found.stat.kind {
+            FileKind::Directory => InodeKind::Directory,
+            _ => InodeKind::File(Content::empty()),
+        };
         self.finish(&found.path, kind, found.stat.clone().distrusted(), Vec::new())
     }
 
@@ -152,6 +156,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             return Ok(Attempt::Changed);
         }
         let Some(content) = content else { return Ok(Attempt::Misstated) };
+        self.walk.note_not_kept(path, file.unkept_flags());
         self.finish(path, InodeKind::File(content), file.into_stat(), xattrs)
             .map(|captured| Attempt::Read(Box::new(captured)))
     }
@@ -187,6 +192,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
             file.read(&mut self.buf, take)?;
         }
         let (xattrs, content) = (file.xattrs()?, writer.finish(&mut self.sink)?);
+        self.walk.note_not_kept(&found.path, file.unkept_flags());
         let stat = file.into_stat().distrusted();
         self.finish(&found.path, InodeKind::File(content), stat, xattrs).map(Some)
     }

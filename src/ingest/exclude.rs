@@ -34,6 +34,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 #[must_use]
 pub struct Excludes {
     builder: GitignoreBuilder,
+    /// Those that begin at the top of the directory.
+    anchored: Vec<String>,
 }
 
 impl Default for Excludes {
@@ -45,7 +47,7 @@ impl Default for Excludes {
 impl Excludes {
     /// Leaves nothing out.
     pub fn new() -> Self {
-        Self { builder: GitignoreBuilder::new(".") }
+        Self { builder: GitignoreBuilder::new("."), anchored: Vec::new() }
     }
 
     /// Adds a pattern. Error: [`Invalid`](crate::ErrorKind::Invalid) for one that is malformed, empty or a comment, or that
@@ -103,7 +105,42 @@ impl Excludes {
     }
 
     fn add_line(&mut self, line: &str) -> Result<(), ignore::Error> {
-        self.builder.add_line(None, line).map(drop)
+        self.builder.add_line(None, line)?;
+        let pattern = line.trim_end();
+        if !pattern.starts_with('#') && pattern.trim_end_matches('/').contains('/') {
+            self.anchored.push(pattern.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Fails if a pattern is a path of the host that leads into this directory, which matches nothing: patterns are relative to
+    /// the directory. [`import_directory`](crate::Project::import_directory) fails in the same way.
+    ///
+    /// Error: [`Invalid`](crate::ErrorKind::Invalid) naming the pattern, and the one that may be meant.
+    pub fn check_relative_to(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let directory = directory.as_ref();
+        let names =
+            [Some(directory.to_owned()), std::path::absolute(directory).ok(), directory.canonicalize().ok()];
+        // Every path lies below the root directory, and is relative to it.
+        for name in names.into_iter().flatten().filter(|name| name.file_name().is_some()) {
+            let below = directory.join(name.strip_prefix("/").unwrap_or(&name));
+            let is_slip = |pattern: &&String| Path::new(pattern.trim_start_matches('!')).starts_with(&name);
+            let Some(pattern) = self.anchored.iter().find(is_slip) else { continue };
+            if below.symlink_metadata().is_ok() {
+                continue;
+            }
+            let rest =
+                Path::new(pattern.trim_start_matches('!')).strip_prefix(&name).unwrap_or(Path::new("*"));
+            let not = if pattern.starts_with('!') { "!" } else { "" };
+            let meant = format!("{not}/{}{}", rest.display(), if pattern.ends_with('/') { "/" } else { "" });
+            let message = format!(
+                "'{}' begins with the directory itself and matches nothing, since patterns are relative to that; give '{}'",
+                pattern.escape_debug(),
+                if rest.as_os_str().is_empty() { "/*".to_owned() } else { meant.escape_debug().to_string() },
+            );
+            return Err(Error::invalid(Subject::Argument("exclude"), message));
+        }
+        Ok(())
     }
 
     /// What tells of each path whether it is left out.

@@ -18,7 +18,8 @@ pub struct SourceReport {
     /// Where other file systems are mounted that were read, too.
     pub mounts_read: Vec<TreePath>,
     /// Mount points of which the image has no more than their names, as
-    /// [`one_file_system`](crate::ImportOptions::one_file_system) asks for.
+    /// [`one_file_system`](crate::ImportOptions::one_file_system) asks for; of a workspace that is an overlay, of which it has
+    /// what lies below the mount.
     pub mounts_left_out: Vec<TreePath>,
     /// How many names were excluded; what is below a directory does not count.
     pub excluded: u64,
@@ -32,8 +33,10 @@ pub struct SourceReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct NotKept {
-    /// What it is: `immutable`, `append-only`, `no-dump`, `encrypted`, `verity`, `no-copy-on-write`, `case-folding` or
-    /// `project-id`; of a tar, `PAX record` and its key.
+    /// What it is. Of any path: `immutable`, `append-only`, `no-dump`, `encrypted`, `verity` or `compressed`. Of
+    /// directories, and of files that were read: `no-access-times`, `synchronous`, `synchronous-directory`, `secure-removal`,
+    /// `undeletable`, `no-tail-merging`, `top-directory`, `journaled-data`, `no-copy-on-write`, `no-compression`,
+    /// `direct-access`, `case-folding` or `project-id`. Of a tar: `PAX record` and its key.
     pub what: Cow<'static, str>,
     /// How many paths had it.
     pub paths: u64,

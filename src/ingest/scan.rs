@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, Listed, SourceDirectory};
 use crate::host::stat::FileKind;
 use crate::object::ObjectSink;
@@ -105,7 +105,17 @@ impl<W: Wanted> Scan<'_, W> {
         let mut is_wanted = self.wanted.judge();
         let (directory, rest) = match job {
             Job::Directory(path) => {
-                let Some(directory) = self.open(&path)? else { return Ok(()) };
+                let directory = match self.open(&path) {
+                    Ok(Some(directory)) => directory,
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        let found = self.hidden_mount(&path, error)?;
+                        self.walk.take(&found)?;
+                        let captured = capturer.mount_point(&found)?;
+                        steps.push(Scanned::Captured(path, captured));
+                        return Ok(());
+                    }
+                };
                 let found = Found { path: path.clone(), stat: directory.stat()? };
                 if self.walk.is_store(&found)? {
                     return Ok(());
@@ -162,6 +172,28 @@ impl<W: Wanted> Scan<'_, W> {
         }
     }
 
+    /// Looks up a name; none if it was removed since it was listed.
+    fn look(&self, directory: &SourceDirectory<'_>, name: &[u8]) -> Result<Option<Found>> {
+        match directory.find(name) {
+            Err(error) => self.hidden_mount(&directory.join(name)?, error).map(Some),
+            found => found,
+        }
+    }
+
+    /// Gives what is known of a path that can't be looked at, if that is a mount which is left out; fails otherwise.
+    fn hidden_mount(&self, path: &TreePath, error: Error) -> Result<Found> {
+        let stat = if error.is_of_host() { self.walk.source.hidden_mount(path) } else { None };
+        match stat {
+            None => Err(error),
+            Some(stat) if self.walk.leaves_out_mounts() => Ok(Found { path: path.clone(), stat }),
+            Some(_) => {
+                let message = "something is mounted there that this process can't look at; unmount it, or leave it out \
+                               (import --one-file-system, --exclude)";
+                Err(Error::unsupported(Subject::Host(self.walk.source.host_path(path)), message))
+            }
+        }
+    }
+
     /// Looks up names until they are enough for one job, and starts jobs for the directories among them and for the rest.
     fn find(
         &self,
@@ -179,7 +211,7 @@ impl<W: Wanted> Scan<'_, W> {
             }
             let found = match listed.is_directory {
                 Some(true) => None,
-                _ => match directory.find(&listed.name)? {
+                _ => match self.look(directory, &listed.name)? {
                     Some(found) if found.stat.kind == FileKind::Directory => None,
                     Some(found) => Some(found),
                     None => continue,

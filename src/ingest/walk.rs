@@ -91,6 +91,11 @@ impl<'s> Walk<'s> {
         Ok(is_left_out)
     }
 
+    /// Whether what is mounted below is left out.
+    pub(super) fn leaves_out_mounts(&self) -> bool {
+        self.rules.one_file_system
+    }
+
     /// Tells whether a name of a directory is left out, and counts it.
     pub(super) fn excludes(
         &self,

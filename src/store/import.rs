@@ -155,6 +155,7 @@ impl Project {
         let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
+        options.exclude.check_relative_to(path.as_ref())?;
         if !options.tar.accept_saved_image {
             refuse_saved_image(&source)?;
         }
@@ -491,6 +492,8 @@ fn advise_exclusion(error: Error) -> Error {
     let is_denied = error.is_of_host() && error.is_permission_denied();
     match error.remedy() {
         Some(Remedy::KeepChanging) => error.with_remedy(Remedy::ExcludeOrKeepChanging),
+        // Only file systems of others (FUSE, NFS) refuse root.
+        None if is_denied && rustix::process::geteuid().is_root() => error.with_remedy(Remedy::ExcludeAsRoot),
         None if is_denied => error.with_remedy(Remedy::Exclude),
         _ => error,
     }

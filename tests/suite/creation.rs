@@ -225,3 +225,59 @@ fn the_library_says_whether_a_store_is_made() {
     fs::write(place.path("file"), "").unwrap();
     assert_eq!(Store::open(place.path("file")).unwrap_err().kind(), ErrorKind::Invalid);
 }
+
+/// The program as a user without privileges, and a place that this one may use.
+fn as_nobody(cli: &Cli, words: &[&str]) -> Command {
+    let program = cli.path("layerstone");
+    if !program.exists() {
+        fs::copy(env!("CARGO_BIN_EXE_layerstone"), &program).unwrap();
+        fs::set_permissions(cli.path(""), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(program);
+    command.args(words).env("LAYERSTONE_STORE", cli.path("store")).current_dir(cli.path(""));
+    command
+}
+
+#[test]
+fn no_umask_takes_a_store_from_its_owner() {
+    if !crate::system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    for words in [
+        &["import", "tree", "--tag", "base"][..],
+        &["checkout", "base", "copy"],
+        &["workspace", "create", "base", "--name", "w"],
+        &["workspace", "commit", "w"],
+        &["commit", "copy"],
+        &["export", "base", "-o", "base.tar"],
+        &["import", "base.tar"],
+        &["gc", "--full"],
+        &["verify"],
+        &["repair"],
+    ] {
+        let output = umask("777", as_nobody(&cli, words));
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(mode(&cli.path("store")), 0o700);
+    assert_eq!(mode(&cli.path("store/format")), 0o600);
+}
+
+#[test]
+fn verify_says_that_a_store_is_open_to_others() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree"]);
+    let said = || {
+        let output = cli.run(&["verify", "--quick"]);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(said(), "");
+    fs::set_permissions(cli.path("store"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(said().contains("open to others") && said().contains("chmod 700"), "{}", said());
+    let report: serde_json::Value = serde_json::from_str(&cli.ok(&["verify", "--json"])).unwrap();
+    assert_eq!(report["is_open_to_others"], true);
+}

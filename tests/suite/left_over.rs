@@ -2,19 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use layerstone::{CommitOptions, GcOptions, GcReport, Project, Store, StoreOptions};
 
 use crate::cli::Cli;
 use crate::given::{Place, parse};
-use crate::system;
+use crate::system::{self, bind, program, unmount};
 use crate::workspaces::{Given, copy, given, image, left, options};
-
-fn program(program: &str, words: &[&Path]) {
-    let status = Command::new(program).args(words).status().unwrap();
-    assert!(status.success(), "{program} {words:?}");
-}
 
 fn chattr(flag: &str, path: &Path) {
     program("chattr", &[Path::new(flag), path]);
@@ -70,6 +64,39 @@ fn files_that_must_not_change_go_with_their_workspace() {
 }
 
 #[test]
+fn a_folder_that_must_not_change_is_counted_until_it_can_be_removed() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place, project, base } = given();
+    for options in [copy as fn(&str) -> layerstone::WorkspaceOptions, options] {
+        for flag in ["+i", "+a"] {
+            let workspace = image(&project, base).create_workspace(&options("w")).unwrap();
+            let path = workspace.path().unwrap();
+            let (own, files) = (path.parent().unwrap().to_owned(), path.with_file_name("files"));
+            fs::create_dir_all(files.join("a/b/c")).unwrap();
+            fs::write(files.join("a/b/c/d"), "x".repeat(100_000)).unwrap();
+            // The folder that all workspaces lie in is not the workspace's to change.
+            let folder = place.path("store/workspaces");
+            for fixed in [&files.join("a/b/c/d"), &files.join("a/b"), &files, &own, &folder] {
+                chattr(flag, fixed);
+            }
+            workspace.discard().unwrap();
+            let left_over = workspace.left_over().unwrap().unwrap();
+            assert_eq!(left_over.path, own);
+            assert!(left_over.reason.contains("could not remove it"), "{}", left_over.reason);
+            let report = collect(&place, &GcOptions::default());
+            assert_eq!(report.left_over.len(), 1, "{report:?}");
+            assert!(!files.join("a").exists(), "all that can go is gone");
+            chattr(&flag.replace('+', "-"), &folder);
+            assert_eq!(collect(&place, &GcOptions::default()).left_over, []);
+            collect(&place, &GcOptions { caches: true, ..GcOptions::default() });
+            assert!(left(&place).is_empty(), "{:?}", left(&place));
+        }
+    }
+}
+
+#[test]
 fn what_can_t_be_removed_is_named_counted_and_tried_again() {
     if !system::is_on() {
         return;
@@ -82,7 +109,7 @@ fn what_can_t_be_removed_is_named_counted_and_tried_again() {
     fs::write(stray.join("files/a"), "text").unwrap();
     fs::write(stray.join("files/other/z"), "text").unwrap();
     let target = stray.join("files/busy");
-    program("mount", &[Path::new("--bind"), &busy, &target]);
+    bind(&busy, &target);
     let dry = collect(&place, &GcOptions { dry_run: true, ..GcOptions::default() });
     assert_eq!(dry.left_over.len(), 1);
     assert!(stray.join("files/a").exists() && dry.left_over[0].bytes >= 8192, "{dry:?}");
@@ -96,7 +123,7 @@ fn what_can_t_be_removed_is_named_counted_and_tried_again() {
         assert!(!stray.join("files/a").exists() && !stray.join("files/other").exists(), "all else is gone");
     }
     assert_eq!(fs::read(busy.join("kept")).unwrap(), b"kept");
-    program("umount", &[&target]);
+    unmount(&target);
     assert_eq!(collect(&place, &GcOptions::default()).left_over, []);
     assert!(!stray.exists());
 }

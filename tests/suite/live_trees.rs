@@ -267,3 +267,19 @@ fn the_command_names_each_file_that_it_kept_in_part() {
         "{report}"
     );
 }
+
+#[test]
+fn a_file_that_is_only_touched_is_refused_with_advice_or_kept_and_named() {
+    let (place, _, project) = given();
+    let source = place.directory("source", &[("touched", &[7; 3 << 20])]);
+    let touch = |turn: u64| {
+        crate::given::set_mtime(&source.join("touched"), 1_000_000_000 + turn.cast_signed(), 0);
+    };
+    beside(touch, || {
+        let error = project.import_directory(&source, &ImportOptions::default()).unwrap_err();
+        assert!(error.is_conflict() && error.to_string().contains("--changing keep"), "{error}");
+        let report = project.import_directory(&source, &keep()).unwrap();
+        assert_eq!(report.source.changed, [path("/touched")]);
+        assert_eq!(read(&find(&project, &report), "/touched").unwrap(), [7; 3 << 20]);
+    });
+}

@@ -74,6 +74,7 @@ mod transcripts;
 mod unprivileged;
 mod untracked;
 mod verify;
+mod workspace_mounts;
 mod workspace_places;
 mod workspaces;
 mod write_order;

@@ -6,10 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use layerstone::id::ImageId;
 use layerstone::{
-    CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions, Project, Store, TreePath, Workspace,
-    WorkspaceKind, WorkspaceOptions,
+    CheckoutOptions, CommitOptions, ErrorKind, Image, ImportOptions, Store, TreePath, Workspace,
+    WorkspaceOptions,
 };
 
 use crate::cli::Cli;
@@ -17,8 +16,8 @@ use crate::compare::{Seen, snapshot};
 use crate::given::{Place, parse, project, read};
 use crate::overlay::{EVERYTHING, differences, shell};
 use crate::roundtrip::{noise, write_everything};
-use crate::system;
-use crate::workspaces::{Given, copy, given, image, left, options};
+use crate::system::{self, bind, unmount};
+use crate::workspaces::{Given, copy, given, image, left, options, overlay};
 
 /// The image with the tree that tests of fidelity use, and overlays on it.
 fn everything() -> Given {
@@ -34,13 +33,6 @@ fn everything() -> Given {
     fs::write(source.join("big"), noise(3_000_000, 5)).unwrap();
     let base = project.import_directory(&source, &ImportOptions::default()).unwrap().image;
     Given { place, project, base }
-}
-
-fn overlay(project: &Project, id: ImageId, name: &str) -> Workspace {
-    let workspace = image(project, id).create_workspace(&options(name)).unwrap();
-    assert_eq!(workspace.why_copy(), None);
-    assert_eq!(workspace.info().unwrap().kind, WorkspaceKind::Overlay);
-    workspace
 }
 
 fn seen(workspace: &Workspace) -> BTreeMap<PathBuf, Seen> {
@@ -167,7 +159,7 @@ fn a_commit_opens_nothing_of_what_it_lies_over() {
     let path = workspace.path().unwrap();
     shell(&path, EVERYTHING);
     let expected = seen(&workspace);
-    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    unmount(&path);
     let own = path.parent().unwrap();
     for below in left(&place).iter().filter(|directory| *directory != own) {
         fs::remove_dir_all(below.join("files")).unwrap();
@@ -245,11 +237,11 @@ fn an_unmounted_one_is_mounted_again_with_all_that_was_written() {
     let path = workspace.path().unwrap();
     shell(&path, EVERYTHING);
     let expected = seen(&workspace);
-    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    unmount(&path);
     assert!(!workspace.info().unwrap().is_mounted);
     assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
     assert_same(&expected, &seen(&workspace), "mounted again");
-    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    unmount(&path);
     let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
     assert_same(&expected, &checked_out(&place, &image(&project, made)), "committed without a mount");
 }
@@ -312,11 +304,8 @@ fn what_was_not_unmounted_by_the_one_that_ends_it_lies_below_nothing() {
     let workspace = overlay(&project, base, "w");
     let path = workspace.path().unwrap();
     fs::write(path.join("late"), "at commit").unwrap();
-    let file = fs::OpenOptions::new().append(true).open(path.join("late")).unwrap();
-    assert!(Command::new("umount").arg("-l").arg(&path).status().unwrap().success());
+    unmount(&path);
     let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
-    std::io::Write::write_all(&mut &file, b" and after").unwrap();
-    drop(file);
     let next = overlay(&project, made, "next");
     assert_eq!(fs::read(next.path().unwrap().join("late")).unwrap(), b"at commit");
     assert_eq!(left(&place).len(), 3, "the first's files are gone, and what differs was written");
@@ -357,7 +346,7 @@ fn what_was_written_where_nothing_is_mounted_is_not_hidden() {
     let Given { place: _place, project, base } = everything();
     let workspace = overlay(&project, base, "w");
     let path = workspace.path().unwrap();
-    assert!(Command::new("umount").arg(&path).status().unwrap().success());
+    unmount(&path);
     fs::write(path.join("lost"), "?").unwrap();
     let error = workspace.path().unwrap_err();
     assert!(error.is_conflict() && error.to_string().contains("move them away"), "{error}");
@@ -393,9 +382,7 @@ fn what_is_mounted_in_one_is_not_emptied() {
     let victim = place.directory("victim", &[("kept", b"kept")]);
     let target = workspace.path().unwrap().join("in here");
     fs::create_dir(&target).unwrap();
-    let mount =
-        || assert!(Command::new("mount").arg("--bind").args([&victim, &target]).status().unwrap().success());
-    mount();
+    bind(&victim, &target);
     for error in
         [workspace.discard().unwrap_err(), workspace.commit_and_end(&CommitOptions::default()).unwrap_err()]
     {
@@ -408,7 +395,7 @@ fn what_is_mounted_in_one_is_not_emptied() {
     // What is left over is cleared away by the next, and what is mounted there is not.
     let next = image(&other, again).create_workspace(&copy("w")).unwrap();
     assert_eq!(fs::read(victim.join("kept")).unwrap(), b"kept");
-    assert!(Command::new("umount").arg(&target).status().unwrap().success());
+    unmount(&target);
     next.discard().unwrap();
     image(&other, again).create_workspace(&copy("w")).unwrap().discard().unwrap();
     assert!(left(&place).is_empty());

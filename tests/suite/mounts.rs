@@ -265,6 +265,7 @@ fn the_command_excludes_by_options_and_files_and_says_what_it_left_out() {
         (&["import", "tree", "--exclude-from", "absent"], 3, "absent"),
         (&["import", "tree", "--exclude-from", "/dev/zero"], 2, "more than 16 MiB"),
         (&["import", "patterns", "--exclude", "x"], 2, "for directories"),
+        (&["import", "tree", "--exclude", "tree/etc"], 2, "'tree/etc' begins with the directory itself"),
     ] {
         let (found, error) = cli.fails(words);
         assert!(found == code && error.contains(text), "{words:?}: {found} {error}");
@@ -293,4 +294,79 @@ fn the_command_names_mounts_that_it_read_or_left_out() {
     assert!(said(&[]).starts_with(read), "{}", said(&[]));
     let left_out = "What is mounted at 3 paths (/bound, /conf, /m) was left out.\n";
     assert_eq!(said(&["--one-file-system"]), left_out);
+}
+
+#[test]
+fn a_pattern_that_names_the_directory_itself_is_refused() {
+    let (place, _, project) = given();
+    let source = place.directory("source", &FILES);
+    std::os::unix::fs::symlink(&source, place.path("link")).unwrap();
+    let absolute = source.display();
+    for (from, pattern, meant) in [
+        (&source, format!("{absolute}/etc"), "give '/etc'"),
+        (&source, format!("{absolute}/var/cache/"), "give '/var/cache/'"),
+        (&source, format!("{absolute}/*.log"), "give '/*.log'"),
+        (&source, format!("!{absolute}/etc"), "give '!/etc'"),
+        (&source, format!("{absolute}"), "give '/*'"),
+        (&place.path("link"), format!("{absolute}/etc"), "give '/etc'"),
+        (&place.path("link"), format!("{}/etc", place.path("link").display()), "give '/etc'"),
+    ] {
+        let error = project.import_directory(from, &without(&[&pattern])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{pattern}");
+        assert!(error.to_string().contains(&pattern) && error.to_string().contains(meant), "{error}");
+    }
+    // Of a file of patterns, too, and with a store that is not made for it.
+    fs::write(place.path("patterns"), format!("*.log\n{absolute}/etc\n")).unwrap();
+    let cli = crate::cli::Cli::new();
+    let words = ["import", source.to_str().unwrap(), "--exclude-from"];
+    let (code, error) = cli.fails(&[&words[..], &[place.path("patterns").to_str().unwrap()]].concat());
+    assert!(code == 2 && error.contains("give '/etc'"), "{error}");
+    assert!(!cli.path("store").exists());
+    // What matches is no slip, and neither is a path of somewhere else.
+    let inner = absolute.to_string();
+    write_files(&source.join(inner.trim_start_matches('/')), &[("etc/conf", b"inner")]);
+    let report = project.import_directory(&source, &without(&[&format!("{inner}/etc"), "/srv/x"])).unwrap();
+    assert_eq!(report.source.excluded, 1);
+}
+
+/// Mounts a FUSE of another user, which not even root may look at; nobody answers there.
+fn mount_fuse(target: &Path) {
+    let rootmode = if target.is_dir() { "40000" } else { "100000" };
+    let script = format!(
+        "exec 3<>/dev/fuse; mount -i -t fuse -o fd=3,rootmode={rootmode},user_id=65534,group_id=65534 none \"$0\""
+    );
+    let status = Command::new("sh").args(["-e", "-c", &script]).arg(target).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_mount_that_nobody_may_look_at_is_left_out_or_named() {
+    if !system::is_on() {
+        return;
+    }
+    let (place, _, project) = given();
+    let source = place.directory("source", &[("a", b"a"), ("b/c", b"c")]);
+    for (name, listed) in [("b", &["/a", "/b"][..]), ("a", &["/a", "/b", "/b/c"])] {
+        mount_fuse(&source.join(name));
+        // In each order, since the second of an import knows what the first has read.
+        for _ in 0..2 {
+            let report = project.import_directory(&source, &one_file_system()).unwrap();
+            assert_eq!(list(&find(&project, &report)), listed);
+            assert_eq!(report.source.mounts_left_out, paths(&[name]));
+            let error = project.import_directory(&source, &ImportOptions::default()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(source.join(name).to_str().unwrap()), "{text}");
+            assert!(
+                text.contains("something is mounted there") && text.contains("--one-file-system"),
+                "{text}"
+            );
+        }
+        let excluded = project.import_directory(&source, &without(&[&format!("/{name}")]));
+        assert_eq!(
+            excluded.is_ok(),
+            name == "b",
+            "a name must be looked up to know whether it is a directory"
+        );
+        system::unmount(&source.join(name));
+    }
 }

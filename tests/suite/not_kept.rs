@@ -39,26 +39,52 @@ fn flags_that_no_image_has_are_counted_at_each_import() {
     let source = mounted(&place, "source", "mkfs.ext4", &["-q", "-I", "256"]);
     crate::given::write_files(
         &source,
-        &[("a/fixed", b"x"), ("a/log", b"x"), ("b", b"x"), ("c", b"x"), ("plain", b"x")],
+        &[("a/fixed", b"x"), ("a/log", b"x"), ("b", b"x"), ("c", b"x"), ("many", b"x"), ("plain", b"x")],
     );
-    let flags = [("+i", "a/fixed"), ("+a", "a/log"), ("+d", "b"), ("+d", "c"), ("+P", "project")];
+    let flags = [
+        ("+i", "a/fixed"),
+        ("+a", "a/log"),
+        ("+d", "b"),
+        ("+d", "c"),
+        ("+P", "project"),
+        ("+ASstux", "many"),
+        ("+ADT", "project"),
+    ];
     std::fs::create_dir(source.join("project")).unwrap();
     for (flag, name) in flags {
         run("chattr", &[flag], &source.join(name));
     }
-    // Flags that change nothing that a program sees are not said.
-    run("chattr", &["+A"], &source.join("plain"));
     std::thread::sleep(std::time::Duration::from_millis(2_100));
-    let expected = [
+    let always = [
         not_kept("append-only", 1, "a/log"),
         not_kept("immutable", 1, "a/fixed"),
+        not_kept("no-access-times", 1, "project"),
         not_kept("no-dump", 2, "b"),
         not_kept("project-id", 1, "project"),
+        not_kept("synchronous-directory", 1, "project"),
+        not_kept("top-directory", 1, "project"),
     ];
-    for _ in 0..2 {
+    // Of files that are not read again only what costs nothing is known.
+    let when_read = [
+        not_kept("direct-access", 1, "many"),
+        not_kept("no-tail-merging", 1, "many"),
+        not_kept("secure-removal", 1, "many"),
+        not_kept("synchronous", 1, "many"),
+        not_kept("undeletable", 1, "many"),
+    ];
+    let mut expected = [&always[..], &when_read].concat();
+    expected.iter_mut().filter(|kind| kind.what == "no-access-times").for_each(|kind| {
+        *kind = not_kept("no-access-times", 2, "many");
+    });
+    expected.sort_by(|a, b| a.what.cmp(&b.what));
+    for expected in [&expected[..], &always] {
         let report = project.import_directory(&source, &ImportOptions::default()).unwrap();
         assert_eq!(report.source.not_kept, expected);
     }
+    run("chattr", &["+c"], &mounted(&place, "compressed", "mkfs.btrfs", &["-q"]));
+    std::fs::write(place.path("compressed/file"), "x").unwrap();
+    let report = project.import_directory(place.path("compressed"), &ImportOptions::default()).unwrap();
+    assert_eq!(report.source.not_kept, [not_kept("compressed", 2, "")]);
     run("chattr", &["-ia"], &source.join("a/fixed"));
     run("chattr", &["-a"], &source.join("a/log"));
 }
@@ -98,4 +124,45 @@ fn records_of_a_tar_that_no_image_has_are_counted_by_their_keys() {
     let edit = project.find(&report.image.into()).unwrap().edit().apply_tar(&tar[..]);
     let layer = edit.commit(&CommitOptions::default()).unwrap();
     assert_eq!(layer.source.not_kept, expected);
+}
+
+#[test]
+fn every_command_that_reads_a_directory_says_what_no_image_has() {
+    let Some(cli) = crate::run::small() else { return };
+    let expected = "1 path is left out of dumps (chattr +d), which no image keeps: /etc/noted";
+    let said = |words: &[&str]| {
+        let output = cli.run(words);
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && notes.lines().any(|line| line == expected), "{words:?}: {notes}");
+    };
+    let note = |path: &Path| {
+        std::fs::create_dir_all(path.join("etc")).unwrap();
+        std::fs::write(path.join("etc/noted"), "text").unwrap();
+        run("chattr", &["+d"], &path.join("etc/noted"));
+    };
+    note(&cli.path("tree"));
+    said(&["import", "tree", "--tag", "noted"]);
+    for words in [&["--copy"][..], &[]] {
+        cli.ok(&[&["workspace", "create", "small", "--name", "w", "-q"], words].concat());
+        note(Path::new(cli.ok(&["workspace", "path", "w"]).trim_end()));
+        said(&["workspace", "commit", "w", "--keep"]);
+        said(&["workspace", "commit", "w", "--tag", "again"]);
+    }
+    cli.ok(&["checkout", "small", "work"]);
+    note(&cli.path("work"));
+    said(&["commit", "work"]);
+    std::fs::copy("/usr/bin/chattr", cli.path("tree/bin/chattr")).unwrap();
+    let libraries = Command::new("ldd").arg("/usr/bin/chattr").output().unwrap();
+    for word in String::from_utf8(libraries.stdout).unwrap().split_whitespace() {
+        if let Some(library) = word.strip_prefix('/') {
+            let to = cli.path("tree").join(library);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(word, to).unwrap();
+        }
+    }
+    std::fs::remove_file(cli.path("tree/etc/noted")).unwrap();
+    cli.ok(&["import", "tree", "--tag", "chattr", "-q"]);
+    let script = "echo x > /etc/noted; chattr +d /etc/noted";
+    said(&["run", "chattr", "--", "sh", "-c", script]);
+    said(&["run", "chattr", "-q", "--", "sh", "-c", script]);
 }

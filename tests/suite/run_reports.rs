@@ -1,9 +1,10 @@
 //! What `run` says, to whom and where, and what it lets through to the command. Needs root, and what `.ci/run` installs.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -331,4 +332,40 @@ fn an_image_is_named_even_where_standard_output_takes_nothing() {
     drop(reader);
     assert_eq!(child.stdout(writer).status().unwrap().code(), Some(5));
     nothing_is_left(&cli);
+}
+
+#[test]
+fn a_run_whose_workspace_somebody_else_writes_to_is_refused_or_keeps_what_could_be_read() {
+    let Some(cli) = small() else { return };
+    for (rule, expected) in [("refuse", 125), ("keep", 0)] {
+        let script = "echo line > /log; until [ -e /go ]; do sleep 0.01; done";
+        let words = ["run", "small", "--keep", "--name", rule, "--changing", rule, "--", "sh", "-c", script];
+        let child = cli.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let find = || {
+            let listed: Value = serde_json::from_str(&cli.ok(&["--json", "workspace", "ls"])).unwrap();
+            let listed =
+                listed.as_array().unwrap().iter().find(|workspace| workspace["name"] == rule)?.clone();
+            let path = Path::new(listed["path"].as_str().unwrap()).to_owned();
+            path.join("log").exists().then_some(path)
+        };
+        let path = (0..1_000).find_map(|_| find()).unwrap();
+        let log = fs::OpenOptions::new().write(true).open(path.join("log")).unwrap();
+        let is_done = AtomicBool::new(false);
+        let output = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    // It grows no longer than this, and changes all the time.
+                    log.write_all_at(&[b'x'; 1 << 20], 0).unwrap();
+                }
+            });
+            fs::write(path.join("go"), "").unwrap();
+            let output = child.wait_with_output().unwrap();
+            is_done.store(true, Ordering::Relaxed);
+            output
+        });
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), expected, "{said}");
+        let words = if rule == "keep" { "/log: the image has what could be read" } else { "--changing keep" };
+        assert!(said.contains(words), "{said}");
+    }
 }

@@ -14,6 +14,20 @@ pub(crate) fn is_on() -> bool {
     on
 }
 
+/// Runs a program that must succeed.
+pub(crate) fn program(program: &str, words: &[&Path]) {
+    let status = Command::new(program).args(words).status().unwrap();
+    assert!(status.success(), "{program} {words:?}");
+}
+
+pub(crate) fn bind(from: &Path, to: &Path) {
+    program("mount", &[Path::new("--bind"), from, to]);
+}
+
+pub(crate) fn unmount(target: &Path) {
+    program("umount", &[target]);
+}
+
 fn run(program: &str, words: &[&std::ffi::OsStr]) -> String {
     let output =
         Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));

@@ -19,8 +19,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules without any I/O: they reach objects through a trait and files not at all.
-const PURE: &[&str] =
-    &["tree", "layer", "chunk", "format", "path", "id", "name", "error", "object", "json"];
+const PURE: &[&str] = &["tree", "layer", "chunk", "format", "path", "id", "name", "error", "object", "json"];
 const IMPURE_WORDS: &[&str] = &["std::fs", "rustix", "redb", "crate::disk", "crate::host", "SystemTime"];
 
 const MAX_LINES: usize = 600;

@@ -127,14 +127,41 @@ fn public_images_can_be_read_in_a_read_only_store_without_a_default_project() {
     let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
     mount(&["--bind", &target, &target]);
     mount(&["-o", "remount,bind,ro", &target]);
-    let listed = cli.run(&["images", "-q"]);
-    let written = cli.run(&["checkout", "base", "copy"]);
-    let tagged = cli.run(&["tag", "base", "mine"]);
+    let image = image.trim();
+    let words: [&[&str]; 14] = [
+        &["images"],
+        &["inspect", "base"],
+        &["ls", "base"],
+        &["cat", "base", "/issue"],
+        &["tree"],
+        &["tree", "base", "--dot"],
+        &["diff", "base", image],
+        &["history", "base"],
+        &["export", "base", "-o", "base.tar"],
+        &["checkout", "base", "copy"],
+        &["verify"],
+        &["gc", "--dry-run"],
+        &["project", "ls"],
+        &["workspace", "ls"],
+    ];
+    let read = words.map(|words| (words, cli.run(words)));
+    let refused = [
+        &["tag", "base", "mine"][..],
+        &["import", "tree"],
+        &["run", "base", "--rm", "--", "sh"],
+        &["workspace", "create", "base"],
+    ];
+    let refused = refused.map(|words| (words, cli.run(words)));
     assert!(Command::new("umount").arg(&target).status().unwrap().success());
-    assert_eq!(String::from_utf8_lossy(&listed.stdout), image);
-    assert!(written.status.success() && cli.path("copy/issue").exists());
-    let said = String::from_utf8_lossy(&tagged.stderr).into_owned();
-    assert!(tagged.status.code() == Some(1) && said.contains("Read-only"), "{said}");
+    for (words, output) in read {
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(cli.path("copy/issue").exists());
+    for (words, output) in refused {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("Read-only"), "{words:?}: {said}");
+        assert_eq!(said.contains("layerstone checkout"), words[0] != "tag" && words[0] != "import", "{said}");
+    }
 }
 
 #[test]

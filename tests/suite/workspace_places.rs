@@ -4,32 +4,16 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
-use layerstone::{CommitOptions, Error, ErrorKind, GcOptions, Project, Store, Workspace, WorkspaceOptions};
+use layerstone::{CommitOptions, Error, ErrorKind, GcOptions, Store, Workspace, WorkspaceOptions};
 
 use crate::cli::Cli;
 use crate::given::{Place, parse};
-use crate::system;
-use crate::workspaces::{Given, copy, given, image, left, options};
-
-fn program(program: &str, words: &[&Path]) {
-    let status = Command::new(program).args(words).status().unwrap();
-    assert!(status.success(), "{program} {words:?}");
-}
-
-fn bind(from: &Path, to: &Path) {
-    program("mount", &[Path::new("--bind"), from, to]);
-}
-
-fn overlay(project: &Project, name: &str, base: layerstone::id::ImageId) -> Workspace {
-    let workspace = image(project, base).create_workspace(&options(name)).unwrap();
-    assert_eq!(workspace.why_copy(), None);
-    workspace
-}
+use crate::system::{self, bind, unmount};
+use crate::workspaces::{Given, copy, given, image, left, options, overlay};
 
 /// What everything that reads, keeps or ends the workspace says.
-fn refusals(place: &Place, workspace: &Workspace) -> Vec<Error> {
+pub(crate) fn refusals(place: &Place, workspace: &Workspace) -> Vec<Error> {
     let store = Store::open(place.path("store")).unwrap();
     let options = CommitOptions::default();
     store.collect_garbage(&GcOptions::default()).unwrap();
@@ -43,7 +27,7 @@ fn refusals(place: &Place, workspace: &Workspace) -> Vec<Error> {
     ]
 }
 
-fn assert_refused(place: &Place, workspace: &Workspace, kind: ErrorKind, message: &str) {
+pub(crate) fn assert_refused(place: &Place, workspace: &Workspace, kind: ErrorKind, message: &str) {
     for error in refusals(place, workspace) {
         assert_eq!(error.kind(), kind, "{message}: {error}");
         assert!(error.to_string().contains(message), "{message}: {error}");
@@ -61,7 +45,7 @@ fn what_was_written_where_nothing_is_mounted_is_not_deleted() {
         let workspace = image(&project, base).create_workspace(&options).unwrap();
         let path = workspace.path().unwrap();
         fs::write(path.join("new"), "new").unwrap();
-        program("umount", &[&path]);
+        unmount(&path);
         fs::write(path.join("lost"), "?").unwrap();
         assert_refused(&place, &workspace, ErrorKind::Conflict, "move them away");
         assert_eq!(fs::read(path.join("lost")).unwrap(), b"?");
@@ -79,15 +63,15 @@ fn what_a_mount_hid_is_not_deleted() {
         return;
     }
     let Given { place, project, base } = given();
-    let workspace = overlay(&project, "w", base);
+    let workspace = overlay(&project, base, "w");
     let path = workspace.path().unwrap();
     let other = place.directory("other", &[]);
     bind(&path, &other);
-    program("umount", &[&path]);
+    unmount(&path);
     fs::write(path.join("hidden"), "?").unwrap();
     // The overlay again, as a user would move it back.
     bind(&other, &path);
-    program("umount", &[&other]);
+    unmount(&other);
     workspace.commit(&CommitOptions::default()).unwrap();
     for error in
         [workspace.commit_and_end(&CommitOptions::default()).unwrap_err(), workspace.discard().unwrap_err()]
@@ -106,20 +90,20 @@ fn what_else_is_mounted_there_is_left_alone() {
     }
     let Given { place, project, base } = given();
     let victim = place.directory("victim", &[("kept", b"kept")]);
-    let another = overlay(&project, "another", base).path().unwrap();
+    let another = overlay(&project, base, "another").path().unwrap();
     let message = "has something mounted on it that is not the workspace's";
     for (is_unmounted, from) in [(true, &victim), (false, &victim), (true, &another), (false, &another)] {
-        let workspace = overlay(&project, "w", base);
+        let workspace = overlay(&project, base, "w");
         let path = workspace.path().unwrap();
         fs::write(path.join("new"), "new").unwrap();
         if is_unmounted {
-            program("umount", &[&path]);
+            unmount(&path);
         }
         bind(from, &path);
         assert!(!workspace.info().unwrap().is_mounted);
         assert_refused(&place, &workspace, ErrorKind::InUse, message);
         assert!(victim.join("kept").exists() && another.join("content").exists());
-        program("umount", &[&path]);
+        unmount(&path);
         let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
         assert_eq!(crate::given::read(&image(&project, made), "new").unwrap(), b"new");
     }
@@ -131,7 +115,7 @@ fn what_else_is_mounted_there_is_left_alone() {
             let target = path.parent().unwrap().join(above);
             bind(&victim, &target);
             assert_refused(&place, &workspace, ErrorKind::InUse, message);
-            program("umount", &[&target]);
+            unmount(&target);
             workspace.discard().unwrap();
         }
     }
@@ -151,7 +135,7 @@ fn another_directory_in_the_place_of_the_files_is_not_committed() {
         let files = path.with_file_name("files");
         fs::write(path.join("new"), "new").unwrap();
         if path != files {
-            program("umount", &[&path]);
+            unmount(&path);
         }
         let away = place.path("away");
         fs::rename(&files, &away).unwrap();
@@ -168,15 +152,15 @@ fn another_directory_in_the_place_of_the_files_is_not_committed() {
         assert_eq!(crate::given::read(&image(&project, made), "new").unwrap(), b"new");
     }
     // The mount point, and the workspace's directory.
-    let workspace = overlay(&project, "w", base);
+    let workspace = overlay(&project, base, "w");
     let path = workspace.path().unwrap();
-    program("umount", &[&path]);
+    unmount(&path);
     fs::remove_dir(&path).unwrap();
     symlink(&outside, &path).unwrap();
     assert_refused(&place, &workspace, ErrorKind::Conflict, "is not the directory that the store made");
     fs::remove_file(&path).unwrap();
     assert_eq!(workspace.path().unwrap(), path, "one that is missing is made again");
-    program("umount", &[&path]);
+    unmount(&path);
     let (own, away) = (path.parent().unwrap(), place.path("away"));
     fs::rename(own, &away).unwrap();
     symlink(&away, own).unwrap();
@@ -194,12 +178,12 @@ fn what_is_left_of_a_dead_one_is_not_deleted_with_what_is_not_its_own() {
     }
     let Given { place, project, base } = given();
     let victim = place.directory("victim", &[("kept", b"kept")]);
-    overlay(&project, "w", base).discard().unwrap();
+    overlay(&project, base, "w").discard().unwrap();
     let stray = place.path("store/workspaces/0000000077");
     for directory in ["files", "work", "merged"] {
         fs::create_dir_all(stray.join(directory)).unwrap();
     }
-    let clean = || overlay(&project, "w", base).discard().unwrap();
+    let clean = || overlay(&project, base, "w").discard().unwrap();
     fs::write(stray.join("merged/lost"), "?").unwrap();
     clean();
     assert_eq!(fs::read(stray.join("merged/lost")).unwrap(), b"?");
@@ -207,7 +191,7 @@ fn what_is_left_of_a_dead_one_is_not_deleted_with_what_is_not_its_own() {
     for above in ["merged", "files", ""] {
         bind(&victim, &stray.join(above));
         clean();
-        program("umount", &[&stray.join(above)]);
+        unmount(&stray.join(above));
         assert!(victim.join("kept").exists(), "{above}");
         fs::create_dir_all(stray.join("files")).unwrap();
         fs::create_dir_all(stray.join("merged")).unwrap();
@@ -228,7 +212,7 @@ fn a_commit_of_an_unmounted_workspace_says_what_to_do() {
     cli.ok(&["workspace", "create", "base", "--name", "u", "-q"]);
     let path = cli.ok(&["workspace", "path", "u"]);
     let path = Path::new(path.trim_end());
-    program("umount", &[path]);
+    unmount(path);
     fs::write(path.join("f"), "x\n").unwrap();
     for words in [
         &["workspace", "path", "u"][..],

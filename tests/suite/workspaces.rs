@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use layerstone::id::ImageId;
-use layerstone::{CommitOptions, ErrorKind, Image, Project, Store, WorkspaceKind, WorkspaceOptions};
+use layerstone::{
+    CommitOptions, ErrorKind, Image, Project, Store, Workspace, WorkspaceKind, WorkspaceOptions,
+};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 use crate::cli::Cli;
@@ -14,6 +16,14 @@ use crate::roundtrip::noise;
 
 pub(crate) fn options(name: &str) -> WorkspaceOptions {
     WorkspaceOptions { name: Some(parse(name)), ..WorkspaceOptions::default() }
+}
+
+/// A workspace that is an overlay, which root can have.
+pub(crate) fn overlay(project: &Project, base: ImageId, name: &str) -> Workspace {
+    let workspace = image(project, base).create_workspace(&options(name)).unwrap();
+    assert_eq!(workspace.why_copy(), None);
+    assert_eq!(workspace.info().unwrap().kind, WorkspaceKind::Overlay);
+    workspace
 }
 
 /// A full copy, which anyone can have.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use layerstone::{Error, ProjectName};
+use rustix::fs::Mode;
 
 use crate::Failure;
 use crate::values::bytes;
@@ -43,4 +44,10 @@ pub(crate) fn cache_bytes() -> Result<Option<u64>, Failure> {
     let Some(text) = variable(CACHE_BYTES) else { return Ok(None) };
     let parsed = bytes(&text.to_string_lossy());
     Ok(Some(parsed.map_err(|message| Error::usage(CACHE_BYTES, message))?))
+}
+
+/// Leaves the owner of what this program makes what he needs of it, whatever the umask says: nothing would work otherwise.
+pub(crate) fn spare_owner() {
+    let umask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(umask.difference(Mode::RWXU));
 }

@@ -76,6 +76,7 @@ impl From<io::Error> for Failure {
 
 fn main() -> ExitCode {
     leave_out_contained_panics();
+    environment::spare_owner();
     let arguments = match refusal::parse() {
         Ok(arguments) => arguments,
         Err(code) => return ExitCode::from(code),
@@ -149,7 +150,8 @@ fn leave_out_contained_panics() {
 
 /// What to do about a failure of this command where the library can't say it in the program's words.
 fn advice(command: &arguments::Command) -> impl Fn(&Error) -> Option<&'static str> + use<> {
-    use arguments::Command::{Import, Repair, Verify};
+    use arguments::Command::{Import, Repair, Run, Verify, Workspace};
+    let makes_workspace = matches!(command, Run(_) | Workspace(_));
     let (imports, mends) = (matches!(command, Import(_)), matches!(command, Verify { .. } | Repair { .. }));
     move |error| match error.kind() {
         // What is damaged outside of the store, a repair does not mend.
@@ -159,8 +161,24 @@ fn advice(command: &arguments::Command) -> impl Fn(&Error) -> Option<&'static st
         ErrorKind::QuotaExceeded | ErrorKind::TimedOut if imports => {
             Some("Limits are set by --max-bytes, --max-entries, --max-metadata-bytes and --timeout.")
         }
+        ErrorKind::Io if makes_workspace && is_read_only(error) => Some(
+            "Workspaces lie in the store, which can't be written; 'layerstone checkout' writes an image to any place.",
+        ),
         _ => None,
     }
+}
+
+/// Whether this process may not write to something.
+fn is_read_only(error: &Error) -> bool {
+    let mut cause: Option<&dyn StdError> = error.source();
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// The exit code of a kind of failure: part of the program's interface, listed in the README.

@@ -28,7 +28,8 @@ use crate::path::TreePath;
 use crate::task::{Phase, Task};
 use crate::tree::Content;
 
-pub(crate) use remove::remove_tree;
+pub(crate) use private::PRIVATE;
+pub(crate) use remove::{foreign, loosen, remove_own, remove_tree};
 pub(crate) use shared::FileCache;
 pub use shared::{SharedFiles, Sharing};
 pub(crate) use write::{Item, Written};
@@ -168,7 +169,7 @@ impl Drop for Checkout {
             return;
         }
         let _stage = self.task.begin(Phase::Removing, None);
-        if remove::empty(self.root.as_fd()).is_ok_and(|stuck| stuck.is_nothing()) {
+        if remove::empty(self.root.as_fd(), |_| true).is_ok_and(|stuck| stuck.is_nothing()) {
             let _ = unlinkat(&self.parent, self.private_name.as_os_str(), AtFlags::REMOVEDIR);
         }
     }

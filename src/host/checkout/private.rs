@@ -17,6 +17,9 @@ use crate::host::stat::Stat;
 
 use super::remove;
 
+/// How the names begin under which directories are written.
+pub(crate) const PRIVATE: &str = ".layerstone-";
+
 /// How many names are tried: each is taken by a process that writes to the same place, or by something else.
 const NAMES: usize = 100;
 
@@ -26,7 +29,7 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFO
 pub(super) fn make(parent: &OwnedFd, destination: &OsStr) -> Result<(OsString, OwnedFd)> {
     let hash = blake3::hash(destination.as_bytes()).to_hex();
     for number in 0..NAMES {
-        let name = OsString::from(format!(".layerstone-{}-{number}", hash.get(..16).unwrap_or_default()));
+        let name = OsString::from(format!("{PRIVATE}{}-{number}", hash.get(..16).unwrap_or_default()));
         if let Some(made) = try_make(parent, &name)? {
             return Ok((name, made));
         }
@@ -66,7 +69,7 @@ fn remove_abandoned(parent: &OwnedFd, name: &OsStr) -> bool {
     is_own
         && flock(&found, FlockOperation::NonBlockingLockExclusive).is_ok()
         && leads_to(parent, name, &found)
-        && remove::empty(found.as_fd()).is_ok()
+        && remove::empty(found.as_fd(), |_| true).is_ok()
         && unlinkat(parent, name, AtFlags::REMOVEDIR).is_ok()
 }
 

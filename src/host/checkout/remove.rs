@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, Dir, IFlags, Mode, OFlags, ResolveFlags, fchmod, ioctl_getflags, ioctl_setflags, openat,
@@ -11,16 +11,26 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::Result;
+use crate::error::{Error, Result, Subject};
 use crate::host::failed;
 use crate::host::stat::{FileKind, Stat};
 use crate::id::random_uuid;
 use crate::path::TreePath;
 
-/// What could not be removed, and the first reason.
+use super::private::PRIVATE;
+
+/// Why something was not removed.
+#[derive(Debug)]
+enum Reason {
+    Failed(Errno),
+    /// It is not what was to be removed.
+    Foreign,
+}
+
+/// What was not removed, and the first reason.
 #[derive(Debug, Default)]
 pub(super) struct Stuck {
-    first: Option<(TreePath, Errno)>,
+    first: Option<(TreePath, Reason)>,
     more: u64,
 }
 
@@ -33,23 +43,42 @@ impl Stuck {
         match (outcome, &self.first) {
             (Ok(()) | Err(Errno::NOENT), _) => {}
             // A mount point is not entered.
-            (Err(Errno::XDEV), None) => self.first = Some((path.clone(), Errno::BUSY)),
-            (Err(error), None) => self.first = Some((path.clone(), error)),
-            (Err(_), Some(_)) => self.more += 1,
+            (Err(Errno::XDEV), _) => self.add(path, Reason::Failed(Errno::BUSY)),
+            (Err(error), _) => self.add(path, Reason::Failed(error)),
         }
     }
+
+    fn add(&mut self, path: &TreePath, reason: Reason) {
+        match self.first {
+            None => self.first = Some((path.clone(), reason)),
+            Some(_) => self.more += 1,
+        }
+    }
+}
+
+/// An error about something in a directory of the store that the store did not put there.
+pub(crate) fn foreign(path: PathBuf) -> Error {
+    let message = "is not what the store made; move it away";
+    Error::conflict(Subject::Host(path), message)
 }
 
 /// Removes a directory with all that is in it, if it is there: of what can't be removed, the first is named, and all else
 /// goes. A directory on which something is mounted stays with all that is in it.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
+    remove_own(path, |_| true)
+}
+
+/// The same for a directory in which only some names are to be removed: others stay, and the directory with them.
+///
+/// Error: [`Conflict`](crate::ErrorKind::Conflict) naming the first of those others.
+pub(crate) fn remove_own(path: &Path, owns: impl Fn(&[u8]) -> bool) -> Result<()> {
     let remove = || {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = openat(CWD, path, flags, Mode::empty())?;
         if Stat::of(&root, b"")?.is_mount_point {
             return Err(Errno::BUSY);
         }
-        let stuck = empty(root.as_fd())?;
+        let stuck = empty(root.as_fd(), owns)?;
         if stuck.is_nothing() {
             unlinkat(CWD, path, AtFlags::REMOVEDIR)?;
         }
@@ -59,8 +88,9 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match remove() {
         Err(Errno::NOENT) | Ok(Stuck { first: None, .. }) => Ok(()),
         Err(error) => Err(io(error)),
-        Ok(Stuck { first: Some((stuck, error)), more }) => {
+        Ok(Stuck { first: Some((stuck, reason)), more }) => {
             let place = path.join(OsStr::from_bytes(&stuck.to_relative()));
+            let Reason::Failed(error) = reason else { return Err(foreign(place)) };
             let action = if more > 0 { format!("remove it and {more} more") } else { "remove it".to_owned() };
             Err(failed(place, &action, error))
         }
@@ -68,15 +98,19 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 /// Removes everything in a directory that this process made, whatever modes and flags it got meanwhile, but for what can't be
-/// removed. It follows no link, enters no mount, and holds few descriptors at a time, whatever the depth.
-pub(super) fn empty(root: BorrowedFd<'_>) -> rustix::io::Result<Stuck> {
+/// removed and names of the directory itself that are not to be. It follows no link, enters no mount, and holds few descriptors
+/// at a time, whatever the depth.
+pub(super) fn empty(root: BorrowedFd<'_>, owns: impl Fn(&[u8]) -> bool) -> rustix::io::Result<Stuck> {
     let mut directories = vec![TreePath::root()];
     let mut stuck = Stuck::default();
     let mut next = 0;
     while let Some(path) = directories.get(next).cloned() {
         next += 1;
         match open_own(root, &path) {
-            Ok(directory) => empty_one(root, &path, &directory, &mut directories, &mut stuck),
+            Ok(directory) => {
+                let is_to_go = |name: &[u8]| !path.is_root() || owns(name);
+                empty_one(root, (&path, &directory), is_to_go, &mut directories, &mut stuck);
+            }
             Err(error) if path.is_root() => return Err(error),
             Err(error) => stuck.note(&path, Err(error)),
         }
@@ -96,8 +130,8 @@ pub(super) fn empty(root: BorrowedFd<'_>) -> rustix::io::Result<Stuck> {
 /// Removes what is in a directory, but for directories, which are added to the list.
 fn empty_one(
     root: BorrowedFd<'_>,
-    path: &TreePath,
-    directory: &OwnedFd,
+    (path, directory): (&TreePath, &OwnedFd),
+    is_to_go: impl Fn(&[u8]) -> bool,
     directories: &mut Vec<TreePath>,
     stuck: &mut Stuck,
 ) {
@@ -115,6 +149,10 @@ fn empty_one(
             continue;
         }
         let joined = path.join(name);
+        if !is_to_go(name) {
+            stuck.add(joined.as_ref().unwrap_or(path), Reason::Foreign);
+            continue;
+        }
         match remove(directory, name, AtFlags::empty()) {
             Err(Errno::ISDIR) => match joined.map_or_else(|_| move_up(root, directory, name), Ok) {
                 Ok(path) => directories.push(path),
@@ -161,9 +199,17 @@ fn clear_flags(file: &OwnedFd) -> Option<IFlags> {
     ioctl_setflags(file, flags - fixed).ok().map(|()| flags)
 }
 
+/// Lets what is in a directory be removed where flags of the directory forbid it, if this process may clear those.
+pub(crate) fn loosen(directory: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(directory) = openat(CWD, directory, flags, Mode::empty()) {
+        clear_flags(&directory);
+    }
+}
+
 /// Moves a directory whose path is too long to be opened by, or of which a component is, to where it is short.
 fn move_up(root: BorrowedFd<'_>, directory: &OwnedFd, name: &[u8]) -> rustix::io::Result<TreePath> {
-    let short = format!(".layerstone-{}", random_uuid().simple());
+    let short = format!("{PRIVATE}{}", random_uuid().simple());
     renameat(directory, name, root, &short)?;
     TreePath::parse(short.as_bytes()).map_err(|_| Errno::NAMETOOLONG)
 }

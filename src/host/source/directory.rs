@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{Dir, FileType, IFlags, Mode, OFlags, ioctl_getflags, openat, readlinkat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
@@ -13,15 +13,7 @@ use crate::host::stat::{FileKind, Stat};
 use crate::host::{failed, open_beneath};
 use crate::path::{PathError, TreePath};
 
-use super::{Found, SourceFile, SourceTree, Xattr, corrected};
-
-/// `FS_CASEFOLD_FL`.
-const CASEFOLD: IFlags = IFlags::from_bits_retain(0x4000_0000);
-const UNKEPT_FLAGS: [(IFlags, &str); 3] = [
-    (IFlags::NOCOW, "no-copy-on-write"),
-    (CASEFOLD, "case-folding"),
-    (IFlags::PROJECT_INHERIT, "project-id"),
-];
+use super::{Found, SourceFile, SourceTree, Xattr, corrected, flags};
 
 /// A directory of a source tree.
 #[derive(Debug)]
@@ -81,12 +73,9 @@ impl SourceDirectory<'_> {
         Ok(corrected(self.tree.lender.as_ref(), stat))
     }
 
-    /// The names of the flags that are set, that no image keeps and that its own metadata does not say. What is made in
-    /// the directory has most of them, too, so only directories are asked.
+    /// The names of the flags that it has, that no image keeps and that its own metadata does not say.
     pub(crate) fn unkept_flags(&self) -> impl Iterator<Item = &'static str> {
-        // File systems without flags refuse the question.
-        let flags = ioctl_getflags(&self.opened).unwrap_or(IFlags::empty());
-        UNKEPT_FLAGS.into_iter().filter_map(move |(flag, name)| flags.contains(flag).then_some(name))
+        flags::unkept(&self.opened)
     }
 
     /// What is in it, ascending by name.

@@ -12,8 +12,8 @@ use crate::error::{Error, Result, Subject};
 use crate::host::failed;
 use crate::host::stat::Stat;
 
-use super::corrected;
 use super::lend::Lender;
+use super::{corrected, flags};
 
 /// An open file of a source tree.
 #[derive(Debug)]
@@ -39,6 +39,11 @@ impl SourceFile {
     /// What the file was like when it was found.
     pub(crate) fn stat(&self) -> &Stat {
         &self.stat
+    }
+
+    /// The names of the flags that it has, that no image keeps and that its metadata does not say.
+    pub(crate) fn unkept_flags(&self) -> impl Iterator<Item = &'static str> {
+        flags::unkept(&self.file)
     }
 
     pub(crate) fn into_stat(self) -> Stat {

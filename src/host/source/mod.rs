@@ -2,6 +2,7 @@
 
 mod directory;
 mod file;
+mod flags;
 mod lend;
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,14 +10,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, openat, setxattr};
+use rustix::fs::{CWD, Mode, OFlags, StatxAttributes, XattrFlags, openat, setxattr};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 
-use super::failed;
-use super::stat::Stat;
+use super::stat::{FileKind, Stat};
+use super::{failed, open_beneath};
 
 pub(crate) use directory::{Listed, SourceDirectory};
 pub(crate) use file::{FilePiece, SourceFile};
@@ -79,6 +80,21 @@ impl SourceTree {
     /// The root directory's own metadata.
     pub(crate) fn root_stat(&self) -> Result<Stat> {
         Stat::of(&*self.root, b"").map_err(|error| failed(self.path.clone(), "read its metadata", error))
+    }
+
+    /// What can be known of a path if something is mounted there that this process may not even look at (another user's FUSE), or
+    /// that does not answer any more: that it is there. Owner and mode are those of the directory that it lies in.
+    pub(crate) fn hidden_mount(&self, path: &TreePath) -> Option<Stat> {
+        let parent = open_beneath(&*self.root, &path.parent()?, OFlags::PATH).ok()?;
+        let open = |flags| open_beneath(&*self.root, path, OFlags::PATH | OFlags::NOFOLLOW | flags);
+        let (place, kind) = match open(OFlags::DIRECTORY) {
+            Ok(place) => (place, FileKind::Directory),
+            Err(_) => (open(OFlags::empty()).ok()?, FileKind::File),
+        };
+        let device = Stat::device_of_mount(&place)?;
+        let stat = Stat::of(&parent, b"").ok()?;
+        let (mode, links, inode, attributes) = (stat.mode & 0o777, 1, 0, StatxAttributes::empty());
+        Some(Stat { kind, device, inode, links, mode, size: 0, is_mount_point: true, attributes, ..stat })
     }
 
     /// Whether this process sees attributes `trusted.*`, which others are not even listed.

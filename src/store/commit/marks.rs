@@ -13,12 +13,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, FoundMarks, Remedy, Result, Subject};
+use crate::host::overlay::whiteout;
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::FileKind;
 use crate::ingest::{Judge, Wanted};
 use crate::pack::reader::ObjectReader;
 use crate::path::{TreePath, escape_bytes};
-use crate::tree::{Content, Inode, InodeKind, Root, Timestamp};
+use crate::tree::{Inode, Root};
 
 use super::base::keep_capability;
 
@@ -314,17 +315,5 @@ fn remove_subtree(inodes: &mut BTreeMap<TreePath, Inode>, path: &TreePath) {
     let below: Vec<_> = below.take_while(|below| below.starts_with(path)).cloned().collect();
     for path in below {
         inodes.remove(&path);
-    }
-}
-
-fn whiteout() -> Inode {
-    Inode {
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::default(),
-        xattrs: Content::empty(),
-        links: Content::empty(),
-        kind: InodeKind::CharDevice { major: 0, minor: 0 },
     }
 }

@@ -22,7 +22,7 @@ use crate::pack::segment::Segment;
 use crate::task::Phase;
 
 use super::Store;
-use crate::engine::{Engine, dump};
+use crate::engine::{Engine, dump, unusable};
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;
@@ -51,6 +51,8 @@ impl Store {
     fn verify_all(&self, is_full: bool) -> Result<VerifyReport> {
         let store = &self.0;
         let mut report = VerifyReport::begin(is_full);
+        report.is_open_to_others =
+            store.disk.is_open_to_others().map_err(|error| unusable(&store.location, error))?;
         let stage = store.task.begin(Phase::CheckingIndex, None);
         let (rows, segments, hold) = {
             let catalog = store.catalog()?;

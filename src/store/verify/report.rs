@@ -39,6 +39,9 @@ pub struct VerifyReport {
     pub damaged_image_count: u64,
     /// The first of them, and what of each is lost: at most 1,000.
     pub damaged_images: Vec<DamagedImage>,
+    /// Whether others than its owner have any permission on the store's directory: who may enter it reads all images. New
+    /// stores are for their owner alone; those of older versions are as the umask was.
+    pub is_open_to_others: bool,
 }
 
 /// An image that needs what is damaged or missing.

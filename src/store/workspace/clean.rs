@@ -16,7 +16,8 @@ use crate::id::{ProjectId, WorkspaceId};
 use crate::json;
 use crate::task::Phase;
 
-use super::folder::{Folder, remove_directory};
+use super::folder::Folder;
+use super::own::remove_directory;
 use super::{Workspace, has_ended};
 
 /// What a workspace that has ended left on the disk, because it could not be removed. Each collection tries again.

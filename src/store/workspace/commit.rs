@@ -1,15 +1,18 @@
 //! Committing workspaces, and ending them.
 
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::catalog::record::{DirectoryUse, Equal, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::engine::{Engine, process};
 use crate::error::{Error, Result, Subject};
+use crate::host::mounts::mounts_below;
 use crate::host::source::SourceTree;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
+use crate::path::TreePath;
 use crate::store::commit::CommitOptions;
 use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
@@ -55,7 +58,10 @@ impl Workspace {
     /// committed as last, or made from. In a full copy, if this process is not root, new files of its user are root's in the
     /// image.
     ///
-    /// Errors: as of [`Project::commit`](crate::Project::commit); [`Invalid`](crate::ErrorKind::Invalid) with a
+    /// What is mounted in an overlay is [left out](crate::SourceReport::mounts_left_out).
+    ///
+    /// Errors: as of [`Project::commit`](crate::Project::commit); [`InUse`](crate::ErrorKind::InUse) if anything is mounted in a
+    /// full copy; [`Invalid`](crate::ErrorKind::Invalid) with a
     /// [base](CommitOptions::base); [`InUse`](crate::ErrorKind::InUse) for a temporary workspace of another process.
     pub fn commit(&self, options: &CommitOptions) -> Result<WriteReport> {
         self.commit_as(options, false)
@@ -99,9 +105,8 @@ impl Workspace {
         let folder = &self.project.store.workspaces()?;
         let (lock, record) = self.with_files(folder)?;
         let report = if record.form == WorkspaceForm::Checkout {
-            if ends {
-                self.unmount(folder, &record)?;
-            }
+            // Of what is mounted in it the image would have what the mount shows, and not what lies below.
+            self.unmount(folder, &record)?;
             self.commit_checkout(folder, &record, options, ends)?
         } else if ends {
             let end = if self.unmount(folder, &record)? { End::AsLower } else { End::Whole };
@@ -165,7 +170,26 @@ impl Workspace {
         let stage = store.task.begin(Phase::Reading, None);
         let made = project.draft_of_workspace(&files, (&record.base, &last), &session, &reader, &options);
         drop(stage);
-        project.finish(session, made.map(|draft| Draft { workspace: Some(step), ..draft }))
+        let made = made.and_then(|mut draft| {
+            draft.source.mounts_left_out = self.mounts_in(folder)?;
+            Ok(Draft { workspace: Some(step), ..draft })
+        });
+        project.finish(session, made)
+    }
+
+    /// The paths of what is mounted in its overlay, which no commit reads.
+    fn mounts_in(&self, folder: &Folder) -> Result<Vec<TreePath>> {
+        let merged = folder.merged(self.id);
+        let mounts = mounts_below(&merged)?.into_iter();
+        // One that no image can name is in none.
+        let paths = mounts.filter_map(|place| {
+            let relative = place.strip_prefix(&merged).ok()?;
+            TreePath::parse(relative.as_os_str().as_bytes()).ok()
+        });
+        let mut paths: Vec<_> = paths.collect();
+        paths.sort_unstable();
+        paths.dedup();
+        Ok(paths)
     }
 
     /// Removes the files of one that has ended, unless others may lie over them.

@@ -1,14 +1,13 @@
 //! Making workspaces: the row first, then the files.
 
 use crate::catalog::ReadTables;
-use crate::catalog::record::{Equal, InodeRecord, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::record::{Equal, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Sequence, Workspaces};
 use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
 use crate::host::checkout::Checkout;
 use crate::host::overlay::{self, WORK};
-use crate::host::stat::Stat;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::pack::reader::ObjectReader;
@@ -55,12 +54,11 @@ impl Image {
         let made = self.make(folder, record.id, options).and_then(|(form, why_copy)| {
             workspace.why_copy = why_copy;
             let holder = record.holder.clone().filter(|_| options.temporary);
-            let files = Stat::find(&folder.files(record.id))?;
-            let files = Added(files.map(|Stat { device, inode, .. }| InodeRecord { device, inode }));
+            let place = Added(folder.place(&record, form == WorkspaceForm::Overlay)?);
             workspace.change(|tx, found| {
                 touch_lower(tx, found.base.root)?;
                 let mounted_by = (form == WorkspaceForm::Overlay).then(process::this_process);
-                Ok(Some(WorkspaceRecord { form, holder: holder.clone(), mounted_by, files, ..found }))
+                Ok(Some(WorkspaceRecord { form, holder: holder.clone(), mounted_by, place, ..found }))
             })
         });
         match made {
@@ -101,7 +99,7 @@ impl Image {
                 created_ms: Moment::now().unix_ms(),
                 holder: Some(process::this_process()),
                 mounted_by: None,
-                files: Added(None),
+                place: Added(None),
             };
             tx.put::<Workspaces>(&key, &record)?;
             note_workspace(tx, &base)?;

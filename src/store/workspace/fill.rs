@@ -6,18 +6,16 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::host::checkout::{Checkout, Item, WriteOptions, Written};
+use crate::host::overlay::{WHITEOUT, whiteout};
 use crate::id::ObjectId;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
 use crate::store::checkout::item;
 use crate::task::Phase;
-use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, links};
+use crate::tree::{self, Entry, Root, links};
 
 /// Of an image's extended attributes those that would not show in a mount, but act on it.
 const OVERLAY_XATTRS: &[u8] = b"trusted.overlay.";
-
-/// What the kernel takes for the absence of what lies below.
-const WHITEOUT: InodeKind = InodeKind::CharDevice { major: 0, minor: 0 };
 
 /// How a directory was filled.
 pub(super) struct Filled {
@@ -60,7 +58,7 @@ pub(super) fn fill(
     let written = match parts {
         Some(parts) => {
             let items = parts.into_iter().filter_map(|(path, part)| match part {
-                Part::Whiteout => Some(Ok((path, whiteout()))),
+                Part::Whiteout => Some(Ok((path, Item::Inode(whiteout(), Vec::new())))),
                 Part::Entry => {
                     let entry = entries.find(&path).transpose()?;
                     Some(entry.and_then(|entry| shown((path, entry))))
@@ -149,19 +147,6 @@ fn add(parts: &mut BTreeMap<TreePath, Part>, path: TreePath, part: Part) {
         }
     }
     parts.insert(path, part);
-}
-
-fn whiteout() -> Item {
-    let inode = Inode {
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp::default(),
-        xattrs: Content::empty(),
-        links: Content::empty(),
-        kind: WHITEOUT,
-    };
-    Item::Inode(inode, Vec::new())
 }
 
 /// Whether the kernel would take this, in a lower directory, for something else than what it is.

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use crate::catalog::record::{InodeRecord, WorkspaceForm, WorkspaceRecord};
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::host::checkout::remove_tree;
-use crate::host::mounts::{Mounted, end_mount, mounted};
+use crate::host::checkout::remove_own;
 use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
-use crate::host::stat::{FileKind, Stat};
+use crate::host::stat::Stat;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layout::WORKSPACES;
 use crate::task::Task;
+
+use super::own::{clear_mount_point, is_kernels, remove_directory};
 
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
 const LOCK: &str = "lock-";
@@ -108,34 +108,6 @@ impl Folder {
         Ok(self.why_not.get_or_init(|| why_not).clone())
     }
 
-    /// Fails with *conflict* or *in use* unless what is there of a workspace is its own: nothing else lies where its files are,
-    /// is mounted over them, or was written where its mount was not. What is missing altogether is not looked at here.
-    pub(super) fn check_own(&self, record: &WorkspaceRecord) -> Result<()> {
-        let Some(directory) = Stat::find(&self.directory(record.id))? else { return Ok(()) };
-        check_directory(&self.directory(record.id), &directory)?;
-        let path = self.files(record.id);
-        let files = Stat::find(&path)?;
-        if let Some(files) = &files {
-            check_directory(&path, files)?;
-            let is_another = |made: InodeRecord| made.device == files.device && made.inode != files.inode;
-            if record.files.0.is_some_and(is_another) {
-                let message = "is another directory than the workspace was made with; put that back, or move this one away";
-                return Err(Error::conflict(Subject::Host(path), message));
-            }
-        }
-        if record.form == WorkspaceForm::Overlay {
-            check_mount_point(&self.merged(record.id), files.as_ref())?;
-        }
-        Ok(())
-    }
-
-    /// Whether a workspace's overlay is mounted where it belongs.
-    pub(super) fn is_mounted(&self, id: WorkspaceId) -> Result<bool> {
-        let files = Stat::find(&self.files(id))?;
-        let source = files.as_ref().map(overlay::source);
-        Ok(mounted(&self.merged(id), source.as_deref())? == Mounted::Own)
-    }
-
     /// Removes the number's directory, and ends the mount of its files. Where anything else is mounted, or was written where
     /// that mount was not, all of it stays.
     pub(super) fn remove(&self, id: WorkspaceId) -> Result<()> {
@@ -163,7 +135,7 @@ impl Folder {
 
     /// Removes what the kernel keeps for itself.
     pub(super) fn remove_work(&self, id: WorkspaceId) -> Result<()> {
-        remove_tree(&self.directory(id).join(WORK))
+        remove_own(&self.directory(id).join(WORK), is_kernels)
     }
 
     pub(super) fn make_work(&self, id: WorkspaceId) -> Result<()> {
@@ -212,60 +184,4 @@ fn is_left_over(entry: &std::fs::DirEntry) -> bool {
     let age = |made: SystemTime| made.elapsed().unwrap_or_else(|future| future.duration());
     let is_old = made.is_ok_and(|made| age(made) >= LONGEST_UNLOCKED);
     is_old && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok())
-}
-
-/// Removes a directory, and ends the mount of its files.
-pub(super) fn remove_directory(directory: &Path) -> Result<()> {
-    clear_mount_point(directory)?;
-    remove_tree(directory)
-}
-
-/// Ends the mount of a directory's files, and removes what it was mounted on, which must be empty.
-fn clear_mount_point(directory: &Path) -> Result<()> {
-    let Some(stat) = Stat::find(directory)? else { return Ok(()) };
-    check_directory(directory, &stat)?;
-    let (merged, files) = (directory.join(MERGED), Stat::find(&directory.join(FILES))?);
-    if check_mount_point(&merged, files.as_ref())? == Mounted::Own {
-        end_mount(&merged)?;
-        // What that mount hid.
-        check_mount_point(&merged, files.as_ref())?;
-    }
-    match std::fs::remove_dir(&merged) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::host(&merged, "remove it", error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Fails unless only the overlay with these files is mounted on a directory, or nothing is and the directory is empty.
-fn check_mount_point(merged: &Path, files: Option<&Stat>) -> Result<Mounted> {
-    let Some(stat) = Stat::find(merged)? else { return Ok(Mounted::Nothing) };
-    let found = mounted(merged, files.map(overlay::source).as_deref())?;
-    match found {
-        Mounted::Own => {}
-        Mounted::Nothing => {
-            check_directory(merged, &stat)?;
-            overlay::check_is_empty(merged)?;
-        }
-        Mounted::Other => return Err(covered(merged)),
-    }
-    Ok(found)
-}
-
-/// Fails unless a path is a directory of its folder's own file system.
-fn check_directory(path: &Path, stat: &Stat) -> Result<()> {
-    if stat.is_mount_point {
-        return Err(covered(path));
-    }
-    if stat.kind != FileKind::Directory {
-        let message = "is not the directory that the store made; move it away, and put that back";
-        return Err(Error::conflict(Subject::Host(path.to_owned()), message));
-    }
-    Ok(())
-}
-
-fn covered(path: &Path) -> Error {
-    let message = "has something mounted on it that is not the workspace's; unmount that first";
-    Error::new(ErrorKind::InUse, Subject::Host(path.to_owned()), message)
 }

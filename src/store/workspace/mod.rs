@@ -11,6 +11,7 @@ mod fill;
 mod folder;
 mod lower;
 mod mounted;
+mod own;
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -256,7 +257,7 @@ impl Engine {
             WorkspaceForm::Overlay => (WorkspaceKind::Overlay, folder.merged(record.id)),
             WorkspaceForm::Checkout => (WorkspaceKind::Checkout, folder.files(record.id)),
         };
-        let is_mounted = kind == WorkspaceKind::Checkout || folder.is_mounted(record.id)?;
+        let is_mounted = kind == WorkspaceKind::Checkout || folder.is_mounted(record)?;
         let process = record.holder.as_ref().map(|holder| holder.process);
         let (image, created) = (record.base.image, Moment::from_unix_ms(record.created_ms));
         Ok(Some(WorkspaceInfo { name, image, kind, created, path, is_mounted, process }))

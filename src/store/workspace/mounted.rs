@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
-use crate::host::mounts::{end_mount, mount_below};
+use crate::format::record::Added;
+use crate::host::mounts::{end_mount, mounts_below};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::id::{ObjectId, WorkspaceId};
 use crate::task::Phase;
@@ -26,10 +27,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 impl Workspace {
     /// The directory to work in. Mounts it, if it is an overlay that is not mounted, as after a boot.
     ///
-    /// Errors: [`InUse`](ErrorKind::InUse) where a process works in it that has it mounted elsewhere;
+    /// Errors: [`InUse`](ErrorKind::InUse) where it is mounted elsewhere, or a process works in a mount of it that has ended;
     /// [`Conflict`](ErrorKind::Conflict) and [`InUse`](ErrorKind::InUse) if files were written to the directory while nothing was
-    /// mounted there, if something else is mounted over it, or another directory is in the place of the workspace's files. What
-    /// keeps or ends a workspace refuses that as well, and deletes nothing.
+    /// mounted there, or put beside the workspace's, if something else is mounted over it, or another directory is in the place of
+    /// the workspace's files. What keeps or ends a workspace refuses that as well, and deletes nothing.
     pub fn path(&self) -> Result<PathBuf> {
         let folder = &self.project.store.workspaces()?;
         let (_lock, record) = self.with_files(folder)?;
@@ -37,7 +38,7 @@ impl Workspace {
             return Ok(folder.files(self.id));
         }
         let path = folder.merged(self.id);
-        if !folder.is_mounted(self.id)? {
+        if !folder.is_mounted(&record)? {
             self.check_is_unused(folder, &record)?;
             self.mount(folder, &record)?;
         }
@@ -74,25 +75,27 @@ impl Workspace {
             let message = "what it lies over can't be made by this process; be root";
             Error::unsupported(subject(&self.name), message)
         })?;
-        let here = process::this_process();
-        if record
-            .mounted_by
-            .as_ref()
-            .is_none_or(|by| (&by.boot, by.namespace) != (&here.boot, here.namespace))
-        {
-            self.change(|_, record| Ok(Some(WorkspaceRecord { mounted_by: Some(here.clone()), ..record })))?;
-        }
+        let remember = |is_mounted| {
+            let place = Added(folder.place(record, is_mounted)?);
+            let mounted_by = Some(process::this_process());
+            let change = |found| WorkspaceRecord { mounted_by: mounted_by.clone(), place, ..found };
+            self.change(|_, found| Ok(Some(change(found))))
+        };
+        // Which mount it is can be known only afterwards, and who has it must be known whatever happens.
+        remember(false)?;
         // That of one that was temporary says that nothing was synced, and the kernel would refuse it.
         folder.remove_work(self.id)?;
         folder.make_work(self.id)?;
-        mount(folder, self.id, &lower, record.holder.is_some())
+        mount(folder, self.id, &lower, record.holder.is_some())?;
+        remember(true)
     }
 
     /// Ends its mount, if it is one. Gives whether it was one, and nothing can write to its files any more.
     pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
         let merged = folder.merged(self.id);
-        // What is mounted in an overlay ends with it or keeps it busy. What is mounted in a checkout would be emptied.
-        if let Some(mounted) = mount_below(&folder.directory(self.id), &merged)? {
+        // It would be emptied with a checkout, and keeps an overlay busy.
+        let mounts = mounts_below(&folder.directory(self.id))?;
+        if let Some(mounted) = mounts.into_iter().find(|mounted| *mounted != merged) {
             let message = "is mounted in the workspace; unmount it first";
             return Err(Error::new(ErrorKind::InUse, Subject::Host(mounted), message));
         }
@@ -101,11 +104,11 @@ impl Workspace {
         }
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
         let _stage = self.task().begin(Phase::Unmounting, None);
-        let was_mounted = folder.is_mounted(self.id)?;
-        if was_mounted {
+        let was_mounted = folder.is_mounted(record)?;
+        while folder.is_mounted(record)? {
             self.retry_while_in_use(longest, || end_mount(&merged))?;
             // What it hid is not the workspace's.
-            folder.check_own(record)?;
+            folder.check_place(record)?;
         }
         Ok(self.check_is_unused(folder, record)? && was_mounted)
     }

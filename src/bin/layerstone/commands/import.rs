@@ -153,6 +153,7 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         Some(open_input(source)?)
     } else {
         check_directory(source)?;
+        options.exclude.check_relative_to(source)?;
         None
     };
     let project = context.project_of(&context.new_store()?)?;

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use layerstone::{
-    Error, ErrorKind, ImageRef, LeftOver, Task, Workspace, WorkspaceName, WorkspaceOptions, WriteReport,
+    CommitOptions, Error, ErrorKind, ImageRef, LeftOver, Task, Workspace, WorkspaceName, WorkspaceOptions,
+    WriteReport,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::made::{self, MadeArguments, summary};
+use super::source::ReadArguments;
 use super::{Context, Outcome, usage};
 use crate::output::{Output, Report, explained};
 use crate::replacement::write_file;
@@ -53,6 +55,8 @@ pub(crate) struct RunArguments {
     /// Choose what runs it [default: what is installed, bubblewrap first]
     #[arg(long)]
     pub(crate) runtime: Option<Runtime>,
+    #[command(flatten)]
+    read: ReadArguments,
     #[command(flatten)]
     pub(crate) made: MadeArguments,
 }
@@ -175,16 +179,17 @@ fn finish(
     (exit_code, ends_line): (u8, bool),
     unset: Vec<&str>,
 ) -> Result<u8, Failure> {
-    let RunArguments { keep, disposable, made, id_file, .. } = arguments;
+    let RunArguments { keep, disposable, read, made, id_file, .. } = arguments;
     let quiet = made.quiet;
+    let options = CommitOptions { changing: read.changing(), ..made.options() };
     let report = match (disposable, keep) {
         (true, true) => None,
         (true, false) => {
             workspace.discard()?;
             None
         }
-        (false, true) => Some(workspace.commit(&made.options())),
-        (false, false) => Some(workspace.commit_and_end(&made.options())),
+        (false, true) => Some(workspace.commit(&options)),
+        (false, false) => Some(workspace.commit_and_end(&options)),
     };
     let report = report.transpose().map_err(|error| keep_what_was_done(workspace, &error))?;
     let written = match (id_file, &report) {

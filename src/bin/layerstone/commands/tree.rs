@@ -22,7 +22,7 @@ pub(crate) struct TreeArguments {
 }
 
 pub(super) fn run(context: &Context, arguments: &TreeArguments) -> Outcome {
-    let nodes = context.project()?.lineage(arguments.image.as_ref())?;
+    let nodes = context.project_to_read()?.lineage(arguments.image.as_ref())?;
     Ok(if arguments.dot { graph(&nodes) } else { context.out.show(&nodes) }?)
 }
 

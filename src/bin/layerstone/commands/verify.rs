@@ -1,8 +1,11 @@
 //! `verify`: reads everything back; damage is a failure.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use clap::Args;
+use layerstone::path::escape_bytes;
 use layerstone::{Error, VerifyReport};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,7 +28,7 @@ pub(super) fn run(context: &Context, arguments: &VerifyArguments) -> Outcome {
     let store = context.store()?;
     let quick = arguments.quick;
     let report = if quick { store.verify_quick()? } else { store.verify()? };
-    context.out.show(&Verified { report: &report, quick })?;
+    context.out.show(&Verified { report: &report, quick, location: store.location() })?;
     if report.is_sound() { Ok(()) } else { Err(Failure::Store(Error::damaged(store.location()))) }
 }
 
@@ -35,11 +38,13 @@ pub(super) struct Verified<'a> {
     report: &'a VerifyReport,
     #[serde(skip)]
     quick: bool,
+    #[serde(skip)]
+    location: &'a Path,
 }
 
 impl Report for Verified<'_> {
     fn text(&self) -> io::Result<()> {
-        let Self { report, quick } = self;
+        let Self { report, quick, .. } = self;
         faults(&report.faults, report.fault_count)?;
         if !report.damaged_images.is_empty() {
             Output::line("What images lose by it:")?;
@@ -53,6 +58,12 @@ impl Report for Verified<'_> {
             let damaged = count(report.damaged_image_count, "image", "images");
             format!("{}, {damaged} damaged", count(report.fault_count, "fault", "faults"))
         };
+        if report.is_open_to_others {
+            let directory = escape_bytes(self.location.as_os_str().as_bytes());
+            Output::note(&format!(
+                "The store's directory is open to others, who may read all images; chmod 700 {directory} keeps them out."
+            ));
+        }
         if *quick {
             return Output::line(&format!("{images} in {packs}, file contents not read: {found}"));
         }

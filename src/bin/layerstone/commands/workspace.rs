@@ -79,7 +79,11 @@ pub(crate) enum WorkspaceCommand {
 }
 
 pub(super) fn run(context: &Context, command: &WorkspaceCommand) -> Outcome {
-    let (out, project) = (&context.out, context.project()?);
+    let out = &context.out;
+    let project = match command {
+        WorkspaceCommand::Ls => context.project_to_read()?,
+        _ => context.project()?,
+    };
     match command {
         WorkspaceCommand::Create { image, name, copy, quiet } => {
             let options =
