@@ -1,4 +1,4 @@
-//! Mapping sealed files into memory: the library's only unsafe code.
+//! Mapping sealed files into memory.
 
 use std::fs::File;
 use std::io;

@@ -141,6 +141,8 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
 
     /// The content and the attributes, all of the moment at which the file was found.
     fn try_file(&mut self, file: SourceFile, path: &TreePath) -> Result<Attempt> {
+        // Asked before it is read: whoever opens it later leaves a trace.
+        let has_writer = file.has_writer();
         let content = if file.stat().size < self.buf.len() as u64 {
             let bytes = file.read_whole(&mut self.buf)?;
             self.task.advance(0, bytes.map_or(0, |bytes| bytes.len() as u64))?;
@@ -157,7 +159,9 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         }
         let Some(content) = content else { return Ok(Attempt::Misstated) };
         self.walk.note_not_kept(path, file.unkept_flags());
-        self.finish(path, InodeKind::File(content), file.into_stat(), xattrs)
+        let stat = file.into_stat();
+        let stat = if has_writer { stat.distrusted() } else { stat };
+        self.finish(path, InodeKind::File(content), stat, xattrs)
             .map(|captured| Attempt::Read(Box::new(captured)))
     }
 

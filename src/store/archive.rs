@@ -1,14 +1,14 @@
 //! Tars: root file systems in and out.
 
 use std::collections::BTreeSet;
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 
 use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::ingest::{self, ArchiveTree, SourceReport, Tar};
 use crate::path::TreePath;
-use crate::task::Phase;
+use crate::task::{Phase, Task};
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
 
@@ -20,9 +20,11 @@ use crate::engine::session::WriteSession;
 const WRITE_BYTES: usize = 256 << 10;
 
 /// How an image is written as a tar.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct ExportOptions {
+    /// What errors call the tar: a file's name, say. `archive` if this is empty.
+    pub name: String,
     /// Write zeros for the holes of files, instead of storing these files sparse: for programs that don't know sparse files
     /// in tars, as few besides GNU tar and bsdtar do. They would unpack a map and the data as the file.
     pub fill_holes: bool,
@@ -81,18 +83,41 @@ impl Project {
     }
 }
 
+/// Output that takes nothing any more once the task is cancelled, in the middle of a large hole, too.
+struct Cancellable<'t, W> {
+    out: W,
+    task: &'t Task,
+}
+
+impl<W: Write> Write for Cancellable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.task.check().map_err(io::Error::other)?;
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
 impl Image {
     /// Writes the image as a tar of its root file system, readable by GNU tar: `./` first, then every path in order,
     /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse, unless
     /// [otherwise](ExportOptions::fill_holes) asked for. The bytes are a function of the image's tree and the options.
     /// Sockets, which no tar holds, are left out and given back.
     pub fn export(&self, out: impl Write, options: ExportOptions) -> Result<Vec<TreePath>> {
+        self.write_tar(out, &options).map_err(|error| error.in_archive(&options.name))
+    }
+
+    fn write_tar(&self, out: impl Write, options: &ExportOptions) -> Result<Vec<TreePath>> {
+        let out = Cancellable { out, task: self.reader.task() };
         let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out));
         if options.fill_holes {
             writer = writer.filling_holes();
         }
         let mut left_out = BTreeSet::new();
-        let (root, task) = (self.root()?, self.reader.task());
+        let root = self.root()?;
+        let task = self.reader.task();
         let _stage = task.begin(Phase::Exporting, root.entries());
         for entry in tree::iter(&self.reader, &root)? {
             task.advance(1, 0)?;

@@ -33,6 +33,15 @@ fn path(text: &str) -> TreePath {
     TreePath::parse(text.as_bytes()).unwrap()
 }
 
+/// Says that it is over, also where the test has failed.
+struct Done<'d>(&'d AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Does `disturb` again and again on another thread while `work` is done once.
 fn beside<T>(disturb: impl Fn(u64) + Sync, work: impl FnOnce() -> T) -> T {
     let is_done = AtomicBool::new(false);
@@ -44,9 +53,8 @@ fn beside<T>(disturb: impl Fn(u64) + Sync, work: impl FnOnce() -> T) -> T {
                 turn += 1;
             }
         });
-        let done = work();
-        is_done.store(true, Ordering::Relaxed);
-        done
+        let _done = Done(&is_done);
+        work()
     })
 }
 
@@ -277,9 +285,44 @@ fn a_file_that_is_only_touched_is_refused_with_advice_or_kept_and_named() {
     };
     beside(touch, || {
         let error = project.import_directory(&source, &ImportOptions::default()).unwrap_err();
-        assert!(error.is_conflict() && error.to_string().contains("--changing keep"), "{error}");
+        assert!(error.is_conflict() && error.to_string().contains("`Changing::Keep`"), "{error}");
         let report = project.import_directory(&source, &keep()).unwrap();
         assert_eq!(report.source.changed, [path("/touched")]);
         assert_eq!(read(&find(&project, &report), "/touched").unwrap(), [7; 3 << 20]);
     });
+}
+
+#[test]
+#[expect(unsafe_code, reason = "only this test has the file")]
+fn what_is_written_through_an_open_mapping_is_in_the_next_image() {
+    let (place, _store, project) = given();
+    let source = place.directory("source", &[("map", &[b'-'; 8192]), ("still", b"still")]);
+    let import = || project.import_directory(&source, &ImportOptions::default()).unwrap();
+    let base = find(&project, &import());
+    let work = place.path("work");
+    base.check_out(&work, CheckoutOptions::default()).unwrap();
+    let file = |directory: &Path| {
+        let path = directory.join("map");
+        fs::OpenOptions::new().read(true).write(true).open(path).unwrap()
+    };
+    // SAFETY: nobody shortens the files.
+    let mut maps =
+        [&source, &work].map(|directory| unsafe { memmap2::MmapMut::map_mut(&file(directory)).unwrap() });
+    maps.iter_mut().for_each(|map| map[0] = b'A');
+    std::thread::sleep(Duration::from_secs(3));
+    let commit = || project.commit(&work, &CommitOptions::default()).unwrap();
+    for (report, examined) in [(import(), 1), (commit(), 1)] {
+        assert_eq!(report.examined, examined, "{report:?}");
+        assert_eq!(read(&find(&project, &report), "/map").unwrap()[0], b'A');
+    }
+    // The page is not written back yet, so this changes neither times nor size.
+    maps.iter_mut().for_each(|map| map[0] = b'B');
+    drop(maps);
+    for report in [import(), commit()] {
+        assert_eq!(read(&find(&project, &report), "/map").unwrap()[0], b'B');
+    }
+    // Nobody can write to it so any more.
+    std::thread::sleep(Duration::from_secs(3));
+    (import(), commit());
+    assert_eq!((import().examined, commit().examined), (0, 0));
 }

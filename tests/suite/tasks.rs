@@ -268,3 +268,42 @@ fn progress_counts_all_paths_and_bytes() {
     let read = last(Phase::Reading);
     assert_eq!((read.done, read.bytes), (report.entries, report.bytes));
 }
+
+/// Takes everything, and cancels the task at a write.
+struct CancellingAt {
+    task: Task,
+    writes: Arc<Mutex<u64>>,
+    at: u64,
+}
+
+impl std::io::Write for CancellingAt {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut writes = self.writes.lock().unwrap();
+        *writes += 1;
+        if *writes == self.at {
+            self.task.cancel();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_export_ends_in_the_middle_of_a_hole() {
+    let (place, task) = (Place::new(), Task::new());
+    let root = place.directory("source", &[("file", b"data")]);
+    fs::File::options().write(true).open(root.join("file")).unwrap().set_len(1 << 40).unwrap();
+    let project = crate::given::project(&Store::open(place.path("store")).unwrap(), "p");
+    let made = project.import_directory(&root, &ImportOptions::default()).unwrap();
+    let store = Store::open(place.path("store")).unwrap().with_task(&task);
+    let image = store.project(&parse("p")).unwrap().find(&made.image.into()).unwrap();
+    let writes = Arc::new(Mutex::new(0));
+    let out = CancellingAt { task, writes: Arc::clone(&writes), at: 100 };
+    let options = ExportOptions { fill_holes: true, name: "given".into() };
+    let error = image.export(out, options).unwrap_err();
+    assert_eq!((error.kind(), *writes.lock().unwrap()), (ErrorKind::Cancelled, 100), "{error}");
+    assert!(error.to_string().starts_with("given: "), "{error}");
+}

@@ -13,7 +13,7 @@ use crate::host::failed;
 use crate::host::stat::Stat;
 
 use super::lend::Lender;
-use super::{corrected, flags};
+use super::{corrected, flags, writers};
 
 /// An open file of a source tree.
 #[derive(Debug)]
@@ -44,6 +44,11 @@ impl SourceFile {
     /// The names of the flags that it has, that no image keeps and that its metadata does not say.
     pub(crate) fn unkept_flags(&self) -> impl Iterator<Item = &'static str> {
         flags::unkept(&self.file)
+    }
+
+    /// Returns whether somebody may write to it without a trace: see [`writers`].
+    pub(crate) fn has_writer(&self) -> bool {
+        writers::has_writer(self.file.as_fd())
     }
 
     pub(crate) fn into_stat(self) -> Stat {

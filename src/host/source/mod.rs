@@ -4,6 +4,7 @@ mod directory;
 mod file;
 mod flags;
 mod lend;
+mod writers;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;

@@ -35,8 +35,9 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
         return Err(usage("export", "a tar is nothing for a terminal; name a file with --output FILE"));
     }
     let image = context.project_to_read()?.find(&arguments.image)?;
-    let options = ExportOptions { fill_holes: arguments.no_sparse };
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
+    let name = file.map_or("standard output".into(), |file| file.to_string_lossy().into_owned());
+    let options = ExportOptions { name, fill_holes: arguments.no_sparse };
     let left_out = match file {
         Some(path) => write_file(path, |file| {
             let stream = interrupt::task().stream(file);

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::Args;
 use layerstone::path::escape_bytes;
-use layerstone::{EntryInfo, EntryKind, ImageRef, Moment, TreePath};
+use layerstone::{EntryInfo, EntryKind, ImageRef, TreePath};
 
 use super::{Context, Outcome};
 use crate::output::{Output, Report};
@@ -40,10 +40,8 @@ impl Report for Vec<EntryInfo> {
             if let Some(first) = &entry.hard_link_to {
                 name = format!("{name} (hard link to {first})");
             }
-            let modified =
-                u64::try_from(entry.mtime_seconds).ok().and_then(|seconds| seconds.checked_mul(1000));
-            let modified = modified
-                .map_or_else(|| entry.mtime_seconds.to_string(), |ms| Moment::from_unix_ms(ms).to_string());
+            let modified = jiff::Timestamp::from_second(entry.mtime_seconds)
+                .map_or_else(|_| entry.mtime_seconds.to_string(), |modified| modified.to_string());
             let owner = format!("{}:{}", entry.uid, entry.gid);
             vec![mode(entry), owner, entry.size.to_string(), modified, name]
         };

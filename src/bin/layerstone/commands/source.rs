@@ -44,7 +44,9 @@ pub(super) fn note(report: &SourceReport) {
     }
     if !mounts_read.is_empty() {
         let mounts = mounts(mounts_read);
-        Output::note(&format!("{mounts} was read, too; `import --one-file-system` leaves it out."));
+        Output::note(&format!(
+            "{mounts} was read, too; unmount it, or import with --one-file-system, to leave it out."
+        ));
     }
     if !mounts_left_out.is_empty() {
         Output::note(&format!("{} was left out.", mounts(mounts_left_out)));

@@ -17,6 +17,24 @@ use serde_json::{Value, json};
 use super::relay::Hold;
 use super::seccomp;
 
+/// Files of the kernel that a command may read, as in Docker: for root the kernel itself would let it change the host by them.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Files of the kernel that a command finds empty, as in Docker.
+const MASKED: [&str; 11] = [
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
 /// The capabilities that Docker gives a container.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
@@ -185,6 +203,17 @@ impl Sandbox<'_> {
         add(&["--proc".as_ref(), self.proc.as_ref(), "--dev".as_ref(), self.dev.as_ref()]);
         add(&["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), self.dev.join("shm").as_ref()]);
         add(&["--ro-bind".as_ref(), "/sys".as_ref(), self.sys.as_ref()]);
+        for path in READ_ONLY {
+            add(&["--ro-bind-try".as_ref(), path.as_ref(), self.kernel_path(path).as_ref()]);
+        }
+        for path in MASKED.into_iter().filter(|path| Path::new(path).exists()) {
+            let inside = self.kernel_path(path);
+            if Path::new(path).is_dir() {
+                add(&["--tmpfs".as_ref(), inside.as_ref(), "--remount-ro".as_ref(), inside.as_ref()]);
+            } else {
+                add(&["--ro-bind".as_ref(), "/dev/null".as_ref(), inside.as_ref()]);
+            }
+        }
         for (from, to) in &self.files {
             add(&["--bind".as_ref(), from.as_ref(), to.as_ref()]);
         }
@@ -207,6 +236,14 @@ impl Sandbox<'_> {
         command.args(["--args", &words.as_raw_fd().to_string(), "--"]).args(self.command);
         let open = [status, words, alive].into_iter().chain(filter).collect();
         Ok(Prepared { command, _open: open })
+    }
+
+    /// Returns where a path below `/proc` or `/sys` is for the command.
+    fn kernel_path(&self, path: &str) -> PathBuf {
+        match path.strip_prefix("/proc/") {
+            Some(below) => self.proc.join(below),
+            None => self.sys.join(path.strip_prefix("/sys/").unwrap_or(path)),
+        }
     }
 
     /// A runtime that is killed when this process ends, with all that it started; and a file that is to stay open meanwhile.
@@ -305,11 +342,8 @@ impl Sandbox<'_> {
             "linux": {
                 "namespaces": namespaces,
                 "seccomp": seccomp::configuration(),
-                "maskedPaths": [
-                    "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-                ],
-                "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+                "maskedPaths": MASKED,
+                "readonlyPaths": READ_ONLY,
             },
         }))
     }
