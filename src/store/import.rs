@@ -491,10 +491,11 @@ fn advise_exclusion(error: Error) -> Error {
     if !error.is_of_host() || !error.is_permission_denied() {
         return error;
     }
-    // Root is refused by file systems of others only (FUSE, NFS).
-    let is_root = rustix::process::geteuid().is_root();
-    let advice = "leave it out (--exclude), or import as a user who may read it";
-    error.advise(if is_root { "not even root may read it there: leave it out (--exclude)" } else { advice })
+    error.advise(if rustix::process::geteuid().is_root() {
+        "leave it out (--exclude): its file system (FUSE, NFS) or this user namespace lets not even root read it"
+    } else {
+        "leave it out (--exclude), or import as a user who may read it"
+    })
 }
 
 enum Prepared {
