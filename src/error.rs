@@ -142,7 +142,7 @@ pub enum Remedy {
     NameBase,
     /// Leave the path out: [`ImportOptions::exclude`](crate::ImportOptions::exclude).
     Exclude,
-    /// Leave the path out: not even root may read it, as on file systems of other users (FUSE, NFS).
+    /// Leave the path out: not even root may read it, as on file systems of other users (FUSE, NFS) and in user namespaces.
     ExcludeAsRoot,
     /// Keep what can be read of such files: [`Changing::Keep`](crate::Changing::Keep).
     KeepChanging,
@@ -185,7 +185,7 @@ impl fmt::Display for Remedy {
                 "leave it out with `ImportOptions::exclude`, or import as a user who may read it"
             }
             Self::ExcludeAsRoot => {
-                "not even root may read it there; leave it out with `ImportOptions::exclude`"
+                "leave it out with `ImportOptions::exclude`: its file system (FUSE, NFS) or this user namespace lets not even root read it"
             }
             Self::KeepChanging => "keep what can be read of such files with `Changing::Keep`",
             Self::ExcludeOrKeepChanging => {

@@ -492,7 +492,7 @@ fn advise_exclusion(error: Error) -> Error {
     let is_denied = error.is_of_host() && error.is_permission_denied();
     match error.remedy() {
         Some(Remedy::KeepChanging) => error.with_remedy(Remedy::ExcludeOrKeepChanging),
-        // Only file systems of others (FUSE, NFS) refuse root.
+        // Only file systems of others (FUSE, NFS) and user namespaces refuse root.
         None if is_denied && rustix::process::geteuid().is_root() => error.with_remedy(Remedy::ExcludeAsRoot),
         None if is_denied => error.with_remedy(Remedy::Exclude),
         _ => error,

@@ -281,3 +281,32 @@ fn verify_says_that_a_store_is_open_to_others() {
     let report: serde_json::Value = serde_json::from_str(&cli.ok(&["verify", "--json"])).unwrap();
     assert_eq!(report["is_open_to_others"], true);
 }
+
+#[test]
+fn whoever_may_not_read_a_file_is_told_what_he_can_do() {
+    if !crate::system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    fs::set_permissions(cli.path("tree/issue"), fs::Permissions::from_mode(0o600)).unwrap();
+    let as_root_of_a_namespace = |command: &Command| {
+        let mut outer = Command::new("setpriv");
+        let words: Vec<_> = command.get_args().collect();
+        let (privileges, program) = words.split_at(4);
+        outer.args(privileges).args(["unshare", "--user", "--map-root-user"]).args(program);
+        outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        outer.current_dir(cli.path("")).output().unwrap()
+    };
+    for rule in ["refuse", "keep"] {
+        let mut command = as_nobody(&cli, &["import", "tree", "--changing", rule]);
+        for (output, expected) in [
+            (command.output().unwrap(), "leave it out (--exclude), or import as a user who may read it"),
+            (as_root_of_a_namespace(&command), "lets not even root read it"),
+        ] {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains("tree/issue") && said.contains(expected), "{said}");
+        }
+    }
+}

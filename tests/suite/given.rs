@@ -70,7 +70,8 @@ impl Drop for Place {
     /// Workspaces stay mounted until they end, and a test that fails ends none.
     fn drop(&mut self) {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+        // The last first: it may lie in another.
+        let targets = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
         for target in targets.filter(|target| Path::new(target).starts_with(self.folder.path())) {
             let _ = std::process::Command::new("umount").arg(target).status();
         }

@@ -367,5 +367,7 @@ fn a_run_whose_workspace_somebody_else_writes_to_is_refused_or_keeps_what_could_
         assert_eq!(code(&output), expected, "{said}");
         let words = if rule == "keep" { "/log: the image has what could be read" } else { "--changing keep" };
         assert!(said.contains(words), "{said}");
+        drop(log);
+        cli.ok(&["workspace", "discard", rule]);
     }
 }

@@ -360,3 +360,26 @@ fn what_its_owner_can_t_read_is_committed_and_stays_so() {
         assert!(!again.is_new && !path.exists());
     });
 }
+
+#[test]
+fn no_umask_takes_the_files_of_a_store_from_its_owner() {
+    let prepare = |place: &Path| {
+        fs::create_dir(place.join("source")).unwrap();
+        fs::write(place.join("source/file"), "text").unwrap();
+        fs::set_permissions(place.join("source/file"), Permissions::from_mode(0o644)).unwrap();
+    };
+    unprivileged("no_umask_takes_the_files_of_a_store_from_its_owner", prepare, |place| {
+        // It is the whole process's: only in one of its own.
+        if std::env::var_os(PLACE).is_some() {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777));
+        }
+        let made = project(&Store::open(place.join("store")).unwrap(), "p")
+            .import_directory(place.join("source"), &ImportOptions::default())
+            .unwrap();
+        let store = Store::open(place.join("store")).unwrap();
+        let image = store.project(&"p".parse().unwrap()).unwrap().find(&made.image.into()).unwrap();
+        assert_eq!(crate::given::read(&image, "file").unwrap(), b"text");
+        assert!(store.verify().unwrap().is_sound());
+        store.collect_garbage(&layerstone::GcOptions { full: true, ..Default::default() }).unwrap();
+    });
+}

@@ -1,7 +1,6 @@
 //! Checkouts from stores that can't be written: whole, and said to be unknown to the store.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::cli::Cli;
 use crate::compare::assert_equal;
 use crate::given::{Place, project};
 use crate::reflink::Mounted;
-use crate::system;
+use crate::system::{self, bind, program, unmount};
 
 fn check_out(image: &Image, directory: &Path) -> layerstone::Result<CheckoutReport> {
     image.check_out(directory, CheckoutOptions::default())
@@ -79,23 +78,27 @@ fn whatever_a_checkout_fails_to_remember_it_is_whole_and_says_so() {
     panic!("a checkout has no end");
 }
 
+/// Makes a directory one that can't be written until it is unmounted.
+fn make_read_only(directory: &Path) {
+    bind(directory, directory);
+    program("mount", &[Path::new("-o"), Path::new("remount,bind,ro"), directory]);
+}
+
 /// The image of a store in which nothing can be written until this returns.
 fn from_a_store_made_read_only(place: &Place, read_only: &str) -> (Store, PathBuf, Image, CheckoutReport) {
     let source = place.directory("source", &[("a", b"one"), ("d/b", &[7; 100_000])]);
     let store = Store::open(place.path("store")).unwrap();
     let image = project(&store, "p").import_directory(&source, &ImportOptions::default()).unwrap().image;
     drop(store);
-    let target = place.path(read_only).display().to_string();
-    let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
-    mount(&["--bind", &target, &target]);
-    mount(&["-o", "remount,bind,ro", &target]);
+    let target = place.path(read_only);
+    make_read_only(&target);
     let directory = place.path("checkout");
     let store = Store::open(place.path("store")).unwrap();
     let read = store.project(&"p".parse().unwrap()).unwrap().find(&image.into()).unwrap();
     let report = check_out(&read, &directory).unwrap();
     assert_equal(&source, &directory);
     drop((read, store));
-    assert!(Command::new("umount").arg(&target).status().unwrap().success());
+    unmount(&target);
     let store = Store::open(place.path("store")).unwrap();
     let image = store.project(&"p".parse().unwrap()).unwrap().find(&image.into()).unwrap();
     (store, directory, image, report)
@@ -123,10 +126,8 @@ fn public_images_can_be_read_in_a_read_only_store_without_a_default_project() {
     let cli = Cli::new();
     cli.tree();
     let image = cli.ok(&["import", "tree", "--project", "public", "--tag", "base", "-q"]);
-    let target = cli.path("store").display().to_string();
-    let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
-    mount(&["--bind", &target, &target]);
-    mount(&["-o", "remount,bind,ro", &target]);
+    let target = cli.path("store");
+    make_read_only(&target);
     let image = image.trim();
     let words: [&[&str]; 14] = [
         &["images"],
@@ -152,7 +153,7 @@ fn public_images_can_be_read_in_a_read_only_store_without_a_default_project() {
         &["workspace", "create", "base"],
     ];
     let refused = refused.map(|words| (words, cli.run(words)));
-    assert!(Command::new("umount").arg(&target).status().unwrap().success());
+    unmount(&target);
     for (words, output) in read {
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -194,13 +195,11 @@ fn the_command_says_that_a_checkout_is_untracked() {
     let cli = Cli::new();
     cli.tree();
     cli.ok(&["import", "tree", "--tag", "base:1"]);
-    let store = cli.path("store").display().to_string();
-    let mount = |words: &[&str]| assert!(Command::new("mount").args(words).status().unwrap().success());
-    mount(&["--bind", &store, &store]);
-    mount(&["-o", "remount,bind,ro", &store]);
+    let store = cli.path("store");
+    make_read_only(&store);
     let plain = cli.run(&["checkout", "base:1", "plain"]);
     let json = cli.run(&["--json", "checkout", "base:1", "json"]);
-    assert!(Command::new("umount").arg(&store).status().unwrap().success());
+    unmount(&store);
     assert!(plain.status.success() && json.status.success(), "{plain:?} {json:?}");
     let stderr = String::from_utf8(plain.stderr).unwrap();
     assert!(stderr.contains("--base") && stderr.lines().count() == 1, "{stderr}");

@@ -69,7 +69,9 @@ fn mount_as_own(place: &Place, path: &Path) {
     let device = (u64::from(major(files.dev())) << 32) | u64::from(minor(files.dev()));
     let source = format!("layerstone-{device:x}-{:x}", files.ino());
     let directories = ["lower", "upper", "work"].map(|name| place.path(name));
-    directories.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
+    for directory in &directories {
+        fs::create_dir_all(directory).unwrap();
+    }
     let [lower, upper, work] = directories.each_ref().map(|directory| directory.display().to_string());
     let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
     let words = ["-t", "overlay", &source, "-o", &options].map(Path::new);
@@ -195,8 +197,8 @@ fn what_somebody_put_beside_the_files_is_not_deleted() {
     }
     let Given { place, project, base } = given();
     for (options, places) in [
-        (copy as fn(&str) -> WorkspaceOptions, &["notes"][..]),
-        (options, &["notes", "work/notes", "work/work/notes"]),
+        (copy as fn(&str) -> WorkspaceOptions, &["notes", "run"][..]),
+        (options, &["notes", "lower", "work/notes", "work/work/notes"]),
     ] {
         for name in places {
             let workspace = image(&project, base).create_workspace(&options("w")).unwrap();

@@ -232,7 +232,7 @@ fn one_whose_files_somebody_removed_can_be_ended() {
     for error in
         [workspace.path().unwrap_err(), workspace.commit_and_end(&CommitOptions::default()).unwrap_err()]
     {
-        assert!(error.is_corrupt() && error.to_string().contains("discard it"), "{error}");
+        assert!(error.is_corrupt() && error.to_string().contains("or discard the workspace"), "{error}");
     }
     workspace.discard().unwrap();
     project.remove(&base.into(), false).unwrap();

@@ -174,7 +174,9 @@ fn advice(remedy: Remedy) -> String {
         Remedy::CreateProject => "'layerstone project create' makes one",
         Remedy::NameBase => "name the image that it is based on with --base",
         Remedy::Exclude => "leave it out (--exclude), or import as a user who may read it",
-        Remedy::ExcludeAsRoot => "not even root may read it there; leave it out (--exclude)",
+        Remedy::ExcludeAsRoot => {
+            "leave it out (--exclude): its file system (FUSE, NFS) or this user namespace lets not even root read it"
+        }
         Remedy::KeepChanging => "keep what can be read of such files (--changing keep)",
         Remedy::ExcludeOrKeepChanging => {
             "leave it out (--exclude), or keep what can be read of such files (--changing keep)"

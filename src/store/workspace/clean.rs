@@ -17,7 +17,7 @@ use crate::json;
 use crate::task::Phase;
 
 use super::folder::Folder;
-use super::own::remove_directory;
+use super::own::remove_probe;
 use super::{Workspace, has_ended};
 
 /// What a workspace that has ended left on the disk, because it could not be removed. Each collection tries again.
@@ -86,7 +86,7 @@ impl Engine {
         let _stage = self.task.begin(Phase::Removing, None);
         // What can't be removed now is left to the next.
         for probe in probes {
-            let _ = remove_directory(&probe);
+            let _ = remove_probe(&probe);
         }
         let removed = strays.into_iter().map(|stray| (stray, folder.remove_unused(stray)));
         let stay = removed.filter_map(|(stray, removed)| Some((stray, removed.err()?)));

@@ -192,7 +192,7 @@ impl Workspace {
         let (lock, record) = self.locked(folder)?;
         let files = folder.files(self.id);
         if !files.is_dir() {
-            let message = "the workspace's files are missing; discard it";
+            let message = "the workspace's files are missing; put them back, or unmount what hides them, or discard the workspace";
             return Err(Error::corrupt(Subject::Host(files), message));
         }
         Ok((lock, record))

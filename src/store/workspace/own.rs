@@ -14,9 +14,6 @@ use crate::host::stat::{FileKind, Stat};
 
 use super::folder::Folder;
 
-/// A directory in which the command `run` puts what it mounts over the files.
-const SCRATCH: &str = "run";
-
 impl Folder {
     /// Fails with *conflict* or *in use* unless what is there of a workspace is its own: nothing else lies where its files are
     /// or beside them, is mounted over them, or was written where its mount was not, its mount is at no other place, and nobody
@@ -110,9 +107,9 @@ fn mount_of(record: &WorkspaceRecord) -> Option<u64> {
     record.place.0?.mount.0.filter(|_| is_of_this_boot)
 }
 
-/// Whether the store makes this name in a workspace's directory.
+/// Whether the store makes this name in a workspace's directory, or the command `run`, which keeps there what it mounts.
 fn is_own(name: &[u8]) -> bool {
-    let names = [FILES, WORK, MERGED, LOWER, SCRATCH];
+    let names = [FILES, WORK, MERGED];
     names.iter().any(|own| own.as_bytes() == name) || name.starts_with(PRIVATE.as_bytes())
 }
 
@@ -121,11 +118,17 @@ pub(super) fn is_kernels(name: &[u8]) -> bool {
     matches!(name, b"work" | b"index")
 }
 
-/// Removes a directory, and ends the mount of its files. What the store did not make in it stays.
+/// Removes a workspace's directory, and ends the mount of its files. What the store did not make in it stays.
 pub(super) fn remove_directory(directory: &Path) -> Result<()> {
     clear_mount_point(directory)?;
     check_names(&directory.join(WORK), is_kernels)?;
     remove_own(directory, is_own)
+}
+
+/// The same for a directory in which a mount was tried.
+pub(super) fn remove_probe(directory: &Path) -> Result<()> {
+    clear_mount_point(directory)?;
+    remove_own(directory, |name| is_own(name) || name == LOWER.as_bytes())
 }
 
 /// Ends the mount of a directory's files, and removes what it was mounted on, which must be empty.

@@ -123,8 +123,8 @@ impl Job<'_> {
 /// Runs the command in the workspace. Gives what became of it, and whether a line can follow what it printed.
 pub(crate) fn run(workspace: &Workspace, runtime: &Found, job: &Job) -> Result<(Ended, bool), Error> {
     let root = workspace.path()?;
-    // Beside the files, so that it goes with them whatever happens.
-    let scratch = root.with_file_name("run");
+    // Beside the files and under a name that the store takes for its own, so that it goes with them whatever happens.
+    let scratch = root.with_file_name(".layerstone-run");
     std::fs::create_dir(&scratch).map_err(|error| Error::host(&scratch, "make a directory", error))?;
     let mut points = MountPoints::new(&root)?;
     let ended = start(workspace, runtime, job, (&root, &scratch), &mut points);
