@@ -63,6 +63,7 @@ mod schema;
 mod shared;
 mod signals;
 mod system;
+mod tar_ends;
 mod tars;
 mod tasks;
 mod tenants;
