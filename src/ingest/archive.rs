@@ -16,7 +16,7 @@ use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
 use super::capture::store_xattrs;
 use super::report::SourceReport;
-use super::saved_image;
+use super::saved_image::{self, Evidence};
 
 /// Files up to this size are held whole and handed to another thread.
 const WHOLE_BYTES: u64 = 1 << 20;
@@ -92,7 +92,7 @@ pub(crate) fn read_archive<H: PackHost>(
     threads: usize,
 ) -> Result<ArchiveTree> {
     let mut assembly = Assembly::new(tar.limits.clone());
-    let (contents, summary) = read_contents(tar, session, threads, |member| assembly.add(member))?;
+    let (contents, summary) = read_contents(tar, false, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
     let task = session.task();
     let mut place = |placed| match placed {
@@ -128,7 +128,7 @@ pub(crate) fn read_layer<H: PackHost>(
     threads: usize,
 ) -> Result<LayerTar> {
     let mut members = Vec::new();
-    let (contents, summary) = read_contents(tar, session, threads, |member| {
+    let (contents, summary) = read_contents(tar, true, session, threads, |member| {
         members.push(member);
         Ok(())
     })?;
@@ -152,12 +152,14 @@ pub(crate) fn read_layer<H: PackHost>(
 /// have in their place.
 fn read_contents<H: PackHost>(
     tar: Tar<'_, impl Read>,
+    is_layer: bool,
     session: &Session<H>,
     threads: usize,
     mut take: impl FnMut(Member<Slot>) -> Result<()>,
 ) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
     let Tar { stream, limits, options } = tar;
     let mut reader = Reader::new(stream, limits)?;
+    let mut evidence = (!options.accept_saved_image).then(|| Evidence::new(is_layer));
     let task = session.task();
     let mut contents = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
@@ -171,7 +173,7 @@ fn read_contents<H: PackHost>(
         // The workers have the only receivers: if they all fail, sending does too.
         drop(receiver);
         let mut take = |member| task.advance(1, 0).and_then(|()| take(member));
-        let read = read_members(&mut reader, options, &mut take, session, &sender);
+        let read = read_members(&mut reader, evidence.as_mut(), &mut take, session, &sender);
         // No more batches: the workers end once they have stored what waits.
         drop(sender);
         let mut contents = Vec::new();
@@ -183,6 +185,7 @@ fn read_contents<H: PackHost>(
     })?;
     contents.sort_unstable_by_key(|(slot, _)| *slot);
     let summary = reader.finish()?;
+    evidence.map_or(Ok(()), |evidence| evidence.judge())?;
     if options.require_end {
         check_end(&summary)?;
     }
@@ -228,7 +231,7 @@ fn store_batches<H: PackHost>(
 /// Reads every member; gives the contents of the large files.
 fn read_members<R: Read, H: PackHost>(
     reader: &mut Reader<R>,
-    options: &TarOptions,
+    mut evidence: Option<&mut Evidence>,
     take: &mut impl FnMut(Member<Slot>) -> Result<()>,
     session: &Session<H>,
     sender: &SyncSender<Batch>,
@@ -246,17 +249,19 @@ fn read_members<R: Read, H: PackHost>(
         sender.send(batch).map_err(stopped)
     };
     while let Some(member) = reader.next()? {
-        let path = Some(&member.path)
-            .filter(|path| !options.accept_saved_image && saved_image::may_tell(path))
-            .cloned();
+        if let Some(evidence) = &mut evidence {
+            evidence.member(&member);
+        }
+        let path = member.path.clone();
+        let whole_max = if saved_image::may_tell(&path) { saved_image::BYTES_MAX } else { WHOLE_BYTES };
         let member = member.try_map_file(|size| {
             let slot = files;
             files += 1;
-            if size > WHOLE_BYTES {
+            if size > whole_max {
                 large.push((slot, read_large(reader, size, &mut writer, &mut buf, &task)?));
             } else {
                 let bytes = read_whole(reader, size, &mut buf)?;
-                path.map_or(Ok(()), |path| saved_image::refuse(&path, &bytes, || Subject::Archive))?;
+                evidence.as_mut().map_or(Ok(()), |evidence| evidence.file(&path, &bytes))?;
                 task.count(0, bytes.len() as u64);
                 batch_bytes += bytes.len();
                 batch.push((slot, bytes));

@@ -59,6 +59,7 @@ mod repair;
 mod roundtrip;
 mod run;
 mod run_reports;
+mod saved_images;
 mod schema;
 mod shared;
 mod signals;

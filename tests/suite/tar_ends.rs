@@ -1,9 +1,13 @@
 //! Where a tar ends, what follows its end mark, and which of its paths give way to others: what is said of it, and what is
 //! refused.
 
+use std::os::unix::fs::FileExt as _;
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::raw_tar::{Header, archive, directory, file, hard_link};
+use crate::system::is_on;
 use crate::tars::{Given, WAYS, gzip, zstd};
 
 impl Given {
@@ -154,4 +158,31 @@ fn paths_that_give_way_to_later_ones_are_counted_and_the_first_is_named() {
         let (text, report) = given.said(way, &tar);
         assert_eq!((text.contains("gave way"), &report["source"]["gave_way"]), (false, &Value::Null));
     }
+}
+
+/// busybox knows no sparse files: it would unpack a map and the data as the file.
+#[test]
+fn an_export_without_sparse_files_is_whole_for_programs_that_know_none() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    let tree = given.cli.path("tree");
+    for name in ["big", "etc/big"] {
+        let file = std::fs::File::create(tree.join(name)).unwrap();
+        file.set_len(3 << 20).unwrap();
+        file.write_all_at(name.as_bytes(), 2 << 20).unwrap();
+    }
+    given.cli.ok(&["import", "tree", "--tag", "sparse"]);
+    given.cli.ok(&["export", "sparse", "--no-sparse", "-o", "whole.tar"]);
+    let out = given.cli.path("out");
+    std::fs::create_dir(&out).unwrap();
+    let mut busybox = Command::new("busybox");
+    busybox.args(["tar", "-xf", "../whole.tar"]).current_dir(&out);
+    assert!(busybox.status().unwrap().success());
+    for name in ["big", "etc/big"] {
+        assert!(std::fs::read(out.join(name)).unwrap() == std::fs::read(tree.join(name)).unwrap(), "{name}");
+    }
+    let tar = std::fs::read(given.cli.path("whole.tar")).unwrap();
+    assert!(!tar.windows(10).any(|bytes| bytes == b"GNU.sparse"));
 }
