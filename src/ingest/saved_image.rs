@@ -21,8 +21,8 @@ const BLOBS: &[u8] = b"blobs";
 const REPOSITORIES: &[u8] = b"repositories";
 /// All of them.
 const TELLING: [&[u8]; 4] = [MANIFEST, LAYOUT, INDEX, REPOSITORIES];
-/// Bytes that such a file has at most.
-pub(super) const BYTES_MAX: u64 = 16 << 20;
+/// Bytes that such a file has at most, as many as registries take: it is parsed whole.
+pub(super) const BYTES_MAX: u64 = 4 << 20;
 /// What a file contains that a link with a telling name may lead to.
 const WORDS: [&[u8]; 2] = [b"\"Layers\"", b"\"imageLayoutVersion\""];
 /// How many such files and links are remembered.
