@@ -71,7 +71,7 @@ mod threads;
 mod time;
 pub mod tree;
 
-pub use archive::Limits as ImportLimits;
+pub use archive::{GaveWay, Limits as ImportLimits};
 pub use catalog::is_panic_contained;
 pub use error::{Error, ErrorKind, FoundMarks, Remedy, Result, Subject};
 pub use ingest::{Changing, Excludes, NotKept, SourceReport, TarOptions};

@@ -1,7 +1,7 @@
 //! Access control lists: the text form that `tar --acls` reads and writes, and the extended attributes that they are.
 //!
 //! ```text
-//! text  = entry (LF | "," entry)*          spaces around an entry and what follows "#" do not count
+//! text  = entry (LF | "," entry)* NUL*     spaces around an entry and what follows "#" do not count
 //! entry = ("user" | "group" | "mask" | "other") ":" [name] ":" permissions [":" number]
 //! ```
 //! The attribute is what the kernel gives: a version and fixed entries, little-endian, in a fixed order.
@@ -36,7 +36,8 @@ struct Entry {
 /// The value of the attribute `name`; none for a list that says no more than a mode does.
 pub(super) fn attribute(name: &[u8], text: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     let mut entries = Vec::new();
-    for line in text.split(|byte| matches!(byte, b'\n' | b',')) {
+    let end = text.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    for line in text.get(..end).unwrap_or_default().split(|byte| matches!(byte, b'\n' | b',')) {
         let line = line.split(|byte| *byte == b'#').next().unwrap_or_default().trim_ascii();
         if !line.is_empty() {
             entries.push(entry(line)?);
@@ -210,7 +211,7 @@ mod tests {
             "user:1:r:x",
             "user:1:r:1:1",
             "user::r",
-            "\u{0}",
+            "\u{0}x",
         ] {
             assert!(attribute(ACCESS, format!("{rest}{bad}").as_bytes()).is_err(), "{bad}");
         }

@@ -14,14 +14,17 @@
 //!   too long are errors. A PAX `path` wins over a GNU long name, which wins over the header's; of several
 //!   records or long names for one entry the last wins.
 //! - **Sizes**: the PAX `size` wins over the header's. A directory's is ignored and no body follows, as POSIX
-//!   says and all programs do. For a link, device or fifo it must be zero: programs disagree on whether a body
+//!   says and all programs do. A hard link's, as old programs write it, is ignored and no body follows; the PAX `size`
+//!   of one says that a body follows, as POSIX has it, which is skipped: it is the file's. A header's size after PAX
+//!   records is an error there, and so is any of a symbolic link, device or fifo: programs disagree on whether a body
 //!   follows, which is how one hides entries from another. Bodies of GNU dump directories (`D`) are skipped.
 //! - **Types**: `0`, NUL and `7` are files, or directories if the name ends in `/`; `1` to `6` as in POSIX; `S`
 //!   old GNU sparse files; `D` directories; `x` and `X` extended headers; `g` global ones, from which `uid`, `gid`
 //!   and `mtime` are taken and records that only make sense for one entry are errors; `L` and `K` long names; a
 //!   volume label (`V`) is skipped. Every other type is an error.
 //! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
-//!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. Access and change times, user and
+//!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. A PAX time ends where its digits
+//!   do, other PAX numbers may end in zero bytes, and a field with a sign is an error: as GNU tar and bsdtar agree. Access and change times, user and
 //!   group names and comments are ignored; other PAX records, as of flags (`SCHILY.fflags`), are counted by their keys.
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
@@ -32,11 +35,12 @@
 //!   file, add up to exactly the stored body, and be whole blocks except for the last (programs disagree on where
 //!   data after a broken block is).
 //! - **The end** is two zero blocks, or one or none if the input ends there, which [`TarSummary::has_end_mark`] says. One
-//!   zero block before anything else is an error, and so is an input of no bytes at all, a torn block or body, and an
-//!   extended header without its entry. What follows two zero blocks is read for the digest and otherwise ignored; but
-//!   what begins with them and goes on with anything else than zeros is no archive of nothing: a disk image, most likely.
+//!   zero block before anything else is an error, and so is an input without an end mark and an entry, a torn block or body, and
+//!   an extended header without its entry. Zeros behind two zero blocks are padding. Other data there, as of a second archive,
+//!   is read for the digest alone, and [`TarSummary::other_data_at`] says where it begins; but what begins with two zero
+//!   blocks and goes on so is no archive of nothing: a disk image, most likely.
 
-pub use assemble::{Assembled, Assembly, Placed};
+pub use assemble::{Assembled, Assembly, GaveWay, Placed};
 pub(crate) use limits::Deadline;
 pub use limits::Limits;
 pub use reader::{Piece, Reader, TarSummary, UnkeptRecord};

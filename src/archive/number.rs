@@ -76,15 +76,13 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// A moment in seconds since 1970 with an optional sign and fraction, rounded down to the nanosecond.
+/// A moment in seconds since 1970 with an optional minus and fraction, rounded down to the nanosecond. It ends where its
+/// digits do, whatever follows, as GNU tar and bsdtar read it.
 pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
     let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
-    let mut parts = text.splitn(2, |byte| *byte == b'.');
-    let whole = decimal(parts.next()?)?;
-    let fraction = parts.next().unwrap_or_default();
-    if !fraction.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
+    let (whole, rest) = split_digits(text);
+    let whole = decimal(whole)?;
+    let (fraction, _) = split_digits(rest.strip_prefix(b".").unwrap_or_default());
     let digits = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
     let nanos = digits.fold(0, |value, digit| value * 10 + i128::from(digit & 0x0f));
     let mut total = i128::from(whole) * NANOS_PER_SECOND + nanos;
@@ -96,6 +94,12 @@ pub(super) fn time(text: &[u8]) -> Option<Timestamp> {
         seconds: i64::try_from(total.div_euclid(NANOS_PER_SECOND)).ok()?,
         nanos: u32::try_from(total.rem_euclid(NANOS_PER_SECOND)).ok()?,
     })
+}
+
+/// The digits at the front of a text, and what follows them.
+fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    text.split_at_checked(digits).unwrap_or((text, &[]))
 }
 
 /// A moment as [`time`] reads it. A fraction has nine digits: some programs take what is behind the point for
@@ -177,12 +181,20 @@ mod tests {
         assert_eq!(time(b"0.9999999999"), Some(at(0, 999_999_999)));
         assert_eq!(time(b"9223372036854775807.9"), Some(at(i64::MAX, 900_000_000)));
         assert_eq!(time(b"-9223372036854775808"), Some(at(i64::MIN, 0)));
+        // What both GNU tar and bsdtar take, and what at least one of them refuses.
+        for text in [&b"5."[..], b"5 ", b"5\0", b"5x", b"5,5", b"5.x", b"5e9"] {
+            assert_eq!(time(text), Some(at(5, 0)), "{text:?}");
+        }
+        assert_eq!(time(b"1.5.5"), Some(at(1, 500_000_000)));
+        assert_eq!(time(b"-0"), Some(at(0, 0)));
         for bad in [
             &b""[..],
             b"-",
             b".5",
-            b"1.x",
-            b"1.5.5",
+            b"-.5",
+            b"+5",
+            b" 5",
+            b"x",
             b"--1",
             b"9223372036854775808",
             b"-9223372036854775808.1",

@@ -205,7 +205,7 @@ pub(super) fn name(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>, Refusal>
     Ok(Some(value.to_vec()).filter(|value| !value.is_empty()))
 }
 
-/// A value as `parse` reads it; none if it is empty.
+/// A value as `parse` reads it, zero bytes at its end left out; none if it is empty.
 pub(super) fn parsed<T>(
     key: &[u8],
     value: &[u8],
@@ -214,7 +214,8 @@ pub(super) fn parsed<T>(
     if value.is_empty() {
         return Ok(None);
     }
-    parse(value).map(Some).ok_or_else(|| malformed(key))
+    let end = value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    parse(value.get(..end).unwrap_or_default()).map(Some).ok_or_else(|| malformed(key))
 }
 
 /// A size or offset in bytes: no more than 2^63 - 1.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary, UnkeptRecord};
+use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
@@ -15,7 +15,8 @@ use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
 use super::capture::store_xattrs;
-use super::saved_image;
+use super::report::SourceReport;
+use super::saved_image::{self, Evidence};
 
 /// Files up to this size are held whole and handed to another thread.
 const WHOLE_BYTES: u64 = 1 << 20;
@@ -43,8 +44,8 @@ pub(crate) struct Tar<'o, R> {
 pub struct TarOptions {
     /// What errors call the tar: a file's name, say. `archive` if this is empty.
     pub name: String,
-    /// Refuse a tar without the two zero blocks that end one: without them, a tar that was cut off between two members looks
-    /// complete.
+    /// Refuse a tar that does not end with the two zero blocks of an end, and zeros at most behind them: without them, a tar
+    /// that was cut off between two members looks complete, and other data behind them is not read.
     pub require_end: bool,
     /// Take a saved image (what `docker save` writes, or an OCI image layout) as the files that it consists of, instead of
     /// refusing it.
@@ -59,8 +60,8 @@ pub(crate) struct ArchiveTree {
     pub(crate) sha256: [u8; 32],
     /// Members read, those that later ones replaced included.
     pub(crate) members: u64,
-    /// Records that say what no image keeps.
-    pub(crate) unkept: Vec<UnkeptRecord>,
+    /// What is to be said of it.
+    pub(crate) report: SourceReport,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
 }
@@ -71,8 +72,8 @@ pub(crate) struct LayerTar {
     pub(crate) members: Vec<(TreePath, LayerMember)>,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
-    /// Records that say what no image keeps.
-    pub(crate) unkept: Vec<UnkeptRecord>,
+    /// What is to be said of it.
+    pub(crate) report: SourceReport,
 }
 
 /// What a layer's archive says of one path.
@@ -91,7 +92,7 @@ pub(crate) fn read_archive<H: PackHost>(
     threads: usize,
 ) -> Result<ArchiveTree> {
     let mut assembly = Assembly::new(tar.limits.clone());
-    let (contents, summary) = read_contents(tar, session, threads, |member| assembly.add(member))?;
+    let (contents, summary) = read_contents(tar, false, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
     let task = session.task();
     let mut place = |placed| match placed {
@@ -106,6 +107,7 @@ pub(crate) fn read_archive<H: PackHost>(
         }
         Placed::HardLink { path, first } => Ok((path, Entry::HardLink(first))),
     };
+    let gave_way = assembly.gave_way().cloned();
     let mut failure = None;
     let entries =
         assembly.finish()?.map_while(|placed| place(placed).map_err(|error| failure = Some(error)).ok());
@@ -114,8 +116,9 @@ pub(crate) fn read_archive<H: PackHost>(
     let root = failure.map_or(root, Err)?;
     writer.flush()?;
     tree_writer.flush()?;
-    let TarSummary { sha256, entries: members, has_end_mark, unkept, .. } = summary;
-    Ok(ArchiveTree { root, sha256, members, unkept, has_end_mark })
+    let TarSummary { sha256, entries: members, has_end_mark, unkept, other_data_at, .. } = summary;
+    let report = SourceReport { gave_way, ..SourceReport::of_tar(unkept, other_data_at) };
+    Ok(ArchiveTree { root, sha256, members, report, has_end_mark })
 }
 
 /// Reads an archive of what a layer changes to its end, stores its files' content, and gives its members in their order.
@@ -125,7 +128,7 @@ pub(crate) fn read_layer<H: PackHost>(
     threads: usize,
 ) -> Result<LayerTar> {
     let mut members = Vec::new();
-    let (contents, summary) = read_contents(tar, session, threads, |member| {
+    let (contents, summary) = read_contents(tar, true, session, threads, |member| {
         members.push(member);
         Ok(())
     })?;
@@ -141,20 +144,22 @@ pub(crate) fn read_layer<H: PackHost>(
     };
     let members = members.into_iter().map(place).collect::<Result<_>>()?;
     writer.flush()?;
-    let TarSummary { has_end_mark, unkept, .. } = summary;
-    Ok(LayerTar { members, has_end_mark, unkept })
+    let TarSummary { has_end_mark, unkept, other_data_at, .. } = summary;
+    Ok(LayerTar { members, has_end_mark, report: SourceReport::of_tar(unkept, other_data_at) })
 }
 
 /// Reads an archive to its end, gives each member to `take`, and stores the contents of files: by the slots that members
 /// have in their place.
 fn read_contents<H: PackHost>(
     tar: Tar<'_, impl Read>,
+    is_layer: bool,
     session: &Session<H>,
     threads: usize,
     mut take: impl FnMut(Member<Slot>) -> Result<()>,
 ) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
     let Tar { stream, limits, options } = tar;
     let mut reader = Reader::new(stream, limits)?;
+    let mut evidence = (!options.accept_saved_image).then(|| Evidence::new(is_layer));
     let task = session.task();
     let mut contents = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
@@ -168,7 +173,7 @@ fn read_contents<H: PackHost>(
         // The workers have the only receivers: if they all fail, sending does too.
         drop(receiver);
         let mut take = |member| task.advance(1, 0).and_then(|()| take(member));
-        let read = read_members(&mut reader, options, &mut take, session, &sender);
+        let read = read_members(&mut reader, evidence.as_mut(), &mut take, session, &sender);
         // No more batches: the workers end once they have stored what waits.
         drop(sender);
         let mut contents = Vec::new();
@@ -180,12 +185,30 @@ fn read_contents<H: PackHost>(
     })?;
     contents.sort_unstable_by_key(|(slot, _)| *slot);
     let summary = reader.finish()?;
-    if options.require_end && !summary.has_end_mark {
+    evidence.map_or(Ok(()), |evidence| evidence.judge())?;
+    if options.require_end {
+        check_end(&summary)?;
+    }
+    Ok((contents, summary))
+}
+
+/// Fails where an archive does not end as one should.
+fn check_end(summary: &TarSummary) -> Result<()> {
+    if !summary.has_end_mark {
         let message =
             "ends without the two zero blocks of a tar's end: it may have been cut short; write it again";
         return Err(Error::invalid(Subject::Archive, message));
     }
-    Ok((contents, summary))
+    match summary.other_data_at {
+        None => Ok(()),
+        Some(at) => {
+            let message = format!(
+                "goes on behind its end mark with other data than zeros at byte {at}, which is not read: remove it, or \
+                 import it by itself"
+            );
+            Err(Error::invalid(Subject::Archive, message))
+        }
+    }
 }
 
 fn store_batches<H: PackHost>(
@@ -208,7 +231,7 @@ fn store_batches<H: PackHost>(
 /// Reads every member; gives the contents of the large files.
 fn read_members<R: Read, H: PackHost>(
     reader: &mut Reader<R>,
-    options: &TarOptions,
+    mut evidence: Option<&mut Evidence>,
     take: &mut impl FnMut(Member<Slot>) -> Result<()>,
     session: &Session<H>,
     sender: &SyncSender<Batch>,
@@ -226,17 +249,19 @@ fn read_members<R: Read, H: PackHost>(
         sender.send(batch).map_err(stopped)
     };
     while let Some(member) = reader.next()? {
-        let path = Some(&member.path)
-            .filter(|path| !options.accept_saved_image && saved_image::may_tell(path))
-            .cloned();
+        if let Some(evidence) = &mut evidence {
+            evidence.member(&member);
+        }
+        let path = member.path.clone();
+        let whole_max = if saved_image::may_tell(&path) { saved_image::BYTES_MAX } else { WHOLE_BYTES };
         let member = member.try_map_file(|size| {
             let slot = files;
             files += 1;
-            if size > WHOLE_BYTES {
+            if size > whole_max {
                 large.push((slot, read_large(reader, size, &mut writer, &mut buf, &task)?));
             } else {
                 let bytes = read_whole(reader, size, &mut buf)?;
-                path.map_or(Ok(()), |path| saved_image::refuse(&path, &bytes, || Subject::Archive))?;
+                evidence.as_mut().map_or(Ok(()), |evidence| evidence.file(&path, &bytes))?;
                 task.count(0, bytes.len() as u64);
                 batch_bytes += bytes.len();
                 batch.push((slot, bytes));

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::archive::UnkeptRecord;
+use crate::archive::{GaveWay, UnkeptRecord};
 use crate::path::TreePath;
 
 /// How a directory or a tar was read, and what of it the image does not have. Paths are those of the image.
@@ -27,6 +27,12 @@ pub struct SourceReport {
     pub store: Option<TreePath>,
     /// What no image keeps, one of each kind.
     pub not_kept: Vec<NotKept>,
+    /// Paths of a tar that the image does not have since a later entry, a file in a directory's place or the other way round,
+    /// needs theirs. A later entry of the same path is no such thing.
+    pub gave_way: Option<GaveWay>,
+    /// Where in the uncompressed tar, behind the zero blocks that end it, other data than zeros begins: a second tar, say,
+    /// that was appended. It was not read. Of several tars with such data, the first counts.
+    pub other_data_at: Option<u64>,
 }
 
 /// Something that paths had and that no image keeps.
@@ -45,18 +51,22 @@ pub struct NotKept {
 }
 
 impl SourceReport {
-    /// Returns what is to be said of a tar.
-    pub(crate) fn of_tar(records: Vec<UnkeptRecord>) -> Self {
-        let mut report = Self::default();
-        report.add_tar(records);
+    /// Returns what is to be said of a tar by what was read in all.
+    pub(super) fn of_tar(records: Vec<UnkeptRecord>, other_data_at: Option<u64>) -> Self {
+        let mut report = Self { other_data_at, ..Self::default() };
+        for UnkeptRecord { key, entries, example } in records {
+            report.add_not_kept(format!("PAX record {key}").into(), entries, &example);
+        }
         report
     }
 
-    /// Adds what is to be said of a tar.
-    pub(crate) fn add_tar(&mut self, records: Vec<UnkeptRecord>) {
-        for UnkeptRecord { key, entries, example } in records {
-            self.add_not_kept(format!("PAX record {key}").into(), entries, &example);
+    /// Adds what is to be said of a further tar.
+    pub(crate) fn add_tar(&mut self, tar: Self) {
+        for NotKept { what, paths, example } in tar.not_kept {
+            self.add_not_kept(what, paths, &example);
         }
+        GaveWay::add(&mut self.gave_way, tar.gave_way);
+        self.other_data_at = self.other_data_at.or(tar.other_data_at);
     }
 
     /// Adds that so many paths had something that no image keeps.

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Read, Write};
 use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
-use crate::ingest::{self, ArchiveTree, SourceReport, Tar};
+use crate::ingest::{self, ArchiveTree, Tar};
 use crate::path::TreePath;
 use crate::task::{Phase, Task};
 use crate::tree::content::{ContentReader, Piece};
@@ -58,7 +58,7 @@ impl Project {
         options: &ImportOptions,
     ) -> Result<Draft> {
         let tar = Tar { stream: source, limits: options.limits.clone(), options: &options.tar };
-        let ArchiveTree { root, sha256, members, has_end_mark, unkept } =
+        let ArchiveTree { root, sha256, members, has_end_mark, report } =
             ingest::read_archive(tar, session, self.store.options.threads)
                 .map_err(|error| error.in_archive(&options.tar.name))?;
         let layer = LayerDraft {
@@ -75,7 +75,7 @@ impl Project {
             tags: options.tags.clone(),
             comment: options.comment.clone(),
             examined: members,
-            source: SourceReport::of_tar(unkept),
+            source: report,
             has_end_mark: Some(has_end_mark),
             state: None,
             workspace: None,

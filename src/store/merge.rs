@@ -17,6 +17,7 @@ use crate::engine::closure::{self, Needs};
 
 /// What came of merging images.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a merge makes one")]
 pub enum MergeOutcome {
     /// An image that has what both changed.
     Merged(WriteReport),

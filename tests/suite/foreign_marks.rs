@@ -190,7 +190,11 @@ fn owners_and_modes_that_fuse_overlayfs_could_not_set_are_taken() {
         let found = (metadata.uid(), metadata.gid(), metadata.permissions().mode() & 0o7777);
         assert_eq!(found, expected, "{path:?}");
     }
-    let refused = hand.upper("touch x; setfattr -n user.containers.override_stat -v 5:6:0600:block-7-7 x");
-    let error = hand.commit(&refused, OverlayMarks::FuseOverlayfs).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    for value in
+        ["5:6:0600:block-7-7", "4294967295:0:0600", "0:4294967295:0600", "-1:0:0600", "4294967296:0:0600"]
+    {
+        let refused = hand.upper(&format!("touch x; setfattr -n user.containers.override_stat -v {value} x"));
+        let error = hand.commit(&refused, OverlayMarks::FuseOverlayfs).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{value}: {error}");
+    }
 }

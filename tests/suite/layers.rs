@@ -163,6 +163,9 @@ fn a_step_that_cannot_be_taken_names_its_path_and_leaves_nothing() {
         (edit().chmod("/nowhere", 0o600), ErrorKind::NotFound, "/nowhere"),
         (edit().chmod("/etc", 0o10000), ErrorKind::Invalid, "/etc"),
         (edit().set_xattr("/etc", "", "x"), ErrorKind::Invalid, "/etc"),
+        (edit().chown("/", u32::MAX, 0), ErrorKind::Invalid, "can't belong to user or group 4294967295"),
+        (edit().chown("/", 0, u32::MAX), ErrorKind::Invalid, "can't belong to user or group 4294967295"),
+        (edit().lay_file("/dev/null", "/x", u32::MAX, 0, 0o644), ErrorKind::Invalid, "can't belong"),
         (edit().lay_file(given.place.path("nowhere"), "/x", 0, 0, 0o644), ErrorKind::Io, "nowhere"),
         (edit().write("/big", noise(5_000, 1)).apply_tar(&b"rubbish"[..]), ErrorKind::Invalid, "tar"),
     ] {

@@ -13,7 +13,7 @@ pub(crate) struct Given {
 }
 
 /// The ways in which a tar comes in. All but the first two read the file.
-const WAYS: [&[&str]; 4] = [
+pub(crate) const WAYS: [&[&str]; 4] = [
     &["import", "-", "--tag", "x"],
     &["commit", "--layer", "-", "--base", "base", "--tag", "x"],
     &["import", "given.tar", "--tag", "x"],

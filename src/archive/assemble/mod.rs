@@ -5,6 +5,7 @@
 //! - Symbolic links on the way to an entry are followed inside the tree, by the rules of [`route`](super::route()).
 //! - The last entry of a path wins. A directory over a directory keeps what is below and brings new attributes;
 //!   anything else drops what was there, a directory's whole subtree included, but a symbolic link drops none.
+//!   [`Assembly::gave_way`] counts what other paths had to give way to.
 //! - Where a path goes through something else that is no directory, that is replaced by an implicit directory.
 //!   Directories that no entry named are implicit: mode `0o755`, owner 0:0, time 0.
 //! - A hard link names an entry that is there at that moment and is no directory; it shares that entry's inode.
@@ -26,8 +27,10 @@ use crate::path::TreePath;
 use crate::tree::entry::Timestamp;
 
 pub use self::assembled::{Assembled, Placed};
+pub use self::gave_way::GaveWay;
 
 mod assembled;
+mod gave_way;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +42,7 @@ pub struct Assembly<T> {
     limits: Limits,
     paths: BTreeMap<TreePath, InodeIndex>,
     inodes: Vec<Inode<T>>,
+    gave_way: Option<GaveWay>,
 }
 
 /// Where an inode is in [`Assembly::inodes`].
@@ -56,7 +60,7 @@ impl<T> Assembly<T> {
     /// paths imply far more directories than there are entries.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, paths: BTreeMap::new(), inodes: Vec::new() }
+        Self { limits, paths: BTreeMap::new(), inodes: Vec::new(), gave_way: None }
     }
 
     /// Takes the archive's next member. Fails on a root that is no directory, on a way that leads through a link to no
@@ -96,7 +100,7 @@ impl<T> Assembly<T> {
         if led.is_some()
             && let Some(above) = self.file_above(path).cloned()
         {
-            self.remove(&above);
+            self.give_way(&above);
         }
         if !directory {
             self.drop_below(path);
@@ -108,6 +112,12 @@ impl<T> Assembly<T> {
             self.unlink(replaced);
         }
         Ok(())
+    }
+
+    /// Returns what had to give way so far: paths below what became no directory, and what was no directory and above a path.
+    #[must_use]
+    pub fn gave_way(&self) -> Option<&GaveWay> {
+        self.gave_way.as_ref()
     }
 
     /// The file system as it is now, all directories present.
@@ -166,8 +176,13 @@ impl<T> Assembly<T> {
 
     fn drop_below(&mut self, path: &TreePath) {
         while let Some(below) = self.first_below(path).cloned() {
-            self.remove(&below);
+            self.give_way(&below);
         }
+    }
+
+    fn give_way(&mut self, path: &TreePath) {
+        GaveWay::note(&mut self.gave_way, path);
+        self.remove(path);
     }
 
     fn remove(&mut self, path: &TreePath) {

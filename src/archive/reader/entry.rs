@@ -47,8 +47,14 @@ impl Pending {
         pax.or_else(|| self.long_name.take()).unwrap_or_else(|| header.name())
     }
 
-    /// The member that `header` makes with all this before it.
-    pub(super) fn resolve(self, name: &[u8], header: &Header, limits: &Limits) -> Result<Resolved, Refusal> {
+    /// The member that `header` makes with all this before it, in an archive that had a PAX header or none.
+    pub(super) fn resolve(
+        self,
+        name: &[u8],
+        header: &Header,
+        has_pax: bool,
+        limits: &Limits,
+    ) -> Result<Resolved, Refusal> {
         let mut records = self.records;
         let path = parse_path(name, "name")?;
         let link = records.link_path.take().or(self.long_link).unwrap_or_else(|| header.link_name());
@@ -70,9 +76,13 @@ impl Pending {
             }
             b'5' => (MemberKind::Directory, Stored::Nothing),
             b'D' => (MemberKind::Directory, Stored::Ignored(size)),
+            b'1' => {
+                let kind = bodiless(flag, &link, header, &records)?;
+                (kind, body_of_hard_link(records.size, size, has_pax)?)
+            }
             _ => {
                 let kind = bodiless(flag, &link, header, &records)?;
-                refuse_size(size, "a link, device or fifo")?;
+                refuse_size(size, "a symbolic link, device or fifo")?;
                 (kind, Stored::Nothing)
             }
         };
@@ -121,6 +131,16 @@ fn bodiless(flag: u8, link: &[u8], header: &Header, records: &pax::Records) -> R
             return Err(Refusal::unsupported(format!("has the type '{flag}', which has no meaning here")));
         }
     })
+}
+
+/// What follows a hard link. Old headers have the file's size and no body; GNU tar and bsdtar agree on a body where PAX
+/// says its size, and disagree on one where PAX records came by that say none.
+fn body_of_hard_link(pax_size: Option<u64>, size: u64, has_pax: bool) -> Result<Stored, Refusal> {
+    match pax_size {
+        Some(size) => Ok(Stored::Ignored(size)),
+        None if has_pax => refuse_size(size, "a hard link among PAX headers").map(|()| Stored::Nothing),
+        None => Ok(Stored::Nothing),
+    }
 }
 
 fn parse_path(name: &[u8], what: &str) -> Result<TreePath, Refusal> {

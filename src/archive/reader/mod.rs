@@ -35,6 +35,8 @@ pub struct Reader<R: Read> {
     logical_bytes: u64,
     metadata_bytes: u64,
     has_end_mark: bool,
+    /// Whether an extended header in PAX form came by.
+    has_pax: bool,
     unkept: Vec<UnkeptRecord>,
     state: State,
 }
@@ -72,6 +74,9 @@ pub struct TarSummary {
     pub entries: u64,
     /// Whether the two zero blocks that end an archive were seen. Without them it may have been cut off between two members.
     pub has_end_mark: bool,
+    /// Where in the uncompressed bytes the first is that follows the end mark and is not zero: nothing from there on was
+    /// taken for members. None if only zeros follow.
+    pub other_data_at: Option<u64>,
     /// Records that say what no image keeps.
     pub unkept: Vec<UnkeptRecord>,
 }
@@ -90,6 +95,7 @@ impl<R: Read> Reader<R> {
             logical_bytes: 0,
             metadata_bytes: 0,
             has_end_mark: false,
+            has_pax: false,
             unkept: Vec::new(),
             state,
         })
@@ -142,14 +148,14 @@ impl<R: Read> Reader<R> {
     /// an archive that begins with its end goes on with other bytes than zeros.
     pub fn finish(mut self) -> Result<TarSummary> {
         while self.next()?.is_some() {}
-        if self.input.bytes() <= END_BYTES
-            && let Some(at) = self.input.first_nonzero()?
-        {
+        let begins_with_end = self.input.bytes() <= END_BYTES;
+        let other_data_at = self.input.first_nonzero()?;
+        if let Some(at) = other_data_at.filter(|_| begins_with_end) {
             return Err(begins_with_zeros(at));
         }
         let (entries, has_end_mark, unkept) = (self.entries, self.has_end_mark, self.unkept);
         let (sha256, bytes) = self.input.finish()?;
-        Ok(TarSummary { sha256, bytes, entries, has_end_mark, unkept })
+        Ok(TarSummary { sha256, bytes, entries, has_end_mark, other_data_at, unkept })
     }
 
     /// The next entry, through all headers that only prepare for it.
@@ -173,6 +179,7 @@ impl<R: Read> Reader<R> {
             return Ok(false);
         }
         pending.count += 1;
+        self.has_pax |= matches!(flag, b'x' | b'X' | b'g');
         if pending.count > self.limits.pending_headers_max {
             let limit = self.limits.pending_headers_max;
             return Err(Refusal::limit("the headers before one entry", "pending_headers_max", limit).into());
@@ -214,7 +221,9 @@ impl<R: Read> Reader<R> {
 
     fn entry(&mut self, name: Vec<u8>, header: &Header, mut pending: Pending) -> Result<(Member, Body)> {
         let unkept = pending.records.take_unkept();
-        let resolved = pending.resolve(&name, header, &self.limits).map_err(|refusal| refusal.at(&name))?;
+        let resolved = pending
+            .resolve(&name, header, self.has_pax, &self.limits)
+            .map_err(|refusal| refusal.at(&name))?;
         self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
         let Resolved { member, stored } = resolved;
         unkept::note(&mut self.unkept, unkept, &member.path);
@@ -279,6 +288,10 @@ impl<R: Read> Reader<R> {
         }
         if pending.open {
             return Err(Error::invalid(Subject::Archive, "ends after an extended header, before its entry"));
+        }
+        if !self.has_end_mark && self.entries == 0 {
+            let message = "is no tar archive: it has neither an entry nor an end mark of two zero blocks";
+            return Err(Error::invalid(Subject::Archive, message));
         }
         Ok(None)
     }

@@ -110,6 +110,9 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Setuid and setgid.
+const SET_ID_BITS: u16 = 0o6000;
+
 /// Refuses a member that no archive could hold; the bytes of its file.
 fn check(member: &Member, data: &[Range<u64>]) -> Result<u64> {
     let refuse = |message: &str| Err(Error::invalid(Subject::Path(member.path.clone()), message));
@@ -194,7 +197,9 @@ fn encode(member: &Member, stored: u64, sparse: Option<u64>) -> (tar::Header, Ve
         pax::push_record(&mut records, b"path", &name);
     }
     put_kind(&mut header, &member.kind, &mut records);
-    header.set_mode(member.mode.into());
+    // Programs leave to root what belongs to such a user or group, which is none.
+    let has_owner = member.uid != number::NO_ID && member.gid != number::NO_ID;
+    header.set_mode(u32::from(if has_owner { member.mode } else { member.mode & !SET_ID_BITS }));
     let fields = header.as_old_mut();
     put_number(&mut fields.uid, member.uid.into(), b"uid", &mut records);
     put_number(&mut fields.gid, member.gid.into(), b"gid", &mut records);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::ops::Bound;
 
-use crate::archive::{Found, Limits, is_link_to_directory, route};
+use crate::archive::{Found, GaveWay, Limits, is_link_to_directory, route};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::ingest::{LayerMember, LayerTar, Tar, TarOptions, read_layer};
 use crate::path::TreePath;
@@ -69,8 +69,8 @@ impl Editor<'_> {
     /// Applies a layer's tar.
     pub(super) fn apply_tar(&mut self, stream: impl Read, options: &TarOptions) -> Result<()> {
         let tar = Tar { stream, limits: Limits::default(), options };
-        let LayerTar { members, has_end_mark, unkept } = read_layer(tar, self.session, self.threads)?;
-        self.source.add_tar(unkept);
+        let LayerTar { members, has_end_mark, report } = read_layer(tar, self.session, self.threads)?;
+        self.source.add_tar(report);
         self.has_end_mark = Some(has_end_mark && self.has_end_mark.unwrap_or(true));
         let mut planned = HashMap::new();
         for (path, member) in &members {
@@ -174,6 +174,7 @@ impl Editor<'_> {
             }
         }
         while !is_directory && let Some(below) = first_below(put, &path).cloned() {
+            GaveWay::note(&mut self.source.gave_way, &below);
             put.remove(&below);
         }
         put.insert(path);
@@ -185,7 +186,10 @@ impl Editor<'_> {
         let Some(parent) = path.parent() else { return Ok(()) };
         match self.stands_at(&parent, &HashMap::new())? {
             Found::Directory => return Ok(()),
-            Found::Other { at } if put.remove(&at) => self.changes.remove(&at)?,
+            Found::Other { at } if put.remove(&at) => {
+                GaveWay::note(&mut self.source.gave_way, &at);
+                self.changes.remove(&at)?;
+            }
             Found::Other { at } => {
                 return Err(refused(named, format!("goes through {at}, which is no directory")));
             }

@@ -221,6 +221,14 @@ fn the_end_in_every_form() {
     assert_eq!(digest(&junk).bytes, junk.len() as u64);
     assert_ne!(digest(&junk).sha256, digest(&junk[..junk.len() - 1]).sha256);
 
+    // So is a second archive, and where it begins is known.
+    let whole = archive(std::slice::from_ref(&entry));
+    for (zeros, rest) in [(0, &whole[..]), (9_000, &whole), (0, b"junk"), (7, b"\x01")] {
+        let bytes = [&whole[..], &vec![0; zeros], rest].concat();
+        assert_eq!(digest(&bytes).other_data_at, Some((whole.len() + zeros) as u64));
+    }
+    assert_eq!(digest(&[&whole[..], &[0; 9_001]].concat()).other_data_at, None);
+
     for (zeros, has_end_mark) in [(0, false), (512, false), (1024, true), (10_240, true)] {
         let bytes = [&entry[..], &vec![0; zeros]].concat();
         assert_eq!(digest(&bytes).has_end_mark, has_end_mark, "{zeros}");
@@ -248,7 +256,8 @@ fn what_begins_with_zeros_and_goes_on_is_no_archive() {
             );
         }
     }
-    for zeros in [512, 1024, 10_240, 1 << 20] {
+    refused(&[0; 512], ErrorKind::Invalid, "neither an entry nor an end mark");
+    for zeros in [1024, 10_240, 1 << 20] {
         assert_eq!(read_within(&vec![0; zeros], Limits::default()).unwrap().1.entries, 0, "an empty archive");
     }
 }

@@ -69,11 +69,67 @@ fn numbers() {
 
 #[test]
 fn sizes_where_programs_disagree() {
-    for flag in *b"12346" {
+    // GNU tar reads a body, bsdtar none.
+    for flag in *b"2346" {
         malformed(&[Raw::ustar(flag, b"e").link(b"t").size(512).bytes(), vec![0; 512]], "must be 0");
         malformed(&[pax(&[("size", b"1")]), Raw::ustar(flag, b"e").link(b"t").bytes()], "must be 0");
     }
+    // bsdtar reads a body since PAX records came by, GNU tar none.
+    let link = Raw::ustar(b'1', b"e").link(b"t").size(9);
+    malformed(&[pax(&[("mtime", b"1.5")]), link.clone().bytes()], "must be 0");
+    malformed(&[pax(&[("mtime", b"1.5")]), file(b"f").bytes(), link.bytes()], "must be 0");
     malformed(&[file(b"e/").with(b"body")], "must be 0");
+}
+
+/// Old programs write the file's size, and no body; in PAX form, a body whose size PAX says is the file's.
+#[test]
+fn sizes_of_hard_links_where_programs_agree() {
+    let after = || file(b"after").with(b"Z");
+    let kind = MemberKind::HardLink(path("a"));
+    for raw in [Raw::v7, Raw::ustar, Raw::gnu] {
+        let link = raw(b'1', b"l").link(b"a").size(9);
+        let members = read(&archive(&[file(b"a").with(b"A"), link.bytes(), after()])).unwrap();
+        assert_eq!((members.len(), &members[1].0.kind), (3, &kind));
+    }
+    let link = Raw::ustar(b'1', b"l").link(b"a");
+    let body = padded(&[b'A'; 600]);
+    let parts = [file(b"a").with(b"A"), pax(&[("size", b"600")]), link.bytes(), body, after()];
+    let members = read(&archive(&parts)).unwrap();
+    assert_eq!((members.len(), &members[1].0.kind), (3, &kind));
+    let mut cut = parts[..3].concat();
+    cut.extend([b'A'; 512]);
+    refused(&cut, ErrorKind::Invalid, "cut short");
+}
+
+/// Each as GNU tar 1.34 and bsdtar 3.6.2 read it; what one of them refuses is refused.
+#[test]
+fn numbers_as_gnu_tar_and_bsdtar_read_them() {
+    for (field, mode) in
+        [(&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..], 0o7777), (b"77777777", 0o7777), (b"0100644\0", 0o644)]
+    {
+        assert_eq!(only(&archive(&[file(b"e").at(100, field).bytes()])).0.mode, mode);
+    }
+    for field in [&b"-0000001750\0"[..], b"       -1750", b"+1750\0\0\0\0\0\0\0"] {
+        malformed(&[file(b"e").at(136, field).bytes()], "mtime field is not a number");
+    }
+    assert_eq!(only(&archive(&[file(b"e").at(136, b"       1750\0").bytes()])).0.mtime.seconds, 1000);
+    malformed(&[file(b"e").at(108, b"-2\0\0\0\0\0\0").bytes()], "uid field is not a number");
+    for uid in [-2, -1, -32_768, u32::MAX.into(), 1 << 32] {
+        malformed(&[file(b"e").binary(108, 8, uid).bytes()], "uid is out of range");
+    }
+    for (value, nanos) in [(&b"1.5\0"[..], 500_000_000), (b"1e9", 0), (b"1 ", 0)] {
+        let found = only(&archive(&[pax(&[("mtime", value)]), file(b"e").bytes()])).0;
+        assert_eq!((found.mtime.seconds, found.mtime.nanos), (1, nanos), "{value:?}");
+    }
+    assert_eq!(only(&archive(&[pax(&[("uid", b"5\0")]), file(b"e").bytes()])).0.uid, 5);
+    for (key, value) in
+        [("mtime", ".5"), ("mtime", "+5"), ("mtime", " 5"), ("uid", "5 "), ("uid", "+5"), ("uid", "-2")]
+    {
+        malformed(&[pax(&[(key, value.as_bytes())]), file(b"e").bytes()], key);
+    }
+    let text = b"user::rw-\nuser:7:r--\ngroup::r--\nmask::r--\nother::---\n\0";
+    let acl = only(&archive(&[pax(&[("SCHILY.acl.access", text)]), file(b"e").bytes()])).0.xattrs;
+    assert_eq!(acl.len(), 1);
 }
 
 #[test]
@@ -99,7 +155,7 @@ fn pax_headers() {
         malformed(&[Raw::ustar(b'x', b"h").with(body), file(b"e").bytes()], "PAX header is malformed");
         malformed(&[Raw::ustar(b'g', b"h").with(body), file(b"e").bytes()], "PAX header is malformed");
     }
-    for (key, value) in [("uid", "x"), ("size", "1.5"), ("mtime", "1.x"), ("SCHILY.devmajor", "4294967296")] {
+    for (key, value) in [("uid", "x"), ("size", "1.5"), ("mtime", "x.1"), ("SCHILY.devmajor", "4294967296")] {
         malformed(&[pax(&[(key, value.as_bytes())]), file(b"e").bytes()], key);
     }
     malformed(&[pax(&[("LIBARCHIVE.xattr.a", b"!")]), file(b"e").bytes()], "LIBARCHIVE");

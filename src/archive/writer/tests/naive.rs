@@ -64,6 +64,17 @@ fn headers_hold_every_number_themselves() {
     assert_eq!(number::field(&header[337..345], "minor").unwrap(), 1 << 21);
 }
 
+/// Older programs imported such: what unpacks it would leave it setuid to root.
+#[test]
+fn what_belongs_to_no_user_is_not_setuid() {
+    for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX), (u32::MAX, u32::MAX)] {
+        let directory = Member { mode: 0o7755, uid, gid, ..member("su", MemberKind::Directory) };
+        let archive = write(&[(directory, vec![])]);
+        let header = &archive[archive.len() - 3 * BLOCK..];
+        assert_eq!(number::field(&header[100..108], "mode").unwrap(), 0o1755);
+    }
+}
+
 #[test]
 fn sparse_files_stay_in_their_directories() {
     let holes = vec![1 << 20..(1 << 20) + 5];

@@ -38,7 +38,7 @@ pub(crate) struct CommitArguments {
     /// Keep what looks like marks of another kind of overlay as files and attributes of the image
     #[arg(long, requires = "upper", conflicts_with = "fuse_overlayfs")]
     pub(crate) keep_marks: bool,
-    /// Refuse a layer without its end mark, since it may have been cut short
+    /// Refuse a layer without its end mark, since it may have been cut short, or with other data behind it
     #[arg(long, requires = "layer", conflicts_with_all = ["directory", "upper"])]
     pub(crate) require_end: bool,
     /// Take a layer for what it is, even if it looks like a saved image

@@ -33,7 +33,7 @@ pub(crate) struct ImportArguments {
     /// Read every file of a directory, even if its size and times are those of an earlier import
     #[arg(long)]
     pub(crate) reread: bool,
-    /// Refuse a tar without its end mark, since it may have been cut short
+    /// Refuse a tar without its end mark, since it may have been cut short, or with other data behind it
     #[arg(long)]
     pub(crate) require_end: bool,
     #[command(flatten)]

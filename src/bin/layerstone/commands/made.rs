@@ -56,6 +56,10 @@ impl Report for Written<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, message, quiet } = *self;
         note(report, message);
+        // `examined` counts the members of a tar that was imported, and the steps of a commit.
+        if report.has_end_mark.is_some() && report.examined == 0 {
+            Output::note("The tar has no entries: the image is empty.");
+        }
         if report.has_end_mark == Some(false) {
             Output::note(
                 "The tar ends without its end mark, two zero blocks: it may have been cut short. --require-end refuses such a tar.",

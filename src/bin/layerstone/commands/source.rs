@@ -1,7 +1,7 @@
 //! What the commands that read a directory have in common.
 
 use clap::{Args, ValueEnum};
-use layerstone::{Changing, NotKept, SourceReport, TreePath};
+use layerstone::{Changing, GaveWay, NotKept, SourceReport, TreePath};
 
 use crate::output::{Output, count};
 
@@ -34,9 +34,18 @@ impl ReadArguments {
 /// How many mount points are named.
 const NAMED_MAX: usize = 5;
 
-/// Says on stderr what an image does not have of the directory that it was made of.
+/// Says on stderr what an image does not have of the directory or the tar that it was made of.
 pub(super) fn note(report: &SourceReport) {
-    let SourceReport { changed, mounts_read, mounts_left_out, excluded: _, store, not_kept } = report;
+    let SourceReport {
+        changed,
+        mounts_read,
+        mounts_left_out,
+        excluded: _,
+        store,
+        not_kept,
+        gave_way,
+        other_data_at,
+    } = report;
     for path in changed {
         Output::note(&format!(
             "{path}: the image has what could be read of it: it changed meanwhile, or its size is not what is listed"
@@ -56,6 +65,17 @@ pub(super) fn note(report: &SourceReport) {
     }
     for kind in not_kept {
         Output::note(&lost(kind));
+    }
+    if let Some(GaveWay { paths, example }) = gave_way {
+        let paths = count(*paths, "path", "paths");
+        Output::note(&format!(
+            "{paths} of the tar gave way to later entries, {example} first: no path is both a file and a directory."
+        ));
+    }
+    if let Some(at) = other_data_at {
+        Output::note(&format!(
+            "Behind the end mark of the tar, other data begins at byte {at}, and was not read: another tar, maybe. --require-end refuses such a tar."
+        ));
     }
 }
 
