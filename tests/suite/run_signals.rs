@@ -26,13 +26,11 @@ fn committing(cli: &Cli, words: &[&str]) -> (Child, BufReader<ChildStderr>, Stor
     let held = StoreOptions::default().exclusive(true).open(cli.path("store")).unwrap();
     child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
-    loop {
+    while !line.contains("waiting for process") {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "it says what it waits for");
-        if line.contains("waiting for process") {
-            return (child, said, held);
-        }
     }
+    (child, said, held)
 }
 
 #[test]
