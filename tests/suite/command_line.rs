@@ -383,8 +383,8 @@ fn an_item_that_is_named_twice_is_done_once() {
         cli.ok(&["project", "create", name]);
     }
     let removed = |tags: &[&str], id: &str| {
-        let tags: String = tags.iter().map(|tag| format!("untagged {tag}\n")).collect();
-        format!("{tags}removed {id}\n")
+        let tags: Vec<_> = tags.iter().map(|tag| format!("untagged {tag}\n")).collect();
+        format!("{}removed {id}\n", tags.concat())
     };
     for (words, expected, named, printed) in [
         (&["rm", "a", "nope", "a"][..], 3, &["nope", "a"][..], removed(&["a"], &ids[0])),

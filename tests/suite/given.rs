@@ -67,14 +67,18 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// Workspaces stay mounted until they end, and a test that fails ends none.
     fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        // The last first: it may lie in another.
-        let targets = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
-        for target in targets.filter(|target| Path::new(target).starts_with(self.folder.path())) {
-            let _ = std::process::Command::new("umount").arg(target).status();
-        }
+        unmount_below(self.folder.path());
+    }
+}
+
+/// Unmounts what a test has mounted: workspaces stay mounted until they end, and a test that fails ends none.
+pub(crate) fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // The last first: it may lie in another.
+    let targets = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+    for target in targets.filter(|target| Path::new(target).starts_with(folder)) {
+        let _ = std::process::Command::new("umount").arg(target).status();
     }
 }
 

@@ -298,6 +298,7 @@ fn what_is_written_through_an_open_mapping_is_in_the_next_image() {
     let (place, _store, project) = given();
     let source = place.directory("source", &[("map", &[b'-'; 8192]), ("still", b"still")]);
     let import = || project.import_directory(&source, &ImportOptions::default()).unwrap();
+    std::thread::sleep(Duration::from_secs(3));
     let base = find(&project, &import());
     let work = place.path("work");
     base.check_out(&work, CheckoutOptions::default()).unwrap();

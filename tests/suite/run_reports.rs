@@ -276,6 +276,11 @@ fn the_words_of_other_programs_are_understood() {
     let (code, _, said) = run(&["-e", "MISSING", "small", "sh", "-c", "exit ${MISSING-7}"]);
     assert_eq!(code, 7);
     assert!(said.starts_with("MISSING is not set here"), "{said}");
+    let report = cli.run(&["run", "--json", "-e", "MISSING", "--rm", "small", "sh", "-c", ":"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["unset"], serde_json::json!(["MISSING"]));
+    let (_, _, said) = run(&["-m", "why", "small", "sh", "-c", ":"]);
+    assert!(said.starts_with("This image was there already and keeps its comment"), "{said}");
     for words in [&["-e", "A B"][..], &["-e", "A B=c"], &["-e", "=c"], &["-e", ""], &["-e", "A\n=c"]] {
         let (code, _, said) = run(&[words, &["small", "sh"]].concat());
         assert_eq!(code, 125, "{words:?}");

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::cli::Cli;
 use crate::run::{code, image, nothing_is_left, small};
-use crate::signals::{SIGNALS, full_pipe, send, wait_until};
+use crate::signals::{PATIENCE, SIGNALS, full_pipe, send, wait_until};
 
 /// A run that has changed its image and whose commit waits for the store, which is given with it.
 fn committing(cli: &Cli, words: &[&str]) -> (Child, BufReader<ChildStderr>, Store) {
@@ -26,13 +26,11 @@ fn committing(cli: &Cli, words: &[&str]) -> (Child, BufReader<ChildStderr>, Stor
     let held = StoreOptions::default().exclusive(true).open(cli.path("store")).unwrap();
     child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap());
-    loop {
+    while !line.contains("waiting for process") {
         line.clear();
         assert!(said.read_line(&mut line).unwrap() > 0, "it says what it waits for");
-        if line.contains("waiting for process") {
-            return (child, said, held);
-        }
     }
+    (child, said, held)
 }
 
 #[test]
@@ -57,12 +55,14 @@ fn a_signal_during_the_commit_of_a_run_keeps_what_the_command_did() {
 #[test]
 fn a_second_signal_during_the_commit_of_a_run_ends_it_at_once() {
     let Some(cli) = small() else { return };
-    let (mut child, _, held) = committing(&cli, &["small"]);
+    let (mut child, mut said, held) = committing(&cli, &["small"]);
     send(&child, Signal::INT);
-    // Two that come at once are one wish.
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(PATIENCE);
     send(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143), "it does not wait for the store");
+    let mut text = String::new();
+    said.read_to_string(&mut text).unwrap();
+    assert!(text.lines().last().unwrap().starts_with("layerstone: SIGTERM: ended at once; "), "{text}");
     drop(held);
     // The workspace ended with its process, and the next run clears it away.
     cli.ok(&["run", "small", "--rm", "--", "sh", "-c", ":"]);

@@ -17,6 +17,8 @@ use crate::run::small;
 
 pub(crate) const SIGNALS: [(Signal, &str, i32); 3] =
     [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143), (Signal::HUP, "SIGHUP", 129)];
+/// After so long a further signal is a wish of its own.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1_200);
 /// The bits of SIGINT and SIGTERM.
 const HANDLED: u64 = 1 << 1 | 1 << 14;
 
@@ -206,6 +208,25 @@ fn a_signal_that_was_ignored_stays_ignored() {
 }
 
 #[test]
+fn who_presses_ctrl_c_twice_leaves_nothing_either() {
+    let cli = many();
+    for (signal, name, code) in SIGNALS {
+        let mut stopped = 0;
+        while stopped < 2 {
+            let child = met_while_it_writes(&cli, &["checkout", "base", "copy"], "copy");
+            (0..3).for_each(|_| send(&child, signal));
+            let output = child.wait_with_output().unwrap();
+            if !output.status.success() {
+                assert_stopped("checkout", &output, name, code);
+                assert_eq!(names(&cli.path("")), ["store", "tree"]);
+                stopped += 1;
+            }
+            let _ = fs::remove_dir_all(cli.path("copy"));
+        }
+    }
+}
+
+#[test]
 fn a_signal_that_comes_twice_at_once_is_one_wish() {
     let cli = Cli::new();
     fifo(&cli);
@@ -235,7 +256,7 @@ fn a_second_signal_ends_the_program_at_once() {
     let mut child = cli.command(&["import", "fifo"]).stderr(writer).spawn().unwrap();
     wait_for_handlers(&child);
     send(&child, Signal::INT);
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(PATIENCE);
     assert!(child.try_wait().unwrap().is_none(), "it waits for somebody to read");
     send(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));

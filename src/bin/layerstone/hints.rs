@@ -24,7 +24,7 @@ impl Hint {
         };
         let fits =
             |known: &&str| known.strip_suffix('*').map_or(*known == word, |begin| word.starts_with(begin));
-        hints.iter().find(|hint| is_for(hint.0) && hint.1.iter().any(|known| fits(known))).map(|hint| hint.2)
+        hints.iter().find(|hint| is_for(hint.0) && hint.1.iter().any(fits)).map(|hint| hint.2)
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         for Hint(commands, words, hint) in OPTIONS {
             for word in words.iter().filter(|word| word.starts_with('-')) {
                 let word = word.trim_end_matches('*');
-                let commands = if commands.is_empty() { &["tree"] } else { *commands };
+                let commands = if commands.is_empty() { &["commit"] } else { *commands };
                 let is_unknown = |command: &&str| {
                     let words = ["layerstone"].into_iter().chain(command.split(' ')).chain([word]);
                     Arguments::try_parse_from(words)

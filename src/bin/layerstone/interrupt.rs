@@ -1,6 +1,7 @@
 //! Signals that ask the program to end: it cancels what it does, which cleans up, and ends with 128 and the signal's number.
 //!
-//! The second signal ends the program at once; what it leaves then is cleared away by the next command that needs the place.
+//! A further signal, some time after the first, ends the program at once; what it leaves then is cleared away by the next
+//! command that needs the place.
 //! While `run` runs a command the signals are the command's. A signal that was ignored when the program began stays ignored,
 //! as `nohup` and shells mean it.
 
@@ -9,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use layerstone::Task;
+use layerstone::{ErrorKind, Task};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
@@ -25,8 +27,9 @@ static HANDLE: OnceLock<Handle> = OnceLock::new();
 
 type Taker = Box<dyn Fn(i32) + Send>;
 
-/// `timeout` and a terminal that is closed send one signal twice, to the process and to its group.
-const SAME_WISH: Duration = Duration::from_millis(50);
+/// `timeout` and a terminal that is closed send one signal twice, to the process and to its group; and who presses Ctrl-C
+/// twice does not mean to leave half a checkout.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// Returns the task of this program.
 pub(crate) fn task() -> &'static Task {
@@ -48,8 +51,8 @@ pub(crate) fn name(signal: i32) -> &'static str {
     signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
 }
 
-/// Starts to wait for signals.
-pub(crate) fn watch() -> io::Result<()> {
+/// Starts to wait for signals, of which the last is said as JSON or as text.
+pub(crate) fn watch(json: bool) -> io::Result<()> {
     let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
     let mut signals = Signals::new(wanted)?;
     let _ = HANDLE.set(signals.handle());
@@ -62,6 +65,7 @@ pub(crate) fn watch() -> io::Result<()> {
                 signal_hook::low_level::exit(0);
             } else if let Some(first) = first {
                 if first.elapsed() > SAME_WISH {
+                    say_end(signal, json);
                     signal_hook::low_level::exit(128 + signal);
                 }
             } else {
@@ -72,6 +76,22 @@ pub(crate) fn watch() -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+/// Says that a signal ends the program at once, where that needs no wait: neither for a reader nor for a thread that prints.
+fn say_end(signal: i32, json: bool) {
+    let message = "ended at once; what it leaves is removed by the next command that needs the place";
+    let message = format!("{}: {message}", name(signal));
+    let line = if json {
+        format!("{}\n", serde_json::json!({ "error": ErrorKind::Cancelled.as_str(), "message": message }))
+    } else {
+        format!("layerstone: {message}\n")
+    };
+    let stderr = io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    if poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = rustix::io::write(&stderr, line.as_bytes());
+    }
 }
 
 /// Says that all that was asked for is done: what the store still does in the background may end at any moment.

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
         Err(code) => return ExitCode::from(code),
     };
     let json = arguments.global.json;
-    if let Err(error) = interrupt::watch() {
+    if let Err(error) = interrupt::watch(json) {
         Output::complain(ErrorKind::Io, &format!("signals: could not wait for them: {error}"), json);
         return ExitCode::from(exit_code(ErrorKind::Io));
     }

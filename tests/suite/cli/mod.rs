@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::given::unmount_below;
+
 mod image;
 mod store;
 mod tar;
@@ -51,6 +53,12 @@ impl Cli {
         std::fs::create_dir_all(self.path("tree/etc")).unwrap();
         std::fs::write(self.path("tree/etc/motd"), "hello\n").unwrap();
         std::fs::write(self.path("tree/issue"), "one\n").unwrap();
+    }
+}
+
+impl Drop for Cli {
+    fn drop(&mut self) {
+        unmount_below(self.scratch.path());
     }
 }
 

@@ -148,6 +148,10 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     if !is_tar && is_stdin {
         return Err(usage("--format", "only a tar can be read from standard input"));
     }
+    if is_address(source) {
+        let message = "registries are not supported, nor are addresses; hand over what another program fetches: curl URL | layerstone import -";
+        return Err(usage("SOURCE", message));
+    }
     // Opened before a store is made for it.
     let tar = if is_tar {
         Some(open_input(source)?)
@@ -162,6 +166,11 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         None => project.import_directory(source, &options)?,
     };
     made::show(&context.out, *quiet, &report, message)
+}
+
+/// Whether a source looks like an address, and is no file.
+fn is_address(source: &Path) -> bool {
+    source.to_string_lossy().contains("://") && source.symlink_metadata().is_err()
 }
 
 fn check_directory(source: &Path) -> Outcome {

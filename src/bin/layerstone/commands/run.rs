@@ -72,13 +72,13 @@ pub(super) fn run(context: &Context, arguments: &RunArguments) -> Outcome {
 fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Failure> {
     // With --json a failure is one object, so nothing else is said.
     let says = !arguments.made.quiet && !context.out.json;
-    let (environment, unset) = environment(&arguments.environment)?;
+    let Variables { set, unset } = variables(&arguments.environment)?;
     for name in unset.iter().filter(|_| says) {
         Output::note(&format!("{name} is not set here, so it is not set for the command."));
     }
     let job = Job {
         command: &arguments.command,
-        environment,
+        environment: set,
         directory: &arguments.workdir,
         printed: if context.out.json { Printed::ToStderr } else { Printed::AsItIs },
     };
@@ -125,10 +125,17 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     Err(Failure::Run { kind, message, code })
 }
 
-/// Returns the variables that are asked for, those of this process with their values, and the names of those that it does not
-/// have.
-fn environment(wanted: &[String]) -> Result<(Vec<(String, OsString)>, Vec<&str>), Failure> {
-    let (mut environment, mut unset) = (Vec::new(), Vec::new());
+/// Variables that are asked for.
+#[derive(Default)]
+struct Variables<'a> {
+    /// With their values, those of this process with its own.
+    set: Vec<(String, OsString)>,
+    /// Names that this process was to pass on and does not have.
+    unset: Vec<&'a str>,
+}
+
+fn variables(wanted: &[String]) -> Result<Variables<'_>, Failure> {
+    let mut variables = Variables::default();
     for variable in wanted {
         let (name, value) =
             variable.split_once('=').map_or((&**variable, None), |(name, value)| (name, Some(value)));
@@ -138,14 +145,14 @@ fn environment(wanted: &[String]) -> Result<(Vec<(String, OsString)>, Vec<&str>)
             return Err(usage("--env", &message));
         }
         match value {
-            Some(value) => environment.push((name.to_owned(), value.into())),
+            Some(value) => variables.set.push((name.to_owned(), value.into())),
             None => match run::own_variable(name) {
-                Some(own) => environment.push(own),
-                None => unset.push(name),
+                Some(own) => variables.set.push(own),
+                None => variables.unset.push(name),
             },
         }
     }
-    Ok((environment, unset))
+    Ok(variables)
 }
 
 /// Refuses paths that would only fail once the command has run.

@@ -136,6 +136,8 @@ pub(super) const OPTIONS: &[Hint] = &[
         &["-a", "--author", "-p", "--pause*", "-c", "--change", "--label", "--no-edit", "--all"],
         "leave it out: images have a message (--message) and no configuration",
     ),
+    Hint(&["init"], &[POSITIONAL], "name the store with --store DIR"),
+    Hint(&["verify", "gc", "repair"], &[POSITIONAL], "it works on the whole store, and takes no name"),
     Hint(&["export"], &[POSITIONAL], "name the file with --output FILE"),
     Hint(&["workspace create"], &[POSITIONAL], "name the workspace with --name NAME"),
     Hint(

@@ -64,7 +64,7 @@ pub(super) const WORDS: &[Hint] = &[
         "commands run only as long as 'layerstone run' does; 'layerstone workspace ls' lists workspaces",
     ),
     Hint(
-        TOP,
+        &[""],
         &["list", "snapshots"],
         "list images with 'layerstone images', a directory of one with 'layerstone ls IMAGE'",
     ),
