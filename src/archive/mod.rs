@@ -55,6 +55,7 @@ use crate::tree::entry::Timestamp;
 
 mod acl;
 mod assemble;
+mod dump_list;
 mod header;
 mod input;
 mod limits;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::dump_list::DumpList;
 use super::{Limits, Refusal, acl, number, sparse};
 use crate::tree::entry::Timestamp;
 use crate::tree::xattr;
@@ -54,6 +55,8 @@ pub(super) struct Records {
     libarchive_xattrs: Xattrs,
     /// Keys of records that say something of the entry which no image has.
     unkept: BTreeSet<Vec<u8>>,
+    /// The names in a directory that was dumped incrementally.
+    pub(super) dump_list: DumpList,
     /// Texts of ACLs, by the attributes that they stand for.
     acls: BTreeMap<&'static [u8], Vec<u8>>,
 }
@@ -113,6 +116,10 @@ impl Records {
             b"SCHILY.devminor" => self.device_minor = parsed(key, value, small)?,
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value)?,
             acl::ACCESS_TEXT => _ = self.acls.insert(acl::ACCESS, value.to_vec()),
+            b"GNU.dumpdir" => {
+                self.dump_list = DumpList::default();
+                self.dump_list.take(value);
+            }
             acl::DEFAULT_TEXT => _ = self.acls.insert(acl::DEFAULT, value.to_vec()),
             _ => {
                 if let Some(field) = key.strip_prefix(b"GNU.sparse.") {

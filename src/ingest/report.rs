@@ -42,7 +42,8 @@ pub struct NotKept {
     /// What it is. Of any path: `immutable`, `append-only`, `no-dump`, `encrypted`, `verity` or `compressed`. Of
     /// directories, and of files that were read: `no-access-times`, `synchronous`, `synchronous-directory`, `secure-removal`,
     /// `undeletable`, `no-tail-merging`, `top-directory`, `journaled-data`, `no-copy-on-write`, `no-compression`,
-    /// `direct-access`, `case-folding` or `project-id`. Of a tar: `PAX record` and its key.
+    /// `direct-access`, `case-folding` or `project-id`. Of a tar: `PAX record` and its key, or
+    /// `file of an earlier dump`: an incremental dump lists it and lacks it.
     pub what: Cow<'static, str>,
     /// How many paths had it.
     pub paths: u64,
@@ -54,8 +55,8 @@ impl SourceReport {
     /// Returns what is to be said of a tar by what was read in all.
     pub(super) fn of_tar(records: Vec<UnkeptRecord>, other_data_at: Option<u64>) -> Self {
         let mut report = Self { other_data_at, ..Self::default() };
-        for UnkeptRecord { key, entries, example } in records {
-            report.add_not_kept(format!("PAX record {key}").into(), entries, &example);
+        for UnkeptRecord { what, entries, example } in records {
+            report.add_not_kept(what.into(), entries, &example);
         }
         report
     }

@@ -251,10 +251,10 @@ fn what_a_command_gets_to_see() {
             ls /dev; ls /proc/1/exe /sys/kernel > /dev/null; cat /etc/hosts /etc/resolv.conf
             echo > /dev/null; echo changed > /etc/hosts; echo $HOSTNAME
             if grep \"[ ,]rw[ ,].* /sys\" /proc/self/mounts; then echo writable; fi
-            read value < /proc/sys/vm/swappiness
+            value=$(cat /proc/sys/vm/swappiness)
             if (echo $value > /proc/sys/vm/swappiness) 2> /dev/null; then echo writable; fi
             if (echo > /proc/sysrq-trigger) 2> /dev/null; then echo writable; fi
-            wc -c < /proc/timer_list
+            if read value < /proc/timer_list; then echo unmasked; fi
         ";
         let words = ["--name", "box", "-e", "MORE=more", "-w", "/bin", "--", "sh", "-ec", script];
         let mut child = command(&cli, runtime, &words)
@@ -284,7 +284,7 @@ fn what_a_command_gets_to_see() {
         assert!(said.contains(resolver.trim()), "{runtime}: {said}");
         assert!(!fs::read_to_string("/etc/hosts").unwrap().contains("changed"));
         assert!(!lines.contains(&"writable"), "{runtime}: {said}");
-        assert!(lines.contains(&"0"), "{runtime}: masked files are empty: {said}");
+        assert!(!lines.contains(&"unmasked"), "{runtime}: {said}");
         let output = command(&cli, runtime, &["-q", "--", "sh", "-c", "exit 9"]).output().unwrap();
         assert_eq!((code(&output), outcome(&output).0), (9, base.clone()), "{runtime}");
         nothing_is_left(&cli);

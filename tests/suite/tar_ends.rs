@@ -186,3 +186,48 @@ fn an_export_without_sparse_files_is_whole_for_programs_that_know_none() {
     let tar = std::fs::read(given.cli.path("whole.tar")).unwrap();
     assert!(!tar.windows(10).any(|bytes| bytes == b"GNU.sparse"));
 }
+
+#[test]
+fn files_that_an_incremental_dump_lists_and_lacks_are_counted() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    let tree = given.cli.path("dumped");
+    std::fs::create_dir_all(tree.join("below")).unwrap();
+    for name in ["a", "b", "below/c"] {
+        std::fs::write(tree.join(name), name).unwrap();
+    }
+    let dump = |format: &str, snapshot: &str| {
+        let mut tar = Command::new("tar");
+        tar.current_dir(given.cli.path("")).args(["--format", format, "-C", "dumped", "-g", snapshot]);
+        tar.args(["-cf", "-", "."]).output().unwrap().stdout
+    };
+    for format in ["gnu", "pax"] {
+        let snapshot = given.cli.path(format).display().to_string();
+        let (text, report) = given.said(WAYS[0], &dump(format, &snapshot));
+        assert!(!text.contains("dump") && report["source"]["not_kept"] == json!([]), "{format}: {text}");
+        // Nothing has changed since.
+        let (text, report) = given.said(WAYS[0], &dump(format, &snapshot));
+        assert!(
+            text.contains("3 files that this incremental dump lists are not in it: /a; unpack"),
+            "{text}"
+        );
+        let kinds = json!([{ "what": "file of an earlier dump", "paths": 3, "example": { "path": "/a" } }]);
+        assert_eq!(report["source"]["not_kept"], kinds, "{format}");
+    }
+}
+
+#[test]
+fn a_layer_puts_nothing_below_a_whiteout() {
+    let given = Given::new();
+    for members in [
+        &[file("d/.wh.old/x", "x")][..],
+        &[directory("d/.wh.old/"), file("d/.wh.old/x", "x")],
+        &[file(".wh.a/.wh.b", "")],
+    ] {
+        let output = given.run(WAYS[1], &archive(members));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.contains("below a whiteout")), (Some(2), true), "{text}");
+    }
+}

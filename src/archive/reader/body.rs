@@ -88,7 +88,8 @@ fn data<R: Read>(
     limits: &Limits,
 ) -> Result<(Vec<Range<u64>>, u64), Failure> {
     let (pieces, stored) = match stored {
-        Stored::Nothing => return Ok((Vec::new(), 0)),
+        // A list of names was read before.
+        Stored::Nothing | Stored::DumpList(_) => return Ok((Vec::new(), 0)),
         Stored::Ignored(stored) => return Ok((Vec::new(), stored)),
         Stored::Dense => return Ok((std::iter::once(0..size).collect(), size)),
         Stored::Pieces { pieces, stored } => (pieces, stored),

@@ -29,6 +29,8 @@ pub(super) enum Stored {
     Nothing,
     /// So many bytes of no interest.
     Ignored(u64),
+    /// The names in a directory that GNU tar dumped incrementally, in so many bytes.
+    DumpList(u64),
     /// The file's bytes.
     Dense,
     /// An old GNU sparse file: more blocks of pieces if `more`, then `stored` bytes of data.
@@ -75,7 +77,7 @@ impl Pending {
                 (MemberKind::File(real), Stored::OldSparse { pieces, more, stored: size })
             }
             b'5' => (MemberKind::Directory, Stored::Nothing),
-            b'D' => (MemberKind::Directory, Stored::Ignored(size)),
+            b'D' => (MemberKind::Directory, Stored::DumpList(size)),
             b'1' => {
                 let kind = bodiless(flag, &link, header, &records)?;
                 (kind, body_of_hard_link(records.size, size, has_pax)?)

@@ -7,7 +7,8 @@
 use std::io::Read;
 
 use self::body::Body;
-use self::entry::{Pending, Resolved};
+use self::entry::{Pending, Resolved, Stored};
+use super::dump_list::DumpList;
 use super::header::{self, Header};
 use super::input::Input;
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
@@ -221,18 +222,45 @@ impl<R: Read> Reader<R> {
 
     fn entry(&mut self, name: Vec<u8>, header: &Header, mut pending: Pending) -> Result<(Member, Body)> {
         let unkept = pending.records.take_unkept();
+        let mut dump_list = std::mem::take(&mut pending.records.dump_list);
         let resolved = pending
             .resolve(&name, header, self.has_pax, &self.limits)
             .map_err(|refusal| refusal.at(&name))?;
         self.check_budgets(&resolved.member).map_err(|refusal| refusal.at(&name))?;
         let Resolved { member, stored } = resolved;
         unkept::note(&mut self.unkept, unkept, &member.path);
+        let stored = match stored {
+            Stored::DumpList(bytes) => {
+                self.read_dump_list(bytes, &mut dump_list).map_err(|failure| failure.at(&name))?;
+                Stored::Nothing
+            }
+            other => other,
+        };
+        if let Some((files, lacking)) = dump_list.lacking()
+            && let Ok(example) = member.path.join(&lacking)
+        {
+            unkept::note_not_in_dump(&mut self.unkept, files, example);
+        }
         let size = match member.kind {
             MemberKind::File(size) => size,
             _ => 0,
         };
         let body = Body::open(name, stored, size, &mut self.input, &self.limits)?;
         Ok((member, body))
+    }
+
+    /// Reads a list of so many bytes, and the padding behind it.
+    fn read_dump_list(&mut self, bytes: u64, list: &mut DumpList) -> Result<(), Failure> {
+        let (mut block, mut left) = ([0; BLOCK], bytes);
+        while left > 0 {
+            if self.input.fill(&mut block)? < BLOCK {
+                return Err(Refusal::invalid("is cut short: the archive ends in it").into());
+            }
+            let now = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK);
+            list.take(block.get(..now).unwrap_or_default());
+            left = left.saturating_sub(BLOCK_BYTES);
+        }
+        Ok(())
     }
 
     fn check_budgets(&mut self, member: &Member) -> Result<(), Refusal> {

@@ -37,8 +37,11 @@ impl Effect {
         if name != OPAQUE && path.components().any(|name| name.starts_with(RESERVED)) {
             return Ok(Self::Nothing);
         }
-        let Some(gone) = name.strip_prefix(WHITEOUT) else { return Ok(Self::Put) };
         let directory = path.parent().unwrap_or_default();
+        if directory.components().any(|name| name.starts_with(WHITEOUT)) {
+            return Err(invalid(path, "lies below a whiteout, which is no directory"));
+        }
+        let Some(gone) = name.strip_prefix(WHITEOUT) else { return Ok(Self::Put) };
         if name == OPAQUE {
             return Ok(Self::Clear(directory));
         }

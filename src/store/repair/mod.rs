@@ -178,7 +178,9 @@ impl Repair<'_> {
         let mut output = Output::new(disk, numbers, self.options.pack_bytes)?;
         let mut scanned = scan(self.extents(rows)?, &self.options, &mut output, report)?;
         unnamed.kept.extend(scanned.damaged.iter().map(|extent| pack_file(extent.pack)));
-        report.may_lack_images = !rows.is_whole && !scanned.damaged.is_empty();
+        // Packs whose files are gone tell no more of their images than damaged ones.
+        let lacks_packs = rows.had_packs && scanned.kept.is_empty();
+        report.may_lack_images = !rows.is_whole && (lacks_packs || !scanned.damaged.is_empty());
         copy_sound(&scanned.damaged, &self.reader(&output)?, &mut output)?;
         rows.add_found(std::mem::take(&mut scanned.images), options.include_removed, report);
         let reader = self.reader(&output)?;

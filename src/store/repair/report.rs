@@ -56,7 +56,7 @@ pub struct RepairReport {
     /// the dump named may have been removed since it was written, if there was no room for a newer one.
     pub damaged_images: Vec<DamagedImage>,
     /// Whether there may have been images that nothing tells of any more: their rows were in a catalog that is lost, and
-    /// their records in a pack that is damaged. They were made after the dump was written, if there is one.
+    /// their records in a pack that is damaged, or in packs that are all gone. They were made after the dump was written, if there is one.
     pub may_lack_images: bool,
     /// Images without tags that have what is sound of those.
     pub salvaged: Vec<SalvagedImage>,

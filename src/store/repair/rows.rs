@@ -46,6 +46,8 @@ pub(super) struct Rows {
     pub(super) is_whole: bool,
     /// The dump that rows were taken from.
     pub(super) dump: Option<dump::Head>,
+    /// Whether packs had been made, as far as what could be read says.
+    pub(super) had_packs: bool,
     /// Whether there is a dump that can't be read.
     pub(super) has_damaged_dump: bool,
 }
@@ -86,6 +88,7 @@ impl Rows {
             rows.dump = Some(dump.head);
             rows.add_dump(&dump, report)?;
         }
+        rows.had_packs = rows.last(Sequence::Pack) > 0 || (!rows.is_whole && rows.dump.is_none());
         rows.check_is_unused(surroundings)?;
         Ok(rows)
     }

@@ -157,6 +157,30 @@ fn what_is_lost_with_catalog_record_and_all_is_no_silence() {
 }
 
 #[test]
+fn what_is_lost_with_catalog_and_all_packs_is_no_silence() {
+    for lost in [&["packs"][..], &["packs", "catalog.dump"]] {
+        let (given, own, _) = given("first");
+        // After the dump, so that only the catalog and a pack have it.
+        given.place.import(&own, "later", &[]);
+        for pack in given.files("packs") {
+            fs::remove_file(pack).unwrap();
+        }
+        lose_catalog(&given.root);
+        if lost.len() > 1 {
+            fs::remove_file(given.root.join("catalog.dump")).unwrap();
+        }
+        let report = given.repair(PRESENT);
+        assert!(report.may_lack_images && report.has_losses(), "{lost:?}: {report:?}");
+        assert!(!given.repair(PRESENT).has_losses(), "that is told once");
+    }
+    // Nothing is lost of a store that never had anything.
+    let place = Place::new();
+    drop(Store::open(place.path("store")).unwrap());
+    lose_catalog(&place.path("store"));
+    assert!(!Store::repair(place.path("store"), PRESENT).unwrap().has_losses());
+}
+
+#[test]
 fn an_image_that_is_published_after_a_newer_one_is_not_taken_for_removed() {
     let place = Place::new();
     let root = place.path("store");

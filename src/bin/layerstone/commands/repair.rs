@@ -113,7 +113,7 @@ fn lost(report: &RepairReport) -> io::Result<()> {
         let since =
             report.dump_written.map_or(String::new(), |moment| format!(" that were made after {moment}"));
         Output::line(&format!(
-            "Images{since} may be lost without a name: the damaged packs may have held the only records of them."
+            "Images{since} may be lost without a name: the damaged or missing packs may have held the only records of them."
         ))?;
     }
     Ok(())

@@ -113,5 +113,13 @@ fn lost(kind: &NotKept) -> String {
         }
     };
     let is = if kind.paths == 1 { "is" } else { "are" };
+    if kind.what == "file of an earlier dump" {
+        let files = count(kind.paths, "file", "files");
+        let advice = "unpack all dumps in turn with 'tar --incremental', and import the directory";
+        return format!(
+            "{files} that this incremental dump lists {is} not in it: {}; {advice}",
+            kind.example
+        );
+    }
     format!("{} {is} {what}, which no image keeps: {}", count(kind.paths, "path", "paths"), kind.example)
 }

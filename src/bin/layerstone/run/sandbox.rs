@@ -211,7 +211,7 @@ impl Sandbox<'_> {
             if Path::new(path).is_dir() {
                 add(&["--tmpfs".as_ref(), inside.as_ref(), "--remount-ro".as_ref(), inside.as_ref()]);
             } else {
-                add(&["--ro-bind".as_ref(), "/dev/null".as_ref(), inside.as_ref()]);
+                add(&["--dev-bind".as_ref(), "/dev/null".as_ref(), inside.as_ref()]);
             }
         }
         for (from, to) in &self.files {
