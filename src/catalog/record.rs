@@ -212,8 +212,19 @@ pub(crate) struct WorkspaceRecord {
 pub(crate) struct PlaceRecord {
     pub(crate) device: u64,
     pub(crate) inode: u64,
-    /// The device number of the overlay mount, of the boot in which it was mounted last.
+    /// The device number of the overlay mount, of the boot in which it was mounted last. It is there, as 0 if need be, where
+    /// something comes after it.
     pub(crate) mount: Added<u64>,
+    /// The folder of workspaces that it was in.
+    pub(crate) folder: Added<FolderRecord>,
+}
+
+/// A directory that a copy of the store has another of. An inode alone may be used again once the original is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct FolderRecord {
+    pub(crate) inode: u64,
+    /// When it was made; 0 where its file system does not know.
+    pub(crate) born_ns: u64,
 }
 
 /// How a workspace shows its image.

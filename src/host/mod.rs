@@ -19,12 +19,19 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::error::{Error, Subject};
 use crate::path::TreePath;
+use crate::tree::Timestamp;
 
 /// Opens what is at `path` below `root`, following no link.
 fn open_beneath(root: impl AsFd, path: &TreePath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let relative = if path.is_root() { b".".to_vec() } else { path.to_relative() };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     openat2(root, relative, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// The time that the kernel would give a file now.
+pub(crate) fn file_time() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp { seconds: now.tv_sec, nanos: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
 /// A failure of the operating system at a path of the host.

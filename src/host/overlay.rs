@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, OpenTreeFlags, mount, open_tree};
 
 use crate::error::{Error, Result, Subject};
 use crate::id::random_uuid;
@@ -101,15 +101,32 @@ pub(crate) fn source(files: &Stat) -> String {
 
 /// Fails with [`Conflict`](crate::ErrorKind::Conflict) if there are files in the directory that an overlay is mounted on.
 pub(crate) fn check_is_empty(target: &Path) -> Result<()> {
-    let mut hidden = match std::fs::read_dir(target) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|error| Error::host(target, "list it", error))?,
-    };
-    if hidden.next().is_none() {
+    if is_empty(target).map_err(|error| Error::host(target, "list it", error))? {
         return Ok(());
     }
     let message = "has files that were written while nothing was mounted there; move them away";
     Err(Error::conflict(Subject::Host(target.to_owned()), message))
+}
+
+/// The same while the overlay is mounted there. Where the kernel does not let this process look, only unmounting shows them.
+pub(crate) fn check_hides_nothing(target: &Path) -> Result<()> {
+    let (Some(above), Some(name)) = (target.parent(), target.file_name()) else { return Ok(()) };
+    // The directory above as a mount of its own, which has nothing mounted in it.
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let Ok(bare) = open_tree(CWD, above, flags) else { return Ok(()) };
+    if is_empty(&Path::new("/proc/self/fd").join(bare.as_raw_fd().to_string()).join(name)).unwrap_or(true) {
+        return Ok(());
+    }
+    let message = "has files under the mount, where they were written while it was not there; unmount it, and move them away";
+    Err(Error::conflict(Subject::Host(target.to_owned()), message))
+}
+
+/// Returns whether there is nothing in a directory, or no directory.
+fn is_empty(directory: &Path) -> std::io::Result<bool> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        other => Ok(other?.next().is_none()),
+    }
 }
 
 /// Who else has an overlay mounted that this process has not, or not any more.

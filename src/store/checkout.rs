@@ -9,6 +9,7 @@ use crate::catalog::record::{DirectoryUse, Equal};
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, FileCache, Item, WriteOptions, Written};
 pub use crate::host::checkout::{SharedFiles, Sharing};
+use crate::host::file_time;
 use crate::host::source::FilePiece;
 use crate::host::stat::Stat;
 use crate::host::state::is_settled;
@@ -171,18 +172,12 @@ fn settle(written: &Written) -> Timestamp {
     let deadline = Instant::now() + LONGEST_SETTLE;
     loop {
         let now = file_time();
-        // A file system that keeps no fractions would take seconds: then the newest files are read by the next commit.
+        // A file system that keeps no fractions would take seconds: then the files are read by the next commit.
         if is_settled(written.newest_change, now) || Instant::now() >= deadline {
             return now;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// The time that the kernel would give a file now.
-pub(super) fn file_time() -> Timestamp {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Timestamp { seconds: now.tv_sec, nanos: u32::try_from(now.tv_nsec).unwrap_or(0) }
 }
 
 fn report(written: &Written, bytes: u64) -> CheckoutReport {

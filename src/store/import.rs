@@ -12,6 +12,7 @@ use crate::catalog::table::{Identities, Images, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Remedy, Result, Subject};
 use crate::format::record;
+use crate::host::file_time;
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
@@ -28,7 +29,6 @@ use crate::task::Phase;
 use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
 
-use super::checkout::file_time;
 use super::commit::{Base, Changes, changes};
 use super::gc::note_image;
 use super::identity::{identity, identity_of};

@@ -366,7 +366,7 @@ impl Engine {
 }
 
 /// When a directory was made, in nanoseconds since 1970.
-fn born_ns(stat: &Stat) -> u64 {
+pub(super) fn born_ns(stat: &Stat) -> u64 {
     let seconds = u64::try_from(stat.born.seconds).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(stat.born.nanos.into())
 }

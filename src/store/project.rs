@@ -121,7 +121,7 @@ impl Store {
                 };
                 return Err(Error::new(ErrorKind::InUse, Subject::Project(name.to_string()), message));
             }
-            self.0.check_own(&ended)?;
+            self.0.check_can_end(&ended)?;
             let images = tx.collect::<Images>(&key_bytes(&record.id))?;
             if !images.is_empty() && !force {
                 let message = match images.len() {

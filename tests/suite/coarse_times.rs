@@ -157,6 +157,15 @@ fn workspaces_on_whole_seconds_lose_no_times() {
 }
 
 #[test]
+fn checkouts_on_whole_seconds_are_trusted_by_the_second_commit_after_a_while() {
+    let Some(given) = given(WHOLE_SECONDS) else { return };
+    let (directory, _) = given.check_out("checkout");
+    std::thread::sleep(SETTLED);
+    assert!(given.examined(&directory) > 0, "it appeared within the second");
+    assert_eq!(given.examined(&directory), 0);
+}
+
+#[test]
 fn imports_from_whole_seconds_are_trusted_after_a_while() {
     let Some(given) = given(WHOLE_SECONDS) else { return };
     let (directory, _) = given.check_out("source");

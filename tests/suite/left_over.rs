@@ -111,13 +111,14 @@ fn what_can_t_be_removed_is_named_counted_and_tried_again() {
     let target = stray.join("files/busy");
     bind(&busy, &target);
     let dry = collect(&place, &GcOptions { dry_run: true, ..GcOptions::default() });
-    assert_eq!(dry.left_over.len(), 1);
-    assert!(stray.join("files/a").exists() && dry.left_over[0].bytes >= 8192, "{dry:?}");
-    for _ in 0..2 {
+    assert!(stray.join("files/a").exists() && dry.freed_workspace_bytes >= 8192, "{dry:?}");
+    assert_eq!((dry.workspace_bytes_before, dry.left_over.len()), (dry.freed_workspace_bytes, 0));
+    for turn in 0..2 {
         let report = collect(&place, &GcOptions::default());
-        let [found] = report.left_over.try_into().unwrap();
+        let [found] = &report.left_over[..] else { panic!("{report:?}") };
         assert_eq!(found.path, stray);
-        assert!(found.bytes < dry.left_over[0].bytes);
+        let freed_bytes = if turn == 0 { dry.freed_workspace_bytes - found.bytes } else { 0 };
+        assert_eq!((report.workspace_bytes_before, report.freed_workspace_bytes), (freed_bytes, freed_bytes));
         let expected = format!("{}: could not remove it: ", target.display());
         assert!(found.reason.starts_with(&expected) && found.reason.contains("busy"), "{}", found.reason);
         assert!(!stray.join("files/a").exists() && !stray.join("files/other").exists(), "all else is gone");

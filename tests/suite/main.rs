@@ -76,6 +76,7 @@ mod transcripts;
 mod unprivileged;
 mod untracked;
 mod verify;
+mod workspace_copies;
 mod workspace_mounts;
 mod workspace_places;
 mod workspaces;

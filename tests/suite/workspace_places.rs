@@ -9,7 +9,7 @@ use layerstone::{CommitOptions, Error, ErrorKind, GcOptions, Store, Workspace, W
 
 use crate::cli::Cli;
 use crate::given::{Place, parse};
-use crate::system::{self, bind, unmount};
+use crate::system::{self, bind, program, unmount};
 use crate::workspaces::{Given, copy, given, image, left, options, overlay};
 
 /// What everything that reads, keeps or ends the workspace says.
@@ -76,11 +76,45 @@ fn what_a_mount_hid_is_not_deleted() {
     for error in
         [workspace.commit_and_end(&CommitOptions::default()).unwrap_err(), workspace.discard().unwrap_err()]
     {
-        assert!(error.is_conflict() && error.to_string().contains("move them away"), "{error}");
+        assert!(
+            error.is_conflict() && error.to_string().contains("unmount it, and move them away"),
+            "{error}"
+        );
+        assert!(workspace.info().unwrap().is_mounted, "it stays as it is");
     }
+    let error = Store::open(place.path("store")).unwrap().remove_project(&parse("p"), true).unwrap_err();
+    assert!(error.is_conflict() && error.to_string().contains("unmount it"), "{error}");
+    unmount(&path);
     assert_eq!(fs::read(path.join("hidden")).unwrap(), b"?");
     fs::remove_file(path.join("hidden")).unwrap();
     workspace.discard().unwrap();
+}
+
+#[test]
+fn what_another_mount_namespace_wrote_under_the_mount_is_found_before_that_ends() {
+    if !system::is_on() {
+        return;
+    }
+    let Given { place: _place, project, base } = given();
+    let workspace = overlay(&project, base, "w");
+    let path = workspace.path().unwrap();
+    fs::write(path.join("new"), "new").unwrap();
+    let script = "umount \"$0\" && echo f > \"$0/hidden\"";
+    let words = ["--mount", "--propagation", "private", "sh", "-c", script].map(Path::new);
+    program("unshare", &[&words[..], &[&path]].concat());
+    for error in
+        [workspace.commit_and_end(&CommitOptions::default()).unwrap_err(), workspace.discard().unwrap_err()]
+    {
+        assert!(
+            error.is_conflict() && error.to_string().contains("unmount it, and move them away"),
+            "{error}"
+        );
+        assert!(workspace.info().unwrap().is_mounted && path.join("new").exists());
+    }
+    unmount(&path);
+    fs::remove_file(path.join("hidden")).unwrap();
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
+    assert_eq!(crate::given::read(&image(&project, made), "new").unwrap(), b"new");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, Subject};
-use crate::host::failed;
 use crate::host::stat::Stat;
+use crate::host::{failed, file_time};
 
 use super::lend::Lender;
 use super::{corrected, flags, writers};
@@ -48,7 +48,7 @@ impl SourceFile {
 
     /// Returns whether somebody may write to it without a trace: see [`writers`].
     pub(crate) fn has_writer(&self) -> bool {
-        writers::has_writer(self.file.as_fd())
+        writers::may_be_dirty(self.stat.ctime, file_time()) && writers::has_writer(self.file.as_fd())
     }
 
     pub(crate) fn into_stat(self) -> Stat {

@@ -3,8 +3,22 @@
 //! A write through a shared mapping changes a file's times only where it meets a clean page. Until the kernel has written the
 //! page back, further writes to it leave no trace, so neither size nor times say whether the file is as it was read.
 //! A mapping that is made later meets every page as a new one, and its first write to each is seen.
+//!
+//! It is written back within a minute as the kernel is set, so a file that has not changed for an hour is not asked. Only a
+//! tmpfs has nowhere to write to: there a mapping that an older program has is not found out.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use crate::tree::Timestamp;
+
+/// Longer than the kernel leaves a page that was written to.
+const WRITTEN_BACK_SECONDS: i64 = 3600;
+
+/// Returns whether a file with this change time may have pages that are not written back yet.
+pub(super) fn may_be_dirty(ctime: Timestamp, now: Timestamp) -> bool {
+    // A time of the future is from before the clock was put right, or of another machine's clock.
+    ctime.seconds >= now.seconds.saturating_sub(WRITTEN_BACK_SECONDS)
+}
 
 /// The command that names the signal for the holder of a lease; libc has it for some systems only.
 const F_SETSIG: libc::c_int = 10;
@@ -37,6 +51,15 @@ mod tests {
     use std::fs::File;
 
     use super::*;
+
+    #[test]
+    fn only_what_changed_within_the_hour_may_be_dirty() {
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        for (ctime, is_dirty) in [(0, false), (6399, false), (6400, true), (10_000, true), (20_000, true)] {
+            assert_eq!(may_be_dirty(at(ctime), at(10_000)), is_dirty, "{ctime}");
+        }
+        assert!(may_be_dirty(at(i64::MIN), at(i64::MIN)));
+    }
 
     #[test]
     fn writers_are_seen_through_descriptors_and_mappings() {

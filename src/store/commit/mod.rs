@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
 use crate::error::{Error, Remedy, Result, Subject};
+use crate::host::file_time;
 use crate::host::source::{Found, SourceTree};
 use crate::host::stat::{FileKind, Stat};
 use crate::host::state::StateRow;
@@ -24,7 +25,6 @@ use crate::path::TreePath;
 use crate::task::Phase;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
-use super::checkout::file_time;
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::known::{DirectoryPlace, KnownDirectory};
 use super::limits::check_layer_bytes;

@@ -13,12 +13,12 @@ use std::path::PathBuf;
 
 use crate::catalog::record::Equal;
 use crate::error::{Error, Result, Subject};
+use crate::host::file_time;
 use crate::ingest::TarOptions;
 use crate::path::TreePath;
 use crate::task::Phase;
 use crate::tree::Timestamp;
 
-use super::checkout::file_time;
 use super::commit::{CommitOptions, draft_of_delta};
 use super::image::Image;
 use super::import::{Draft, WriteReport};

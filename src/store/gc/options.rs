@@ -47,14 +47,15 @@ pub struct GcReport {
     pub is_short_of_room: bool,
     /// Packs that stay because they are damaged: `verify` says how.
     pub damaged_packs: u64,
-    /// Bytes on the disk, before, of the files that were prepared for workspaces, which several of them share.
+    /// Bytes on the disk, before, of the files that were prepared for workspaces, which several of them share, and of what was
+    /// freed of workspaces whose process is gone.
     pub workspace_bytes_before: u64,
-    /// How many of them were freed: of images that are gone, of an earlier boot, more than
+    /// How many of them were freed: of processes that are gone, of images that are gone, of an earlier boot, more than
     /// [are kept](crate::StoreOptions::workspace_cache_bytes), or with [`caches`](GcOptions::caches) all that no workspace uses.
     pub freed_workspace_bytes: u64,
     /// How many of those that stay no workspace uses now.
     pub idle_workspace_bytes: u64,
-    /// What workspaces that have ended left, and could not be removed.
+    /// What workspaces that have ended left, and could not be removed; in a dry run nothing, since that tries nothing.
     pub left_over: Vec<LeftOver>,
 }
 

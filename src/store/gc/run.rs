@@ -14,6 +14,7 @@ use crate::id::{LeaseId, PackId};
 use crate::layout::COLLECTING;
 use crate::pack::reader::ObjectReader;
 use crate::store::Store;
+use crate::store::workspace::{Cleanable, Cleaned};
 use crate::task::Phase;
 
 use super::copy::copy_frames;
@@ -128,7 +129,9 @@ impl<'c> Collection<'c> {
             // A held store is not opened again once there is room.
             store.gate.recover(&catalog)?;
             // What a killed process was making a workspace of needs its image no more.
-            store.workspace_folder().map_or(Ok(Vec::new()), |folder| store.clean_workspaces(&folder))?;
+            let cleaned =
+                store.workspace_folder().map(|folder| store.clean_workspaces(&folder)).transpose()?;
+            add_cleaned(&mut report, cleaned.unwrap_or_default());
             let mut told = None;
             let lease = catalog.write(|tx| {
                 // One that ended without a word, and whose turn it no longer is.
@@ -415,13 +418,25 @@ impl Marked {
 /// Frees what was prepared for workspaces and is not needed, or says how much that is.
 fn collect_workspaces(store: &Engine, options: &GcOptions, report: &mut GcReport) -> Result<()> {
     let Some(folder) = &store.workspace_folder() else { return Ok(()) };
-    let usage = store.collect_lowers(folder, options.caches, options.dry_run)?;
-    report.workspace_bytes_before = usage.bytes_before;
-    report.freed_workspace_bytes = usage.freed_bytes;
+    let cleanable = options.dry_run.then(|| store.cleanable(folder)).transpose()?;
+    let usage = store.collect_lowers(folder, options.caches, cleanable.as_ref())?;
+    report.workspace_bytes_before += usage.bytes_before;
+    report.freed_workspace_bytes += usage.freed_bytes;
     report.idle_workspace_bytes = usage.idle_bytes;
-    report.left_over =
-        if options.dry_run { store.left_overs(folder)? } else { store.clean_workspaces(folder)? };
+    let cleaned = match cleanable {
+        Some(Cleanable { bytes, .. }) => Cleaned { freed_bytes: bytes, left_over: Vec::new() },
+        // What could not be removed of what was collected.
+        None => store.clean_workspaces(folder)?,
+    };
+    add_cleaned(report, cleaned);
     Ok(())
+}
+
+/// Counts what a clean-up freed among what was there, and names what it had to leave.
+fn add_cleaned(report: &mut GcReport, cleaned: Cleaned) {
+    report.workspace_bytes_before += cleaned.freed_bytes;
+    report.freed_workspace_bytes += cleaned.freed_bytes;
+    report.left_over = cleaned.left_over;
 }
 
 fn add_removed(report: &mut GcReport, removed: Removed) {

@@ -7,13 +7,14 @@ use serde::Serialize;
 
 use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Lowers, Workspaces, key_bytes};
-use crate::catalog::{ReadTables, WriteTx};
+use crate::catalog::{ReadTables, ReadTx, WriteTx};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::stat::Stat;
 use crate::host::usage::allocated_bytes;
 use crate::id::{ProjectId, WorkspaceId};
 use crate::json;
+use crate::name::WorkspaceName;
 use crate::task::Phase;
 
 use super::folder::Folder;
@@ -36,10 +37,23 @@ pub struct LeftOver {
 
 impl LeftOver {
     fn new(folder: &Folder, id: WorkspaceId, reason: String) -> Self {
-        let path = folder.directory(id);
-        let bytes = allocated_bytes(&path).unwrap_or(0);
-        Self { path, bytes, reason }
+        Self { path: folder.directory(id), bytes: bytes_of(folder, id), reason }
     }
+}
+
+/// What a clean-up removed and could not remove.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Cleaned {
+    pub(in crate::store) freed_bytes: u64,
+    pub(in crate::store) left_over: Vec<LeftOver>,
+}
+
+/// What a clean-up would remove.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Cleanable {
+    pub(in crate::store) bytes: u64,
+    /// The workspaces that would end.
+    pub(super) ended: HashSet<WorkspaceId>,
 }
 
 impl Workspace {
@@ -56,20 +70,17 @@ impl Workspace {
 }
 
 impl Engine {
-    /// Ends the workspaces of processes that are gone, and removes what others left. Gives what could not be removed. Where
-    /// anything is that is not the workspace's, it is kept for its user to look at.
-    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
-        let ended = self.read(|tx| {
-            let rows = tx.collect::<Workspaces>(&[])?;
-            Ok(rows.into_iter().filter(|(_, record)| has_ended(record)).collect::<Vec<_>>())
-        })?;
+    /// Ends the workspaces of processes that are gone, and removes what others left. Where anything is that is not the
+    /// workspace's, it is kept for its user to look at.
+    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Cleaned> {
+        let ended = self.read(ended)?;
         if !ended.is_empty() {
             self.catalog()?.write(|tx| {
                 for (key, record) in &ended {
                     if tx.get::<Workspaces>(key)?.as_ref() != Some(record) {
                         continue;
                     }
-                    if record.form == WorkspaceForm::Unfinished || folder.check_own(record).is_ok() {
+                    if folder.goes(record) {
                         tx.remove::<Workspaces>(key)?;
                     } else {
                         tx.put::<Workspaces>(key, &WorkspaceRecord { holder: None, ..record.clone() })?;
@@ -88,15 +99,24 @@ impl Engine {
         for probe in probes {
             let _ = remove_probe(&probe);
         }
-        let removed = strays.into_iter().map(|stray| (stray, folder.remove_unused(stray)));
-        let stay = removed.filter_map(|(stray, removed)| Some((stray, removed.err()?)));
-        Ok(stay.map(|(stray, error)| LeftOver::new(folder, stray, reason(&error))).collect())
+        let mut cleaned = Cleaned::default();
+        for stray in strays {
+            let before = bytes_of(folder, stray);
+            let left = folder.remove_unused(stray).err();
+            let left = left.map(|error| LeftOver::new(folder, stray, reason(&error)));
+            cleaned.freed_bytes += before.saturating_sub(left.as_ref().map_or(0, |left| left.bytes));
+            cleaned.left_over.extend(left);
+        }
+        Ok(cleaned)
     }
 
-    /// What the next clean-up is to remove, beside the workspaces of processes that are gone.
-    pub(in crate::store) fn left_overs(&self, folder: &Folder) -> Result<Vec<LeftOver>> {
-        let strays = self.strays(folder)?.0.into_iter();
-        Ok(strays.map(|stray| LeftOver::new(folder, stray, "a dry run removes nothing".to_owned())).collect())
+    /// What the next clean-up is to remove.
+    pub(in crate::store) fn cleanable(&self, folder: &Folder) -> Result<Cleanable> {
+        let (strays, _) = self.strays(folder)?;
+        let ended = self.read(ended)?.into_iter().map(|(_, record)| record);
+        let ended: HashSet<_> = ended.filter(|record| folder.goes(record)).map(|record| record.id).collect();
+        let bytes = strays.iter().chain(&ended).map(|id| bytes_of(folder, *id)).sum();
+        Ok(Cleanable { bytes, ended })
     }
 
     /// Directories without a row, and those in which a mount was tried by a process that is gone.
@@ -108,10 +128,10 @@ impl Engine {
         Ok((ids, probes))
     }
 
-    /// Fails if there is anything in the directories of workspaces that is not theirs.
-    pub(in crate::store) fn check_own(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
+    /// Fails if there is anything in the directories of workspaces that is not theirs, or under their mounts.
+    pub(in crate::store) fn check_can_end(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
         let Some(folder) = self.workspace_folder() else { return Ok(()) };
-        workspaces.iter().try_for_each(|record| folder.check_own(record))
+        workspaces.iter().try_for_each(|record| folder.check_can_end(record))
     }
 
     /// Ends what is left of workspaces whose rows are gone.
@@ -125,8 +145,26 @@ impl Engine {
     }
 }
 
+impl Folder {
+    /// Returns whether one whose process is gone goes with it.
+    fn goes(&self, record: &WorkspaceRecord) -> bool {
+        record.form == WorkspaceForm::Unfinished || self.check_can_end(record).is_ok()
+    }
+}
+
+/// What a number's directory takes, without what is mounted in it.
+fn bytes_of(folder: &Folder, id: WorkspaceId) -> u64 {
+    allocated_bytes(&folder.directory(id)).unwrap_or(0)
+}
+
+/// The workspaces of processes that are gone.
+fn ended(tx: &ReadTx) -> Result<Vec<((ProjectId, WorkspaceName), WorkspaceRecord)>> {
+    let rows = tx.collect::<Workspaces>(&[])?;
+    Ok(rows.into_iter().filter(|(_, record)| has_ended(record)).collect())
+}
+
 /// The numbers that have a row.
-fn known(tx: &crate::catalog::ReadTx) -> Result<HashSet<WorkspaceId>> {
+fn known(tx: &ReadTx) -> Result<HashSet<WorkspaceId>> {
     let workspaces = tx.collect::<Workspaces>(&[])?.into_iter().map(|(_, record)| record.id);
     let lowers = tx.collect::<Lowers>(&[])?.into_iter().map(|(_, record)| record.id);
     Ok(workspaces.chain(lowers).collect())

@@ -13,6 +13,7 @@ use crate::id::{ObjectId, WorkspaceId};
 use crate::task::Phase;
 use crate::time::Moment;
 
+use super::clean::Cleanable;
 use super::folder::Folder;
 
 /// How many are kept that nothing lies over.
@@ -40,8 +41,8 @@ pub(in crate::store) struct LowerUsage {
 #[derive(Debug)]
 struct Rows {
     lowers: HashMap<ObjectId, LowerRecord>,
-    /// What workspaces were made from.
-    bases: HashSet<ObjectId>,
+    /// Which workspaces there are, and what each was made from.
+    bases: HashMap<WorkspaceId, ObjectId>,
     boot: String,
 }
 
@@ -52,19 +53,20 @@ impl Engine {
     }
 
     /// Removes those of roots that no image has, too, and with `all` each that no workspace lies over; in a dry run says what
-    /// would go. One that is published meanwhile has its directory made again.
+    /// would go, once what it has of workspaces was cleaned. One that is published meanwhile has its directory made again.
     pub(in crate::store) fn collect_lowers(
         &self,
         folder: &Folder,
         all: bool,
-        dry_run: bool,
+        dry_run: Option<&Cleanable>,
     ) -> Result<LowerUsage> {
         let mut rows = self.read(Rows::read)?;
         rows.measure(folder);
         let bytes_before = rows.bytes(|_| true);
         let unneeded = self.unneeded_lowers()?;
         let kept = if all { Kept { count: 0, bytes: 0 } } else { self.kept() };
-        let freed_bytes = if dry_run {
+        let freed_bytes = if let Some(cleanable) = dry_run {
+            rows.bases.retain(|id, _| !cleanable.ended.contains(id));
             rows.evict_all(&unneeded, kept)
         } else {
             let freed_bytes = self.evict(folder, &unneeded, kept)?;
@@ -108,7 +110,7 @@ impl Engine {
             })?;
             let _stage = self.task.begin(Phase::Removing, None);
             for (_, record) in evicted {
-                let bytes = record.bytes.0.unwrap_or_else(|| measured(folder, record.id));
+                let bytes = record.bytes.0.unwrap_or_else(|| measured(folder, &record));
                 // What can't be removed now is left to the next that cleans up.
                 freed_bytes += folder.remove(record.id).map_or(0, |()| bytes);
             }
@@ -122,14 +124,14 @@ impl Rows {
         let lowers = tx.collect::<Lowers>(&[])?.into_iter().collect();
         let workspaces = tx.collect::<Workspaces>(&[])?;
         let over = workspaces.iter().filter(|(_, workspace)| workspace.form != WorkspaceForm::Checkout);
-        let bases = over.map(|(_, workspace)| workspace.base.root).collect();
+        let bases = over.map(|(_, workspace)| (workspace.id, workspace.base.root)).collect();
         Ok(Self { lowers, bases, boot: process::boot() })
     }
 
     /// Looks at the directories of rows that don't say what those take.
     fn measure(&mut self, folder: &Folder) {
         for record in self.lowers.values_mut() {
-            record.bytes.0.get_or_insert_with(|| measured(folder, record.id));
+            record.bytes.0 = record.bytes.0.or_else(|| Some(measured(folder, record)));
         }
     }
 
@@ -140,7 +142,7 @@ impl Rows {
     /// Roots that workspaces lie over, all the way down.
     fn held(&self) -> HashSet<ObjectId> {
         let mut held = HashSet::new();
-        for base in &self.bases {
+        for base in self.bases.values() {
             let mut next = Some(*base);
             while let Some(root) = next.filter(|root| held.insert(*root)) {
                 next = self.lowers.get(&root).and_then(|record| record.below);
@@ -153,7 +155,7 @@ impl Rows {
     /// kept.
     fn evictable(&self, unneeded: &HashSet<ObjectId>, kept: Kept) -> Vec<(ObjectId, LowerRecord)> {
         let below = self.lowers.values().filter_map(|record| record.below);
-        let used: HashSet<_> = self.bases.iter().copied().chain(below).collect();
+        let used: HashSet<_> = self.bases.values().copied().chain(below).collect();
         // That a root is impossible takes no room. Of what is unfinished, whoever makes it has a workspace.
         let is_there = |(root, record): &(&ObjectId, &LowerRecord), state| {
             record.boot == self.boot && record.state == state && !unneeded.contains(root)
@@ -199,6 +201,9 @@ fn bytes_of(record: &LowerRecord) -> u64 {
     record.bytes.0.unwrap_or(0)
 }
 
-fn measured(folder: &Folder, id: WorkspaceId) -> u64 {
-    allocated_bytes(&folder.files(id)).unwrap_or(0)
+fn measured(folder: &Folder, record: &LowerRecord) -> u64 {
+    // Where the files of one lie that is being made, only whoever makes it knows.
+    let is_made = record.state != LowerState::Unfinished;
+    let place = if is_made { folder.files(record.id) } else { folder.directory(record.id) };
+    allocated_bytes(&place).unwrap_or(0)
 }

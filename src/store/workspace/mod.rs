@@ -23,6 +23,7 @@ use crate::catalog::record::{HolderRecord, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Workspaces, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::format::record::Added;
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::id::{ImageId, ProjectId, WorkspaceId};
@@ -34,7 +35,7 @@ use crate::time::Moment;
 use super::project::Project;
 use crate::engine::{Engine, process};
 pub use clean::LeftOver;
-pub(super) use clean::forget_workspaces;
+pub(super) use clean::{Cleanable, Cleaned, forget_workspaces};
 pub(super) use commit::{OfWorkspace, WorkspaceStep};
 pub(super) use folder::Folder;
 
@@ -195,7 +196,10 @@ impl Workspace {
             let message = "the workspace's files are missing; put them back, or unmount what hides them, or discard the workspace";
             return Err(Error::corrupt(Subject::Host(files), message));
         }
-        Ok((lock, record))
+        let Some(place) = folder.new_place(&record)? else { return Ok((lock, record)) };
+        let place = Added(Some(place));
+        self.change(|_, found| Ok(Some(WorkspaceRecord { place, ..found })))?;
+        Ok((lock, WorkspaceRecord { place, ..record }))
     }
 
     fn unfinished(&self, record: &WorkspaceRecord) -> Error {

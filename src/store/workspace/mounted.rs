@@ -105,6 +105,9 @@ impl Workspace {
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
         let _stage = self.task().begin(Phase::Unmounting, None);
         let was_mounted = folder.is_mounted(record)?;
+        if was_mounted {
+            overlay::check_hides_nothing(&merged)?;
+        }
         while folder.is_mounted(record)? {
             self.retry_while_in_use(longest, || end_mount(&merged))?;
             // What it hid is not the workspace's.

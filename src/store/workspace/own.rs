@@ -3,7 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::catalog::record::{PlaceRecord, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::record::{FolderRecord, PlaceRecord, WorkspaceForm, WorkspaceRecord};
 use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
@@ -11,6 +11,7 @@ use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
 use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
+use crate::store::known::born_ns;
 
 use super::folder::Folder;
 
@@ -23,7 +24,8 @@ impl Folder {
         if record.form != WorkspaceForm::Overlay || self.is_mounted(record)? {
             return Ok(());
         }
-        let Some(device) = mount_of(record) else { return Ok(()) };
+        let files = Stat::find(&self.files(record.id))?;
+        let Some(device) = mount_of(record, files.as_ref()) else { return Ok(()) };
         match overlay::user_of_detached(device)? {
             None => Ok(()),
             Some(process) => Err(Error::new(
@@ -36,7 +38,13 @@ impl Folder {
         }
     }
 
-    /// The same, but for who works in a mount that is at no place.
+    /// The same, and that its mount hides nothing, which would be in the way once that was ended.
+    pub(super) fn check_can_end(&self, record: &WorkspaceRecord) -> Result<()> {
+        self.check_own(record)?;
+        if self.is_mounted(record)? { overlay::check_hides_nothing(&self.merged(record.id)) } else { Ok(()) }
+    }
+
+    /// The same as [`check_own`](Self::check_own), but for who works in a mount that is at no place.
     pub(super) fn check_place(&self, record: &WorkspaceRecord) -> Result<()> {
         let path = self.directory(record.id);
         let Some(directory) = Stat::find(&path)? else { return Ok(()) };
@@ -46,8 +54,7 @@ impl Folder {
         let files = Stat::find(&path)?;
         if let Some(files) = &files {
             check_directory(&path, files)?;
-            let is_another = |made: PlaceRecord| made.device == files.device && made.inode != files.inode;
-            if record.place.0.is_some_and(is_another) {
+            if is_another(record, files) && !self.is_copy(record)? {
                 let message = "is another directory than the workspace was made with; put that back, or move this one away";
                 return Err(Error::conflict(Subject::Host(path), message));
             }
@@ -56,6 +63,25 @@ impl Folder {
             self.check_overlay(record, files.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Returns whether this is not the folder that a workspace was in: then all of it was copied, or restored.
+    fn is_copy(&self, record: &WorkspaceRecord) -> Result<bool> {
+        let folder = record.place.0.and_then(|made| made.folder.0);
+        Ok(folder.is_some() && folder != self.mark()?)
+    }
+
+    /// Where a workspace of a copied store is now, if the row still has where it was.
+    pub(super) fn new_place(&self, record: &WorkspaceRecord) -> Result<Option<PlaceRecord>> {
+        let files = Stat::find(&self.files(record.id))?;
+        let is_moved = files.is_some_and(|files| is_another(record, &files)) && self.is_copy(record)?;
+        if is_moved { self.place(record, false) } else { Ok(None) }
+    }
+
+    /// How the folder is known from a copy of it.
+    fn mark(&self) -> Result<Option<FolderRecord>> {
+        let stat = Stat::find(self.path())?;
+        Ok(stat.map(|stat| FolderRecord { inode: stat.inode, born_ns: born_ns(&stat) }))
     }
 
     fn check_overlay(&self, record: &WorkspaceRecord, files: Option<&Stat>) -> Result<()> {
@@ -90,21 +116,28 @@ impl Folder {
     /// The directory of a workspace's files and the device number of its overlay, which is mounted or not.
     pub(super) fn place(&self, record: &WorkspaceRecord, is_mounted: bool) -> Result<Option<PlaceRecord>> {
         let mount = if is_mounted { Stat::find(&self.merged(record.id))? } else { None };
-        let mount = Added(mount.map(|stat| stat.device));
-        let files = Stat::find(&self.files(record.id))?;
-        Ok(files.map(|Stat { device, inode, .. }| PlaceRecord { device, inode, mount }))
+        let mount = Added(Some(mount.map_or(0, |stat| stat.device)));
+        let (files, folder) = (Stat::find(&self.files(record.id))?, Added(self.mark()?));
+        Ok(files.map(|Stat { device, inode, .. }| PlaceRecord { device, inode, mount, folder }))
     }
+}
+
+/// Returns whether these are other files than a workspace was made with. Those of another device are not compared.
+fn is_another(record: &WorkspaceRecord, files: &Stat) -> bool {
+    record.place.0.is_some_and(|made| made.device == files.device && made.inode != files.inode)
 }
 
 /// How the overlay of a workspace is known that has these files.
 fn own_mount(record: &WorkspaceRecord, files: &Stat) -> OwnMount {
-    OwnMount { source: overlay::source(files), device: mount_of(record) }
+    OwnMount { source: overlay::source(files), device: mount_of(record, Some(files)) }
 }
 
-/// The device number of a workspace's overlay, if it was mounted in this boot.
-fn mount_of(record: &WorkspaceRecord) -> Option<u64> {
+/// The device number of a workspace's overlay, if it was mounted in this boot, with these files where they are there.
+fn mount_of(record: &WorkspaceRecord, files: Option<&Stat>) -> Option<u64> {
     let is_of_this_boot = record.mounted_by.as_ref().is_some_and(|by| by.boot == process::boot());
-    record.place.0?.mount.0.filter(|_| is_of_this_boot)
+    let made = record.place.0.filter(|_| is_of_this_boot)?;
+    let is_same = files.is_none_or(|files| (made.device, made.inode) == (files.device, files.inode));
+    made.mount.0.filter(|device| is_same && *device != 0)
 }
 
 /// Whether the store makes this name in a workspace's directory, or the command `run`, which keeps there what it mounts.

@@ -7,8 +7,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::catalog::record::{LowerRecord, LowerState};
 use crate::catalog::table::Lowers;
+use crate::format::record::Added;
 use crate::host::mounts::end_mount;
-use crate::{CommitOptions, Image, ImportOptions, Store};
+use crate::{CommitOptions, GcOptions, GcReport, Image, ImportOptions, Store};
 
 struct Given {
     folder: TempDir,
@@ -250,4 +251,36 @@ fn what_was_left_over_goes_with_the_next() {
         assert!(folder.path().join(other).exists());
     }
     assert_eq!(fs::read(next.path().unwrap().join("file")).unwrap(), b"text");
+}
+
+#[test]
+fn what_killed_processes_left_is_counted_as_freed() {
+    let Some(given) = given() else { return };
+    let workspace = given.create(false);
+    end_mount(&workspace.path().unwrap()).unwrap();
+    let folder = given.store.0.workspaces().unwrap();
+    // As if it had been killed while it made what the workspace lies over.
+    let [lower] = given.lowers().try_into().unwrap();
+    let (files, private) = (folder.files(lower.id), folder.directory(lower.id).join(".layerstone-0-1"));
+    fs::rename(files, &private).unwrap();
+    fs::write(private.join("large"), vec![1; 100_000]).unwrap();
+    given.change_lowers(|lower| LowerRecord { state: LowerState::Unfinished, bytes: Added(None), ..lower });
+    given.change(|record| WorkspaceRecord { form: WorkspaceForm::Unfinished, ..dead(&record) });
+    fs::write(folder.files(workspace.id).join("large"), vec![1; 50_000]).unwrap();
+    fs::create_dir_all(folder.path().join("0000000077/files")).unwrap();
+    fs::write(folder.path().join("0000000077/files/large"), vec![1; 25_000]).unwrap();
+    let directories = given.directories();
+    let collect =
+        |dry_run| given.store.collect_garbage(&GcOptions { dry_run, ..GcOptions::default() }).unwrap();
+    let dry = collect(true);
+    assert_eq!(given.directories(), directories);
+    let report = collect(false);
+    assert_eq!(given.directories(), 0);
+    for report in [dry, report] {
+        let GcReport { workspace_bytes_before, freed_workspace_bytes, .. } = report;
+        assert!((175_000..250_000).contains(&freed_workspace_bytes), "{report:?}");
+        assert_eq!(workspace_bytes_before, freed_workspace_bytes);
+        assert_eq!((report.idle_workspace_bytes, &report.left_over[..]), (0, &[][..]));
+    }
+    assert_eq!(collect(false).workspace_bytes_before, 0);
 }
