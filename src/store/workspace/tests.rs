@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::record::{LowerRecord, LowerState};
+use crate::catalog::record::{LowerRecord, LowerState, PlaceRecord};
 use crate::catalog::table::Lowers;
 use crate::format::record::Added;
 use crate::host::mounts::end_mount;
@@ -283,4 +283,19 @@ fn what_killed_processes_left_is_counted_as_freed() {
         assert_eq!((report.idle_workspace_bytes, &report.left_over[..]), (0, &[][..]));
     }
     assert_eq!(collect(false).workspace_bytes_before, 0);
+}
+
+#[test]
+fn rows_without_their_mount_or_folder_are_read_and_completed() {
+    let Some(given) = given() else { return };
+    let workspace = given.create(false);
+    for mount in [Added(None), Added(Some(7))] {
+        end_mount(&workspace.path().unwrap()).unwrap();
+        let before = |place| PlaceRecord { mount, folder: Added(None), ..place };
+        given.change(|record| WorkspaceRecord { place: Added(record.place.0.map(before)), ..record });
+        let place = workspace.record().unwrap().place.0.unwrap();
+        assert_eq!((place.mount, place.folder), (mount, Added(None)));
+        assert_eq!(fs::read(workspace.path().unwrap().join("file")).unwrap(), b"text");
+        assert!(workspace.record().unwrap().place.0.unwrap().folder.0.is_some());
+    }
 }
