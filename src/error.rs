@@ -161,6 +161,11 @@ pub enum Remedy {
     },
     /// Name a kind of overlay whose marks this process sees, or be root.
     VisibleMarks,
+    /// Raise a limit of an import, if its source is trusted.
+    RaiseLimit {
+        /// The field of [`ImportLimits`](crate::ImportLimits).
+        name: &'static str,
+    },
 }
 
 /// Marks of an overlay that were found where another kind was named.
@@ -195,6 +200,9 @@ impl fmt::Display for Remedy {
             Self::Marks { found, or_own } => {
                 write!(f, "commit with `OverlayMarks::{found:?}`")?;
                 if *or_own { ", or with `OnlyTrusted` or `OnlyUser` if it is the image's own" } else { "" }
+            }
+            Self::RaiseLimit { name } => {
+                return write!(f, "raise `ImportLimits::{name}` if the source is trusted");
             }
             Self::VisibleMarks => {
                 "commit as root, or with `OverlayMarks::User` or `OverlayMarks::FuseOverlayfs` if it is of such an overlay"

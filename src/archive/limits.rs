@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 
 /// What an import may ask for; passing one is [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) with the limit's name in
 /// the message. The defaults let any sane root file system through.
@@ -87,7 +87,8 @@ impl Deadline {
         if self.end.is_none_or(|end| Instant::now() < end) {
             return Ok(());
         }
-        let message = format!("takes longer than the limit `time_max` of {:?}; raise it", self.time_max);
-        Err(Error::new(ErrorKind::TimedOut, subject(), message))
+        let message = format!("takes longer than the limit of {:?}", self.time_max);
+        let remedy = Remedy::RaiseLimit { name: "time_max" };
+        Err(Error::new(ErrorKind::TimedOut, subject(), message).with_remedy(remedy))
     }
 }

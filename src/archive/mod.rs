@@ -49,7 +49,7 @@ pub use writer::Writer;
 
 use std::borrow::Cow;
 
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 use crate::path::{TreePath, escape_bytes};
 use crate::tree::entry::Timestamp;
 
@@ -144,6 +144,8 @@ impl<F> Member<F> {
 struct Refusal {
     kind: ErrorKind,
     message: Cow<'static, str>,
+    /// The limit that it passes.
+    limit: Option<&'static str>,
 }
 
 /// Bytes of an entry's name that an error shows.
@@ -151,33 +153,36 @@ const SHOWN_NAME_BYTES: usize = 512;
 
 impl Refusal {
     fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: ErrorKind::Invalid, message: message.into() }
+        Self { kind: ErrorKind::Invalid, message: message.into(), limit: None }
     }
 
     fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind: ErrorKind::Unsupported, message: message.into() }
+        Self { kind: ErrorKind::Unsupported, message: message.into(), limit: None }
     }
 
     /// `what` would pass the limit `name`, which is `limit`.
-    fn limit(what: &str, name: &str, limit: impl std::fmt::Display) -> Self {
-        let message =
-            format!("{what} passes the limit `{name}` of {limit}; raise it if the archive is trusted");
-        Self { kind: ErrorKind::QuotaExceeded, message: message.into() }
+    fn limit(what: &str, name: &'static str, limit: impl std::fmt::Display) -> Self {
+        let message = format!("{what} passes the limit of {limit}").into();
+        Self { kind: ErrorKind::QuotaExceeded, message, limit: Some(name) }
     }
 
     /// The error about the entry of this name.
     fn at(self, name: &[u8]) -> Error {
         let (shown, rest) = name.split_at_checked(SHOWN_NAME_BYTES).unwrap_or((name, &[]));
         let ellipsis = if rest.is_empty() { "" } else { "…" };
-        Error::new(
-            self.kind,
-            Subject::ArchiveEntry(format!("{}{ellipsis}", escape_bytes(shown))),
-            self.message,
-        )
+        self.about(Subject::ArchiveEntry(format!("{}{ellipsis}", escape_bytes(shown))))
     }
 
     /// The error about the archive as a whole.
     fn at_archive(self) -> Error {
-        Error::new(self.kind, Subject::Archive, self.message)
+        self.about(Subject::Archive)
+    }
+
+    fn about(self, subject: Subject) -> Error {
+        let error = Error::new(self.kind, subject, self.message);
+        match self.limit {
+            Some(name) => error.with_remedy(Remedy::RaiseLimit { name }),
+            None => error,
+        }
     }
 }

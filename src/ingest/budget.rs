@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::archive::{Deadline, Limits};
-use crate::error::{Error, ErrorKind, Result, Subject};
+use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 use crate::host::source::Found;
 use crate::host::stat::FileKind;
 
@@ -39,10 +39,10 @@ impl Budget {
         if is_file && (!found.is_linked() || taken.linked.insert((found.stat.device, found.stat.inode))) {
             taken.bytes = taken.bytes.saturating_add(found.stat.size);
         }
-        let passed = |what: &str, name: &str, limit: u64| {
-            let message =
-                format!("with it {what} passes the limit `{name}` of {limit}; raise it to have all of it");
-            Err(Error::new(ErrorKind::QuotaExceeded, subject(), message))
+        let passed = |what: &str, name: &'static str, limit: u64| {
+            let message = format!("with it {what} passes the limit of {limit}");
+            let error = Error::new(ErrorKind::QuotaExceeded, subject(), message);
+            Err(error.with_remedy(Remedy::RaiseLimit { name }))
         };
         if taken.entries > entries_max {
             return passed("the number of entries", "entries_max", entries_max);

@@ -104,14 +104,14 @@ impl Image {
         let task = &self.project.store.task;
         let checkout = Checkout::begin(directory, task)?;
         let shared = options.shared.map(|shared| FileCache::open(&shared, &checkout, options.all_xattrs));
-        let cache = shared.transpose()?.flatten();
+        let mut cache = shared.transpose()?;
         let stage = task.begin(Phase::Writing, root.entries());
         let items = tree::iter(&self.reader, &root)?.map(|entry| item(&self.reader, entry?));
         let write = WriteOptions {
             devices: options.devices,
             all_xattrs: options.all_xattrs,
             threads: self.project.store.options.threads,
-            cache: cache.as_ref(),
+            cache: cache.as_ref().and_then(FileCache::useful),
         };
         let written = checkout.write(items, &self.reader, write)?;
         drop(stage);
@@ -130,6 +130,9 @@ impl Image {
             Err(error) => return Err(error),
         };
         checkout.publish(options.fsync)?;
+        if let Some(cache) = &mut cache {
+            cache.keep();
+        }
         Ok(CheckoutReport { untracked, ..report })
     }
 

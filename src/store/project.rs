@@ -112,7 +112,7 @@ impl Store {
             return Err(Error::invalid(Subject::Project(name.to_string()), "can't be removed"));
         }
         let remove = |tx: &mut WriteTx| {
-            let record = tx.get::<Projects>(name)?.ok_or_else(|| no_such_project(name))?;
+            let record = tx.get::<Projects>(name)?.ok_or_else(|| absent(name))?;
             let (ended, live) = super::workspace::forget_workspaces(tx, record.id)?;
             if live > 0 && !force {
                 let message = match live {
@@ -157,8 +157,12 @@ fn create(tx: &mut WriteTx, name: &ProjectName, now: Moment) -> Result<ProjectId
 }
 
 pub(super) fn no_such_project(name: &ProjectName) -> Error {
-    let error = Error::not_found(Subject::Project(name.to_string()), "no such project");
-    error.with_remedy(Remedy::CreateProject)
+    absent(name).with_remedy(Remedy::CreateProject)
+}
+
+/// The same for one that is to go, and that there is no use in making.
+fn absent(name: &ProjectName) -> Error {
+    Error::not_found(Subject::Project(name.to_string()), "no such project")
 }
 
 impl Project {

@@ -370,15 +370,24 @@ fn budgets_on_the_command_line() {
     let cli = crate::cli::Cli::new();
     cli.tree();
     for (option, value, limit) in [
-        ("--max-entries", "1", "entries_max"),
-        ("--max-bytes", "1", "logical_bytes_max"),
-        ("--timeout", "0", "time_max"),
-        ("--timeout", "0.000001", "time_max"),
+        ("--max-entries", "1", "--max-entries"),
+        ("--max-bytes", "1", "--max-bytes"),
+        ("--timeout", "0", "--timeout"),
+        ("--timeout", "0.000001", "--timeout"),
     ] {
         let (code, message) = cli.fails(&["import", "tree", option, value]);
-        assert!(code == 8 && message.contains(limit), "{code}: {message}");
+        assert!(code == 8 && message.contains(&format!("raise it with {limit}")), "{code}: {message}");
+        let output = cli.run(&["import", "tree", option, value, "--json"]);
+        let failure: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert!(failure["message"].as_str().unwrap().contains(limit), "{failure}");
     }
     cli.ok(&["import", "tree", "--max-entries", "100", "--max-bytes", "1000000", "--timeout", "100.5"]);
+    for words in
+        [&["import", "tree", "--max-entries", "x"][..], &["images", "--limit=-1"], &["images", "-n", "9e9"]]
+    {
+        let (code, message) = cli.fails(words);
+        assert!(code == 2 && message.contains("a whole number is expected"), "{code}: {message}");
+    }
     for time in ["--timeout=-1", "--timeout=nan", "--timeout=1e12", "--timeout=soon"] {
         let (code, message) = cli.fails(&["import", "tree", time]);
         assert!(code == 2 && message.contains("a number of seconds is expected"), "{code}: {message}");

@@ -50,6 +50,8 @@ mod mounted;
 mod mounts;
 mod not_kept;
 mod overlay;
+mod own_lines;
+mod plain_words;
 mod poison;
 mod raw_tar;
 mod readme;

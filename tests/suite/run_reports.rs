@@ -131,7 +131,7 @@ fn a_command_that_the_image_lacks_is_missed_before_anything_is_prepared() {
     cli.ok(&["import", "alone", "--tag", "alone", "-q"]);
     let output = cli.run(&["run", "alone", "sh"]);
     assert_eq!(code(&output), 127);
-    assert!(text(&output.stderr).contains("needs a loader that is not in the image"), "{output:?}");
+    assert!(text(&output.stderr).contains("needs the loader '/"), "{output:?}");
     assert!(!cli.path("store/workspaces").exists());
 }
 

@@ -313,13 +313,13 @@ fn a_checkout_that_is_stopped_leaves_nothing_and_what_a_killed_one_leaves_goes()
 }
 
 /// A terminal, and what the program writes to it.
-struct Terminal {
-    master: File,
-    text: String,
+pub(crate) struct Terminal {
+    pub(crate) master: File,
+    pub(crate) text: String,
 }
 
 impl Terminal {
-    fn new() -> (Self, OwnedFd) {
+    pub(crate) fn new() -> (Self, OwnedFd) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -329,7 +329,7 @@ impl Terminal {
     }
 
     /// Reads until the text has been written, or to the end.
-    fn read_until(&mut self, text: Option<&str>) {
+    pub(crate) fn read_until(&mut self, text: Option<&str>) {
         let mut buffer = [0; 4096];
         while text.is_none_or(|text| !self.text.contains(text)) {
             match self.master.read(&mut buffer) {

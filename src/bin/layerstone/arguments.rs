@@ -146,6 +146,20 @@ mod tests {
         }
     }
 
+    /// The parser sees such a conflict only where the global option stands behind the command's name.
+    #[test]
+    fn no_option_conflicts_with_a_global_one() {
+        let mut program = Arguments::command();
+        program.build();
+        for command in all(&program) {
+            for argument in command.get_arguments() {
+                let conflicts = command.get_arg_conflicts_with(argument);
+                let global: Vec<_> = conflicts.iter().filter(|other| other.is_global_set()).collect();
+                assert!(global.is_empty(), "{} {}: {global:?}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
     #[test]
     fn every_option_has_a_help_line_and_global_ones_a_heading_of_their_own() {
         let mut program = Arguments::command();

@@ -7,13 +7,15 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use layerstone::{ErrorKind, Task};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
+
+use crate::left::{self, Stream};
 
 /// What this program does: it runs one command.
 static TASK: LazyLock<Task> = LazyLock::new(Task::new);
@@ -49,6 +51,15 @@ pub(crate) fn exit_code(signal: i32) -> u8 {
 /// Returns the name of a signal.
 pub(crate) fn name(signal: i32) -> &'static str {
     signal_hook::low_level::signal_name(signal).unwrap_or("a signal")
+}
+
+/// Lets a write that passes `ulimit -f` fail, where it would end the program. What is started from here has the signal as it was:
+/// a handler goes where an ignored signal stays.
+pub(crate) fn survive_file_limit() {
+    if !is_ignored(SIGXFSZ) {
+        // Without it the signal ends the program, as ever.
+        let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    }
 }
 
 /// Starts to wait for signals, of which the last is said as JSON or as text.
@@ -88,6 +99,7 @@ fn say_end(signal: i32, json: bool) {
         format!("layerstone: {message}\n")
     };
     let stderr = io::stderr();
+    let line = left::needed(Stream::Stderr) + &line;
     let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
     if poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
         let _ = rustix::io::write(&stderr, line.as_bytes());

@@ -8,6 +8,7 @@ mod commands;
 mod environment;
 mod hints;
 mod interrupt;
+mod left;
 mod output;
 mod progress;
 mod refusal;
@@ -77,6 +78,7 @@ impl From<io::Error> for Failure {
 fn main() -> ExitCode {
     leave_out_contained_panics();
     environment::spare_owner();
+    interrupt::survive_file_limit();
     let arguments = match refusal::parse() {
         Ok(arguments) => arguments,
         Err(code) => return ExitCode::from(code),
@@ -150,16 +152,13 @@ fn leave_out_contained_panics() {
 
 /// What to do about a failure of this command where the library can't say it in the program's words.
 fn advice(command: &arguments::Command) -> impl Fn(&Error) -> Option<&'static str> + use<> {
-    use arguments::Command::{Import, Repair, Run, Verify, Workspace};
+    use arguments::Command::{Repair, Run, Verify, Workspace};
     let makes_workspace = matches!(command, Run(_) | Workspace(_));
-    let (imports, mends) = (matches!(command, Import(_)), matches!(command, Verify { .. } | Repair { .. }));
+    let mends = matches!(command, Verify { .. } | Repair { .. });
     move |error| match error.kind() {
         // What is damaged outside of the store, a repair does not mend.
         ErrorKind::Corrupt if !mends && !matches!(error.subject(), Subject::Host(_)) => {
             Some("'layerstone verify' says what is damaged, and 'layerstone repair' keeps what is sound.")
-        }
-        ErrorKind::QuotaExceeded | ErrorKind::TimedOut if imports => {
-            Some("Limits are set by --max-bytes, --max-entries, --max-metadata-bytes and --timeout.")
         }
         ErrorKind::Io if makes_workspace && is_read_only(error) => Some(
             "Workspaces lie in the store, which can't be written; 'layerstone checkout' writes an image to any place.",

@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,6 +17,7 @@ use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::left::{self, Stream};
 use crate::{Failure, interrupt, progress};
 
 /// A command's result: JSON as it serialises, with a schema, and for people as text.
@@ -28,12 +29,20 @@ pub(crate) trait Report: Serialize + JsonSchema {
 /// Returns standard output. A signal ends a write that waits for a reader.
 pub(crate) fn stdout() -> io::Result<BufWriter<Interruptible<File>>> {
     progress::clear();
-    Ok(BufWriter::new(stdout_stream()?))
+    let mut stdout = stream_of(io::stdout())?;
+    stdout.write_all(left::needed(Stream::Stdout).as_bytes())?;
+    Ok(BufWriter::new(stdout))
 }
 
-/// The same without a buffer.
-pub(crate) fn stdout_stream() -> io::Result<Interruptible<File>> {
-    interrupt::task().stream(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+/// Returns one of this process's streams without a buffer.
+pub(crate) fn stream_of(stream: impl AsFd) -> io::Result<Interruptible<File>> {
+    interrupt::task().stream(File::from(stream.as_fd().try_clone_to_owned()?))
+}
+
+/// A line on standard error, which is lost where nobody reads it.
+fn stderr_line(text: &str) {
+    progress::clear();
+    let _ = writeln!(io::stderr().lock(), "{}{text}", left::needed(Stream::Stderr));
 }
 
 /// Where a command's result goes.
@@ -97,8 +106,7 @@ impl Output {
 
     /// Something the user should know that is not the result.
     pub(crate) fn note(text: &str) {
-        progress::clear();
-        let _ = writeln!(io::stderr().lock(), "{}", visible(text));
+        stderr_line(&visible(text));
     }
 
     /// A failure, by the name of its kind.
@@ -118,8 +126,7 @@ impl Output {
             return complaints.iter().for_each(|each| Self::note(&format!("layerstone: {}", each.message)));
         }
         if let Ok(json) = serde_json::to_string(&ErrorReport { first, others }) {
-            progress::clear();
-            let _ = writeln!(io::stderr().lock(), "{}", visible_json(&json));
+            stderr_line(&visible_json(&json));
         }
     }
 }
@@ -196,13 +203,20 @@ fn advice(remedy: Remedy) -> String {
         Remedy::VisibleMarks => {
             "commit as root, or with --userxattr or --fuse-overlayfs if it is of such an overlay"
         }
+        Remedy::RaiseLimit { name } => match name {
+            "entries_max" => "raise it with --max-entries if the source is trusted",
+            "logical_bytes_max" | "stream_bytes_max" => "raise it with --max-bytes if the source is trusted",
+            "metadata_bytes_max" => "raise it with --max-metadata-bytes if the source is trusted",
+            "time_max" => "raise it with --timeout",
+            _ => "no option of this program raises it",
+        },
         other => return other.to_string(),
     };
     advice.to_owned()
 }
 
 /// Text as one line that only shows.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     escape(text, |character| character.escape_default().to_string())
 }
 

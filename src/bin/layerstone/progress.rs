@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use layerstone::{Phase, Progress};
 
 use crate::interrupt;
+use crate::left::{self, Stream};
 use crate::output::{Output, size};
 
 /// How progress is shown.
@@ -100,6 +101,7 @@ fn show_line() {
 }
 
 fn new_line() -> ProgressBar {
+    left::begin_line(Stream::Stderr);
     let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     match ProgressStyle::with_template("{spinner} {wide_msg}") {
         Ok(style) => line.with_style(style),

@@ -1,15 +1,17 @@
 //! What the argument parser refuses, said as every other failure is: one or two lines, or one JSON object.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser as _};
 use layerstone::ErrorKind;
+use layerstone::path::escape_bytes;
 
 use crate::arguments::Arguments;
 use crate::exit_code;
 use crate::hints::{instead_of_argument, instead_of_command, keep_likely_suggestions};
-use crate::output::Output;
+use crate::output::{Output, visible};
 use crate::run::OWN_FAILURE;
 
 /// Returns the command line's arguments, or the exit code if they are refused, which is then said. Help and the version are
@@ -61,7 +63,11 @@ fn explain(error: &mut clap::Error) -> Refused {
     let (name, command) =
         command_of(error, &program).map_or((String::new(), None), |(name, command)| (name, Some(command)));
     keep_likely_suggestions(error, &name);
-    let mut message = one_line(error);
+    escape_values(error);
+    let mut message = match not_utf8(error, std::env::args_os()) {
+        Some(words) => format!("{words} is no UTF-8, which names and options are"),
+        None => one_line(error),
+    };
     let hint = match (error.get(ContextKind::InvalidSubcommand), error.get(ContextKind::InvalidArg)) {
         (Some(ContextValue::String(word)), _) => instead_of_command(&name, word),
         (_, Some(ContextValue::String(word))) if error.kind() == clap::error::ErrorKind::UnknownArgument => {
@@ -76,6 +82,36 @@ fn explain(error: &mut clap::Error) -> Refused {
         message = format!("{message}; {hint}");
     }
     Refused { message, usage: command.map(|command| command.clone().render_usage().to_string()) }
+}
+
+/// Escapes the user's words in the message, which are then of one line.
+fn escape_values(error: &mut clap::Error) {
+    for kind in [ContextKind::InvalidSubcommand, ContextKind::InvalidArg, ContextKind::InvalidValue] {
+        if let Some(ContextValue::String(word)) = error.get(kind) {
+            let word = visible(word);
+            error.insert(kind, ContextValue::String(word));
+        }
+    }
+}
+
+/// Returns the words that are refused since they are no UTF-8: others may be paths, which need not be.
+fn not_utf8(error: &clap::Error, words: impl Iterator<Item = OsString>) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::InvalidUtf8 {
+        return None;
+    }
+    let words: Vec<_> = words.collect();
+    let is_refused = |index: &usize| {
+        let alone = words.iter().enumerate().map(|(other, word)| {
+            if other == *index { word.clone() } else { word.to_string_lossy().into_owned().into() }
+        });
+        let outcome = Arguments::try_parse_from(alone);
+        outcome.is_err_and(|error| error.kind() == clap::error::ErrorKind::InvalidUtf8)
+    };
+    let refused =
+        (0..words.len()).filter(|index| words.get(*index).is_some_and(|word| word.to_str().is_none()));
+    let refused = refused.filter(is_refused).filter_map(|index| words.get(index));
+    let refused: Vec<_> = refused.map(|word| format!("'{}'", escape_bytes(word.as_bytes()))).collect();
+    Some(refused.join(", ")).filter(|refused| !refused.is_empty())
 }
 
 fn one_line(error: &clap::Error) -> String {
@@ -144,7 +180,7 @@ mod tests {
                 "unrecognized subcommand 'prune'; free what no image needs with",
                 "[OPTIONS] <COMMAND>",
             ),
-            (&["a\n\nUsage: b"], "unrecognized subcommand 'a Usage: b'", "[OPTIONS] <COMMAND>"),
+            (&["a\n\nUsage: b"], r"unrecognized subcommand 'a\n\nUsage: b'", "[OPTIONS] <COMMAND>"),
         ];
         for (words, begin, command) in cases {
             let (message, usage) = refused(words);

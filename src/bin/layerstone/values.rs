@@ -1,6 +1,7 @@
 //! How the values of options are read.
 
 use std::os::unix::ffi::OsStrExt as _;
+use std::str::FromStr;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use layerstone::{Moment, TreePath};
@@ -44,6 +45,11 @@ fn parse_bytes(text: &str) -> Option<u64> {
     let digits = u32::try_from(fraction.len()).ok()?;
     let part = fraction.parse::<u128>().ok()? * u128::from(unit) / 10_u128.pow(digits);
     whole.checked_add(u64::try_from(part).ok()?)
+}
+
+/// Parses a whole number of things.
+pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "a whole number is expected, such as 100".into())
 }
 
 pub(crate) fn seconds(text: &str) -> Result<f64, String> {

@@ -108,15 +108,29 @@ pub(crate) struct FileCache {
     directory: OwnedFd,
     sharing: Sharing,
     all_xattrs: bool,
+    /// Whether the file system can share as it should.
+    is_useful: bool,
+    /// Where it was made for this checkout, which has not succeeded yet.
+    made: Option<PathBuf>,
+}
+
+impl Drop for FileCache {
+    fn drop(&mut self) {
+        if let Some(path) = &self.made {
+            // One that others have put something into meanwhile stays.
+            let _ = unlinkat(CWD, path, AtFlags::REMOVEDIR);
+        }
+    }
 }
 
 impl FileCache {
-    /// Opens the directory for a checkout. None where the file system can't share as it should.
-    pub(crate) fn open(shared: &SharedFiles, checkout: &Checkout, all_xattrs: bool) -> Result<Option<Self>> {
+    /// Opens the directory for a checkout.
+    pub(crate) fn open(shared: &SharedFiles, checkout: &Checkout, all_xattrs: bool) -> Result<Self> {
         let path = &shared.directory;
-        let directory = open_own(path)?;
-        let cache = Self { directory, sharing: shared.sharing, all_xattrs };
-        let reaches = match cache.sharing {
+        let (directory, is_made) = open_own(path)?;
+        let made = is_made.then(|| path.clone());
+        let mut cache = Self { directory, sharing: shared.sharing, all_xattrs, is_useful: true, made };
+        cache.is_useful = match cache.sharing {
             Sharing::Reflink => {
                 let probe = make_unnamed(&checkout.root);
                 let copied = probe.and_then(|probe| ioctl_ficlone(make_unnamed(&cache.directory)?, probe));
@@ -132,7 +146,17 @@ impl FileCache {
                 true
             }
         };
-        Ok(reaches.then_some(cache))
+        Ok(cache)
+    }
+
+    /// Returns it where the file system can share as it should.
+    pub(crate) fn useful(&self) -> Option<&Self> {
+        self.is_useful.then_some(self)
+    }
+
+    /// Lets the directory stay, though it may be empty.
+    pub(crate) fn keep(&mut self) {
+        self.made = None;
     }
 
     /// The name of a file that may be shared. None of what is better written.
@@ -274,7 +298,8 @@ fn make_unnamed(folder: impl AsFd) -> rustix::io::Result<OwnedFd> {
 const TIMES_MADE: usize = 10;
 
 /// Opens the directory, or makes it. Whoever else may write to it could put anything into later checkouts.
-fn open_own(path: &Path) -> Result<OwnedFd> {
+/// Opens the directory, and says whether it was made for that.
+fn open_own(path: &Path) -> Result<(OwnedFd, bool)> {
     let io = |action| move |error| failed(path.to_owned(), action, error);
     let opened = (0..TIMES_MADE).find_map(|_| match make_and_open(path) {
         Err((_, Errno::NOENT)) => None,
@@ -284,20 +309,22 @@ fn open_own(path: &Path) -> Result<OwnedFd> {
         let message = "can't be made: the directory that it is to be in is not there";
         return Err(Error::not_found(Subject::Host(path.to_owned()), message));
     };
-    let directory = opened.map_err(|(action, error)| io(action)(error))?;
+    let (directory, is_made) = opened.map_err(|(action, error)| io(action)(error))?;
     let stat = Stat::of(&directory, b"").map_err(io("read its metadata"))?;
     if stat.uid != geteuid().as_raw() || stat.mode & 0o022 != 0 {
         let message = "must belong to you, and nobody else may be able to write to it";
         return Err(Error::invalid(Subject::Host(path.to_owned()), message));
     }
-    Ok(directory)
+    Ok((directory, is_made))
 }
 
-fn make_and_open(path: &Path) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
-    match mkdirat(CWD, path, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
+fn make_and_open(path: &Path) -> std::result::Result<(OwnedFd, bool), (&'static str, Errno)> {
+    let is_made = match mkdirat(CWD, path, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
         Err(error) => return Err(("make the directory", error)),
-    }
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).map_err(|error| ("open the directory", error))
+    let opened = openat(CWD, path, flags, Mode::empty()).map_err(|error| ("open the directory", error))?;
+    Ok((opened, is_made))
 }

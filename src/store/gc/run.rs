@@ -52,7 +52,11 @@ impl Store {
         let report = self.0.freeing(|| Collection::begin(&self.0, options)?.run());
         let report = report.map_err(|error| match error.kind() {
             ErrorKind::Cancelled => {
-                let message = "the collection was cancelled; what it has freed stays freed";
+                let message = if options.dry_run {
+                    "cancelled; nothing was changed"
+                } else {
+                    "the collection was cancelled; what it has freed stays freed"
+                };
                 Error::new(ErrorKind::Cancelled, Subject::Store(self.0.location.clone()), message)
             }
             _ => error,

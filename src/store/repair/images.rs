@@ -154,6 +154,19 @@ impl Rows {
     }
 }
 
+/// Calls projects in the report as they are called now: some have a name only since their rows were made.
+pub(super) fn name_projects(rows: &Rows, report: &mut RepairReport) {
+    for (name, record) in &rows.projects {
+        let unnamed = scope_name(record.id, None);
+        let found = report.restored.iter_mut().chain(&mut report.removed).map(|image| &mut image.project);
+        let salvaged = report.salvaged.iter_mut().map(|image| &mut image.project);
+        let damaged = report.damaged_images.iter_mut().map(|image| &mut image.project);
+        for told in found.chain(salvaged).chain(damaged).filter(|told| **told == unnamed) {
+            *told = name.to_string();
+        }
+    }
+}
+
 /// What makes an import the same as another; nothing for a commit.
 pub(super) fn import_identity(image: &ImageRecord) -> Option<(ProjectId, ObjectId)> {
     (image.origin != OriginRecord::Commit).then(|| (image.owner, identity_of(image)))

@@ -193,6 +193,7 @@ impl Repair<'_> {
         rows.raise(Sequence::Segment, output.numbers.segment.into());
         let now = self.surroundings.now();
         rows.add_projects(now);
+        images::name_projects(rows, report);
         rows.add_parents();
         let dropped = rows.drop_directories(disk, report)?;
         unnamed.kept.extend(self.unnamed_states(rows, dropped)?);

@@ -7,7 +7,7 @@ use layerstone::{CommitOptions, ImageRef, OverlayMarks};
 
 use super::made::MadeArguments;
 use super::source::ReadArguments;
-use super::tar::{open_input, tar_options};
+use super::tar::{open_tar, tar_options};
 use super::{Context, Outcome, made, usage};
 
 /// Commit a changed checkout, an overlay's upper directory or a layer's tar as a new image, and print its UUID last
@@ -58,7 +58,7 @@ pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
         (None, Some(layer), None, Some(base)) => {
             let edit = project.find(base)?.edit();
             let tar = tar_options(layer, arguments.require_end, arguments.any_layer);
-            edit.apply_tar_with(open_input(layer)?, tar).commit(&options)?
+            edit.apply_tar_with(open_tar(layer)?, tar).commit(&options)?
         }
         (None, None, Some(upper), Some(base)) => {
             project.commit_upper(upper, base, marks(arguments), &options)?

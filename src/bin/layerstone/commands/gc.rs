@@ -28,7 +28,11 @@ pub(crate) struct GcArguments {
 pub(super) fn run(context: &Context, arguments: &GcArguments) -> Outcome {
     let GcArguments { dry_run, full, caches } = *arguments;
     let report = context.store()?.collect_garbage(&GcOptions { dry_run, full, caches })?;
-    context.out.report(&Collected { report, is_full: full }, || "the collection is done".to_owned())
+    let collected = Collected { report, is_full: full };
+    if dry_run {
+        return Ok(context.out.show(&collected)?);
+    }
+    context.out.report(&collected, || "the collection is done".to_owned())
 }
 
 #[derive(Serialize, JsonSchema)]

@@ -8,7 +8,7 @@ use layerstone::{ImageInfo, ImageKind, ListOptions, Moment, Scope};
 
 use super::{Context, Outcome};
 use crate::output::{Output, Report, age, size};
-use crate::values::moment;
+use crate::values::{moment, number};
 
 /// Images that are shown where nothing else is asked for.
 const SHOWN: usize = 100;
@@ -32,7 +32,7 @@ pub(crate) struct ImagesArguments {
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     pub(crate) until: Option<Moment>,
     /// Show at most so many, or all with 0 [default: 100; all with --json or --quiet]
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = number::<usize>)]
     pub(crate) limit: Option<usize>,
     /// Print UUIDs only; with --json, an array of them
     #[arg(short, long)]

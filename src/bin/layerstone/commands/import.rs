@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 use layerstone::{Error, Excludes, ImportLimits, ImportOptions, TagName};
 
 use super::source::ReadArguments;
-use super::tar::{open_input, tar_options};
+use super::tar::{open_input, open_tar, tar_options};
 use super::{Context, Outcome, made, usage};
 use crate::Failure;
-use crate::values::{bytes, seconds};
+use crate::values::{bytes, number, seconds};
 
 /// Import a directory or a root file system tar as an image, and print its UUID last
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ pub(crate) struct LimitArguments {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_bytes: Option<u64>,
     /// Refuse more files, directories and other entries than this [default: 4194304]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = number::<u64>)]
     pub(crate) max_entries: Option<u64>,
     /// Refuse more bytes than this of a tar's names and attributes, which are held in memory [default: 128 MiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -154,7 +154,7 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     }
     // Opened before a store is made for it.
     let tar = if is_tar {
-        Some(open_input(source)?)
+        Some(open_tar(source)?)
     } else {
         check_directory(source)?;
         options.exclude.check_relative_to(source)?;

@@ -1,5 +1,6 @@
 //! `repair`: makes a damaged store a sound one; what is lost is a failure.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -67,13 +68,20 @@ impl Report for Repaired<'_> {
                 &report.removed,
             )?;
         }
+        let projects = report.restored.iter().map(|image| &image.project);
+        let projects = projects.chain(report.salvaged.iter().map(|image| &image.project));
+        let unnamed: BTreeSet<_> = projects.filter(|name| name.starts_with("recovered-")).collect();
+        if let Some(name) = unnamed.first() {
+            Output::line(&format!(
+                "Projects that lost their names are called 'recovered-1' and so on: '--project {name}' finds those images."
+            ))?;
+        }
         if report.catalog != CatalogState::Whole {
             let dump = report.dump_written.map_or_else(
-                || {
-                    "There was no dump of it: projects without a name are called 'recovered-', and tags are lost."
-                        .into()
+                || "There was no dump of it: names of projects and tags are lost.".into(),
+                |moment| {
+                    format!("Tags, names and removals are those of {moment}, where newer ones were lost.")
                 },
-                |moment| format!("Tags, names and removals are those of {moment}, where newer ones were lost."),
             );
             Output::line(&format!("The catalog was {}. {dump}", name_of(report.catalog)))?;
         }

@@ -97,8 +97,8 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         Output::note(&format!("A full copy, not an overlay mount: {why}."));
     }
     let ended = run::run(&workspace, &runtime, &job);
-    if let Ok((Ended::Exited(code), ends_line)) = ended {
-        return finish(&workspace, &context.out, arguments, (code, ends_line), unset);
+    if let Ok(Ended::Exited(code)) = ended {
+        return finish(&workspace, &context.out, arguments, code, unset);
     }
     // A signal that ended what was done must not end this.
     let workspace = workspace.with_task(&Task::new());
@@ -109,7 +109,7 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         // What went wrong first counts. The next that is made clears it away.
         Output::note(&explained(&error));
     }
-    let (kind, message, code) = match ended?.0 {
+    let (kind, message, code) = match ended? {
         Ended::Exited(code) => return Ok(code),
         // It said why itself.
         Ended::NotStarted(said) if said.is_empty() && !context.out.json => return Ok(OWN_FAILURE),
@@ -183,7 +183,7 @@ fn finish(
     workspace: &Workspace,
     out: &Output,
     arguments: &RunArguments,
-    (exit_code, ends_line): (u8, bool),
+    exit_code: u8,
     unset: Vec<&str>,
 ) -> Result<u8, Failure> {
     let RunArguments { keep, disposable, read, made, id_file, .. } = arguments;
@@ -209,8 +209,7 @@ fn finish(
     let kept = keep.then_some(workspace.name());
     let done = report.as_ref().map_or("nothing was to be committed".to_owned(), made::done);
     let (message, why_copy) = (&*made.message, workspace.why_copy());
-    let ran =
-        Ran { exit_code, report, workspace: kept, left_over, why_copy, unset, message, quiet, ends_line };
+    let ran = Ran { exit_code, report, workspace: kept, left_over, why_copy, unset, message, quiet };
     // The image is there, even if the file is not.
     match out.report(&ran, || done) {
         // The reader of what the command printed has gone, which changes nothing.
@@ -256,8 +255,6 @@ pub(super) struct Ran<'a> {
     message: &'a str,
     #[serde(skip)]
     quiet: bool,
-    #[serde(skip)]
-    ends_line: bool,
 }
 
 impl Report for Ran<'_> {
@@ -265,9 +262,6 @@ impl Report for Ran<'_> {
         self.left_over.iter().for_each(made::note_left_over);
         self.report.iter().for_each(|report| made::note(report, self.message));
         if let Some(report) = &self.report {
-            if !self.ends_line {
-                Output::line("")?;
-            }
             if !self.quiet {
                 Output::note(&summary(report));
             }

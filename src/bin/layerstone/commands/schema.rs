@@ -43,7 +43,56 @@ pub(super) fn run(arguments: &SchemaArguments) -> Outcome {
         document.insert("properties".into(), Value::Object(named.collect()));
     }
     document.insert("$defs".into(), Value::Object(generator.take_definitions(true)));
+    let mut document = Value::Object(document);
+    make_plain(&mut document);
     Ok(Output::json(&document)?)
+}
+
+/// Takes the links out of descriptions, which are those of the library's documentation.
+fn make_plain(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(make_plain),
+        Value::Object(properties) => {
+            for (name, value) in properties {
+                match value {
+                    Value::String(text) if name == "description" => *text = without_links(text),
+                    value => make_plain(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Text without the targets of its links: `[text](target)` and ``[`name`]`` are their text.
+fn without_links(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, link)) = rest.split_once('[') {
+        plain.push_str(before);
+        let Some((name, after)) = link.split_once(']') else {
+            plain.push('[');
+            rest = link;
+            break;
+        };
+        let target = after.strip_prefix('(').and_then(|target| target.split_once(')'));
+        match target {
+            Some((_, after)) => {
+                plain.push_str(name);
+                rest = after;
+            }
+            None if name.starts_with('`') => {
+                plain.push_str(name);
+                rest = after;
+            }
+            None => {
+                plain.push('[');
+                rest = link;
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// The commands that print JSON, and failures as `error`: all, or the one that is wanted.

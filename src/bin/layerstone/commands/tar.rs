@@ -1,15 +1,16 @@
 //! What the commands that read a tar have in common.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use layerstone::task::Interruptible;
 use layerstone::{Error, TarOptions};
 use rustix::fs::OFlags;
 
+use super::usage;
 use crate::{Failure, interrupt};
 
 /// Returns what is expected of the tar at `source`, and what errors call it.
@@ -28,6 +29,24 @@ pub(super) fn open_input(source: &Path) -> Result<Interruptible<File>, Failure> 
     };
     let stream = opened.and_then(|file| interrupt::task().stream(file));
     Ok(stream.map_err(|error| Error::host(source, "open it", error))?)
+}
+
+/// Opens a tar. A terminal has none: it would be waited for without an end.
+pub(super) fn open_tar(source: &Path) -> Result<Interruptible<File>, Failure> {
+    let is_terminal = if is_stdin(source) {
+        io::stdin().is_terminal()
+    } else {
+        // A pipe is opened once, and a terminal is no pipe.
+        let is_device = source.metadata().is_ok_and(|found| found.file_type().is_char_device());
+        is_device && File::open(source).is_ok_and(|file| file.is_terminal())
+    };
+    if is_terminal {
+        return Err(usage(
+            "tar",
+            "a terminal has none; name a file, or pass one to standard input (- < FILE)",
+        ));
+    }
+    open_input(source)
 }
 
 fn is_stdin(source: &Path) -> bool {

@@ -7,7 +7,7 @@ use clap::Args;
 use layerstone::id::ImageId;
 use layerstone::{ImageRef, LineageNode};
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, usage};
 use crate::output::{Output, Report, age, size};
 
 /// Show which image came from which
@@ -17,11 +17,14 @@ pub(crate) struct TreeArguments {
     /// Show only this image and what came from it
     image: Option<ImageRef>,
     /// Print a graph for Graphviz
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     dot: bool,
 }
 
 pub(super) fn run(context: &Context, arguments: &TreeArguments) -> Outcome {
+    if arguments.dot && context.out.json {
+        return Err(usage("tree", "--dot and --json are two formats; ask for one"));
+    }
     let nodes = context.project_to_read()?.lineage(arguments.image.as_ref())?;
     Ok(if arguments.dot { graph(&nodes) } else { context.out.show(&nodes) }?)
 }

@@ -5,6 +5,7 @@
 
 mod descriptors;
 mod elf;
+mod inside;
 mod mount_points;
 mod program;
 mod relay;
@@ -14,20 +15,20 @@ mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, PipeReader, Write as _};
-use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
+use layerstone::path::escape_bytes;
 use layerstone::{Error, ErrorKind, Image, Workspace};
-use rustix::fs::fstat;
 
-use crate::output::stdout_stream;
+use crate::left::{self, Stream};
+use crate::output::stream_of;
 use crate::{Failure, interrupt, progress};
 
 use mount_points::{MountPoints, PointKind, copy};
 use program::{Finder, Lacking};
-use relay::{Hold, relay};
+use relay::{Hold, Relayed, relay};
 use sandbox::Sandbox;
 pub(crate) use sandbox::{Found, Runtime};
 use signals::Signals;
@@ -97,22 +98,28 @@ impl Job<'_> {
         let Err(lacking) = found else { return Ok(()) };
         let (what, why, kind, code) = match lacking {
             Lacking::Directory => {
-                (self.directory.as_os_str(), "is no directory in the image", ErrorKind::NotFound, OWN_FAILURE)
+                let why = "is no directory in the image".to_owned();
+                (self.directory.as_os_str(), why, ErrorKind::NotFound, OWN_FAILURE)
             }
-            Lacking::Program => (program, "is not in the image", ErrorKind::NotFound, NOT_FOUND),
-            Lacking::Interpreter => {
-                let why = "names a program in its first line that is not in the image";
+            Lacking::Program => (program, "is not in the image".to_owned(), ErrorKind::NotFound, NOT_FOUND),
+            Lacking::Interpreter(name) => {
+                let help =
+                    if name.ends_with(b"\r") { "; end its lines with LF alone, not CR LF" } else { "" };
+                let name = escape_bytes(&name);
+                let why = format!("names '{name}' in its first line, which is not in the image{help}");
                 (program, why, ErrorKind::NotFound, NOT_FOUND)
             }
-            Lacking::Loader => {
-                (program, "needs a loader that is not in the image", ErrorKind::NotFound, NOT_FOUND)
+            Lacking::Loader(name) => {
+                let why = format!("needs the loader '{}', which is not in the image", escape_bytes(&name));
+                (program, why, ErrorKind::NotFound, NOT_FOUND)
             }
             Lacking::Permission => {
-                (program, "is no program that can be executed", ErrorKind::Invalid, NOT_EXECUTABLE)
+                let why = "is no program that can be executed".to_owned();
+                (program, why, ErrorKind::Invalid, NOT_EXECUTABLE)
             }
             Lacking::Format => {
                 let why = "is neither a program for this machine nor a script whose first line names one ('#!/bin/sh')";
-                (program, why, ErrorKind::Invalid, NOT_EXECUTABLE)
+                (program, why.to_owned(), ErrorKind::Invalid, NOT_EXECUTABLE)
             }
         };
         let message = format!("'{}' {why}", what.display().to_string().escape_debug());
@@ -120,8 +127,8 @@ impl Job<'_> {
     }
 }
 
-/// Runs the command in the workspace. Gives what became of it, and whether a line can follow what it printed.
-pub(crate) fn run(workspace: &Workspace, runtime: &Found, job: &Job) -> Result<(Ended, bool), Error> {
+/// Runs the command in the workspace. Gives what became of it; what is printed next begins a line.
+pub(crate) fn run(workspace: &Workspace, runtime: &Found, job: &Job) -> Result<Ended, Error> {
     let root = workspace.path()?;
     // Beside the files and under a name that the store takes for its own, so that it goes with them whatever happens.
     let scratch = root.with_file_name(".layerstone-run");
@@ -139,7 +146,7 @@ fn start(
     job: &Job,
     (root, scratch): (&Path, &Path),
     points: &mut MountPoints,
-) -> Result<(Ended, bool), Error> {
+) -> Result<Ended, Error> {
     let name = workspace.name().as_str();
     let hostname = name.get(..LONGEST_HOSTNAME).unwrap_or(name);
     let mut files = Vec::new();
@@ -167,52 +174,81 @@ fn start(
     let command = &mut prepared.command;
     let program = Path::new(command.get_program()).to_owned();
     let failed = |action: &str, error| Error::host(&program, action, error);
-    let stdout = connect(command, job.printed).map_err(|error| failed("start it", error))?;
+    let pipes = connect(command, job.printed).map_err(|error| failed("start it", error))?;
     let signals = Signals::take().map_err(|error| failed("wait for signals", error))?;
     // One that came before has cancelled the task.
     interrupt::task().check()?;
     let _pause = progress::pause();
-    let mut child = command.spawn().map_err(|error| failed("start it", error))?;
+    let child = command.spawn().map_err(|error| failed("start it", error))?;
     // The runtime has them; without them here, what it printed ends when it does.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let stderr = child.stderr.take();
-    let to = stdout_stream().map_err(|error| failed("pass on what it prints", error))?;
-    let stdout = stdout.map(|from| thread::spawn(|| relay(from, to, Hold::Nothing)));
-    let own_lines = runtime.own_lines(scratch);
-    let stderr = stderr.map(|from| thread::spawn(|| relay(from, io::stderr(), own_lines)));
+    let relays = pass_on(pipes, runtime.own_lines(scratch))
+        .map_err(|error| failed("pass on what it prints", error))?;
     let ended = signals.wait(child).map_err(|error| failed("wait for it", error))?;
-    let stdout = stdout.and_then(|relay| relay.join().ok());
-    let said = stderr.and_then(|relay| relay.join().ok()).map(|relayed| relayed.held);
-    let said = said.unwrap_or_default();
-    // On a terminal it can't be known.
-    let ends_line = stdout.map_or(job.printed == Printed::ToStderr, |stdout| stdout.ends_line);
+    let [stdout, stderr] = relays.map(|relay| relay.and_then(|relay| relay.join().ok()));
+    let said = stderr.as_ref().map(|relayed| relayed.held.clone()).unwrap_or_default();
+    if job.printed == Printed::AsItIs {
+        left::note(Stream::Stdout, stdout.map(|relayed| relayed.ends_line));
+    }
+    if !(job.printed == Printed::AsItIs && left::are_same().unwrap_or(false)) {
+        left::note(Stream::Stderr, stderr.map(|relayed| relayed.ends_line));
+    }
     if matches!(ended, Ended::Exited(_)) && !runtime.has_started(scratch) {
         let said = String::from_utf8_lossy(&said).trim_end().replace('\n', "; ");
-        return Ok((Ended::NotStarted(said), ends_line));
+        return Ok(Ended::NotStarted(said));
     }
     // Lines of the command that only looked like the runtime's.
-    let _ = io::stderr().write_all(&said);
-    Ok((ended, ends_line))
+    if !said.is_empty() {
+        left::begin_line(Stream::Stderr);
+        let _ = io::stderr().write_all(&said);
+        left::note(Stream::Stderr, Some(said.ends_with(b"\n")));
+    }
+    Ok(ended)
 }
 
-/// Connects what the command prints to where it goes. Gives the end of a pipe from which its standard output is to be passed
-/// on, and standard error with it where both go to the same file: so they keep their order.
-fn connect(command: &mut Command, printed: Printed) -> io::Result<Option<PipeReader>> {
+/// What a command prints that is passed on; the rest it prints itself.
+#[derive(Default)]
+struct Pipes {
+    stdout: Option<PipeReader>,
+    stderr: Option<PipeReader>,
+    /// Whether the lines of the runtime are held back.
+    holds: bool,
+}
+
+/// Connects what the command prints to where it goes. What goes to the same file goes through the same pipe, and keeps its
+/// order. A terminal is the command's own.
+fn connect(command: &mut Command, printed: Printed) -> io::Result<Pipes> {
     if printed == Printed::ToStderr {
-        let stderr = io::stderr().as_fd().try_clone_to_owned()?;
-        command.stdout(stderr).stderr(Stdio::piped());
-        return Ok(None);
+        let (from, to) = io::pipe()?;
+        command.stdout(to.try_clone()?).stderr(to);
+        return Ok(Pipes { stderr: Some(from), holds: true, ..Pipes::default() });
     }
-    if io::stdout().is_terminal() {
-        return Ok(None);
+    let mut pipes = Pipes::default();
+    let is_same = left::are_same()?;
+    if !io::stdout().is_terminal() {
+        let (from, to) = io::pipe()?;
+        if is_same {
+            command.stderr(to.try_clone()?);
+        }
+        command.stdout(to);
+        pipes.stdout = Some(from);
     }
-    let (from, to) = io::pipe()?;
-    let (stdout, stderr) = (fstat(io::stdout())?, fstat(io::stderr())?);
-    if (stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino) {
-        command.stderr(to.try_clone()?);
+    if !is_same && !io::stderr().is_terminal() {
+        let (from, to) = io::pipe()?;
+        command.stderr(to);
+        pipes.stderr = Some(from);
     }
-    command.stdout(to);
-    Ok(Some(from))
+    Ok(pipes)
+}
+
+/// Starts to pass on what a command prints, to standard output and to standard error.
+fn pass_on(pipes: Pipes, own_lines: Hold) -> io::Result<[Option<JoinHandle<Relayed>>; 2]> {
+    let (stdout, stderr) = (stream_of(io::stdout())?, stream_of(io::stderr())?);
+    let hold = if pipes.holds { own_lines } else { Hold::Nothing };
+    Ok([
+        pipes.stdout.map(|from| thread::spawn(|| relay(from, stdout, Hold::Nothing))),
+        pipes.stderr.map(|from| thread::spawn(|| relay(from, stderr, hold))),
+    ])
 }
 
 /// What the command finds in its environment: later ones count.

@@ -5,9 +5,10 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use layerstone::{EntryInfo, EntryKind, Error, ErrorKind, Image, Result, TreePath};
+use layerstone::{EntryInfo, EntryKind, Error, Image, Result, TreePath};
 
 use super::elf;
+use super::inside::{Inside, Place};
 
 /// How many scripts the kernel runs by each other.
 const MOST_SCRIPTS: usize = 5;
@@ -16,16 +17,16 @@ const FIRST_LINE_BYTES: usize = 256;
 const BEGIN_BYTES: u64 = 4096;
 
 /// Why a command can't be run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Lacking {
     /// The directory to start in is no directory.
     Directory,
     /// There is no such program.
     Program,
     /// What the first line of the script names is not there.
-    Interpreter,
+    Interpreter(Vec<u8>),
     /// The loader that the program names is not there.
-    Loader,
+    Loader(Vec<u8>),
     /// It is no file that can be executed.
     Permission,
     /// It is no program of this machine and no script.
@@ -37,9 +38,7 @@ type Checked<T> = std::result::Result<T, Lacking>;
 
 /// Looks for programs as a process with an image as its root directory does.
 pub(super) struct Finder<'i> {
-    image: &'i Image,
-    /// The process's working directory.
-    directory: TreePath,
+    inside: Inside<'i>,
     /// Whether this machine runs other formats, too.
     has_other_formats: bool,
 }
@@ -47,12 +46,14 @@ pub(super) struct Finder<'i> {
 impl<'i> Finder<'i> {
     /// For a process that starts in this directory.
     pub(super) fn new(image: &'i Image, directory: &Path) -> Result<Checked<Self>> {
-        let found = lookup(image, &TreePath::root(), directory.as_os_str().as_bytes())?;
-        let directory = found.filter(|entry| entry.kind == EntryKind::Directory);
+        let inside = Inside::new(image, directory.as_os_str().as_bytes())?;
+        let is_directory = match inside.find(b".")? {
+            Some(Place::Entry(entry)) => entry.kind == EntryKind::Directory,
+            Some(Place::Mounted) => true,
+            None => false,
+        };
         let has_other_formats = has_other_formats(Path::new("/proc/sys/fs/binfmt_misc"));
-        Ok(directory
-            .map(|entry| Self { image, directory: entry.path, has_other_formats })
-            .ok_or(Lacking::Directory))
+        Ok(if is_directory { Ok(Self { inside, has_other_formats }) } else { Err(Lacking::Directory) })
     }
 
     /// Whether a program of this name can be run, which without a `/` is looked for in the directories of `search`.
@@ -73,8 +74,10 @@ impl<'i> Finder<'i> {
     }
 
     fn check(&self, path: &[u8], scripts: usize) -> Result<Checked<()>> {
-        let Some(entry) = lookup(self.image, &self.directory, path)? else {
-            return Ok(Err(Lacking::Program));
+        let entry = match self.inside.find(path)? {
+            Some(Place::Entry(entry)) => entry,
+            Some(Place::Mounted) => return Ok(Ok(())),
+            None => return Ok(Err(Lacking::Program)),
         };
         if !can_be_executed(&entry) {
             return Ok(Err(Lacking::Permission));
@@ -88,7 +91,7 @@ impl<'i> Finder<'i> {
             return Ok(Err(Lacking::Permission));
         }
         Ok(self.check(interpreter, scripts - 1)?.map_err(|lacking| match lacking {
-            Lacking::Program => Lacking::Interpreter,
+            Lacking::Program => Lacking::Interpreter(interpreter.to_vec()),
             lacking => lacking,
         }))
     }
@@ -97,8 +100,10 @@ impl<'i> Finder<'i> {
         let Some(loader) = elf::loader(begin) else {
             return Ok(self.check_format(elf::is_native(begin, entry.size)));
         };
-        let Some(entry) = lookup(self.image, &self.directory, loader)? else {
-            return Ok(Err(Lacking::Loader));
+        let entry = match self.inside.find(loader)? {
+            Some(Place::Entry(entry)) => entry,
+            Some(Place::Mounted) => return Ok(Ok(())),
+            None => return Ok(Err(Lacking::Loader(loader.to_vec()))),
         };
         if !can_be_executed(&entry) {
             return Ok(Err(Lacking::Permission));
@@ -115,7 +120,7 @@ impl<'i> Finder<'i> {
 
     fn begin(&self, path: &TreePath) -> Result<Vec<u8>> {
         let mut begin = Vec::new();
-        let read = self.image.read_file(path)?.take(BEGIN_BYTES).read_to_end(&mut begin);
+        let read = self.inside.image().read_file(path)?.take(BEGIN_BYTES).read_to_end(&mut begin);
         read.map_err(Error::from_stream)?;
         Ok(begin)
     }
@@ -138,38 +143,6 @@ fn interpreter(begin: &[u8]) -> Option<&[u8]> {
     line.split(|byte| matches!(byte, b' ' | b'\t' | 0)).find(|word| !word.is_empty())
 }
 
-/// What a path leads to from a directory of the image, as the kernel follows it: `..` goes up from where a link led.
-fn lookup(image: &Image, directory: &TreePath, path: &[u8]) -> Result<Option<EntryInfo>> {
-    let mut at = if path.starts_with(b"/") { TreePath::root() } else { directory.clone() };
-    for component in path.split(|byte| *byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => match entry(image, &at)? {
-                Some(entry) if entry.kind == EntryKind::Directory => {
-                    at = entry.path.parent().unwrap_or_default();
-                }
-                _ => return Ok(None),
-            },
-            // No image has what can't be a path.
-            name => match at.join(name) {
-                Ok(path) => at = path,
-                Err(_) => return Ok(None),
-            },
-        }
-    }
-    entry(image, &at)
-}
-
-/// The entry that a path leads to; none if it leads to nothing.
-fn entry(image: &Image, path: &TreePath) -> Result<Option<EntryInfo>> {
-    match image.entry(path) {
-        Ok(entry) => Ok(Some(entry)),
-        // A path through a file, or links that lead to each other.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -188,6 +161,11 @@ mod tests {
         symlink("/usr/bin", root.join("bin")).unwrap();
         symlink("../opt", root.join("usr/opt")).unwrap();
         symlink("loop", root.join("loop")).unwrap();
+        symlink("/dev/shm", root.join("shm")).unwrap();
+        symlink("/proc/self/exe", root.join("usr/bin/self")).unwrap();
+        // Hidden by what is mounted.
+        fs::create_dir_all(root.join("dev")).unwrap();
+        fs::write(root.join("dev/nope"), "").unwrap();
         let files = [
             ("tool", "", 0o644),
             ("text", "echo text\n", 0o755),
@@ -200,6 +178,7 @@ mod tests {
             ("bad", "#!/bin/nope\nx", 0o755),
             ("worse", "#!bin/tool", 0o755),
             ("itself", "#!/bin/itself", 0o755),
+            ("of-self", "#!/proc/self/root/bin/run", 0o755),
         ];
         for (name, text, mode) in files {
             fs::write(root.join("usr/bin").join(name), text).unwrap();
@@ -221,9 +200,10 @@ mod tests {
         for directory in ["/nowhere", "/bin/tool", "/loop", "/bin/tool/.."] {
             assert_eq!(start(directory).err(), Some(Lacking::Directory), "{directory}");
         }
-        assert_eq!(start("/usr/opt/..").unwrap().directory.to_string(), "/", "up from where the link leads");
+        let from =
+            |directory: &str, name: &str| start(directory).unwrap().find(OsStr::new(name), "").unwrap();
+        assert_eq!(from("/usr/opt/..", "usr/bin/run"), Ok(()), "up from where the link leads");
         let finder = start("/bin/../").unwrap();
-        assert_eq!(finder.directory.to_string(), "/usr");
         let find = |name: &str| finder.find(OsStr::new(name), "/sbin:/bin").unwrap();
         for name in ["run", "/bin/run", "./bin/run", "opt/../usr/bin/run", "good", "bin//good", "deep"] {
             assert_eq!(find(name), Ok(()), "{name}");
@@ -239,7 +219,18 @@ mod tests {
                 assert_eq!(find(name), Err(Lacking::Format), "{name}");
             }
         }
-        assert_eq!(find("bad"), Err(Lacking::Interpreter));
+        assert_eq!(find("bad"), Err(Lacking::Interpreter(b"/bin/nope".to_vec())));
+        // What is mounted there later can't be known: neither what is in it, nor where its links lead.
+        for directory in ["/proc", "/dev/shm", "/sys/../proc", "/shm", "/proc/self/fd"] {
+            assert_eq!(from(directory, "self/root/bin/run"), Ok(()), "{directory}");
+        }
+        assert_eq!(from("/proc", "../bin/run"), Ok(()));
+        for name in ["../bin/nope", "../usr/proc/run"] {
+            assert_eq!(from("/proc", name), Err(Lacking::Program), "{name}");
+        }
+        for name in ["/proc/self/root/bin/run", "/dev/nope", "self", "of-self"] {
+            assert_eq!(find(name), Ok(()), "{name}");
+        }
         assert_eq!(finder.find(OsStr::new("run"), "/sbin::bin").unwrap(), Ok(()), "none is where it starts");
     }
 }
