@@ -64,7 +64,7 @@ fn ingest(criterion: &mut Criterion) {
         bencher.iter_batched(|| given.fresh(), import, BatchSize::PerIteration);
     });
     let mut tar = Vec::new();
-    given.image.export(&mut tar, ExportOptions::default()).unwrap();
+    given.image.export(&mut tar, &ExportOptions::default()).unwrap();
     group.bench_function("tar", |bencher| {
         let import = |folder: tempfile::TempDir| {
             let project = open(&folder.path().join("store")).default_project().unwrap();

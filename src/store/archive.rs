@@ -105,8 +105,8 @@ impl Image {
     /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse, unless
     /// [otherwise](ExportOptions::fill_holes) asked for. The bytes are a function of the image's tree and the options.
     /// Sockets, which no tar holds, are left out and given back.
-    pub fn export(&self, out: impl Write, options: ExportOptions) -> Result<Vec<TreePath>> {
-        self.write_tar(out, &options).map_err(|error| error.in_archive(&options.name))
+    pub fn export(&self, out: impl Write, options: &ExportOptions) -> Result<Vec<TreePath>> {
+        self.write_tar(out, options).map_err(|error| error.in_archive(&options.name))
     }
 
     fn write_tar(&self, out: impl Write, options: &ExportOptions) -> Result<Vec<TreePath>> {

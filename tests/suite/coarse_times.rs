@@ -143,7 +143,7 @@ fn workspaces_on_whole_seconds_lose_no_times() {
     let Some(given) = given(WHOLE_SECONDS) else { return };
     let project = project(&Store::open(given.mounted.path("store")).unwrap(), "p");
     let mut tar = Vec::new();
-    given.image.export(&mut tar, layerstone::ExportOptions::default()).unwrap();
+    given.image.export(&mut tar, &layerstone::ExportOptions::default()).unwrap();
     let image = project.import_tar(&tar[..], &ImportOptions::default()).unwrap().image;
     let image = project.find(&image.into()).unwrap();
     let workspace = image.create_workspace(&WorkspaceOptions::default()).unwrap();

@@ -140,7 +140,7 @@ fn a_debian_system_in_and_out() {
 
     let exported = at("exported.tar");
     let sockets = image(from_directory.image)
-        .export(std::fs::File::create(&exported).unwrap(), ExportOptions::default())
+        .export(std::fs::File::create(&exported).unwrap(), &ExportOptions::default())
         .unwrap();
     assert_eq!(sockets, []);
     for with_acls in ["--no-acls", "--acls"] {

@@ -132,8 +132,8 @@ fn an_import_that_is_cancelled_anywhere_leaves_nothing() {
         project.with_task(task).import_directory(&other, &ImportOptions::default())
     });
     let mut tar = Vec::new();
-    given.base(&Task::new()).export(&mut tar, ExportOptions::default()).unwrap();
-    given.cancel("export", |task| given.base(task).export(Vec::new(), ExportOptions::default()));
+    given.base(&Task::new()).export(&mut tar, &ExportOptions::default()).unwrap();
+    given.cancel("export", |task| given.base(task).export(Vec::new(), &ExportOptions::default()));
     given.cancel("import a tar", |task| {
         project.with_task(task).import_tar(&tar[..], &ImportOptions::default())
     });
@@ -260,7 +260,7 @@ fn progress_counts_all_paths_and_bytes() {
     let written = last(Phase::Writing);
     assert_eq!((written.done, written.total), (report.entries, Some(report.entries)));
     assert_eq!(written.bytes, report.bytes);
-    given.base(&task).export(Vec::new(), ExportOptions::default()).unwrap();
+    given.base(&task).export(Vec::new(), &ExportOptions::default()).unwrap();
     assert_eq!(last(Phase::Exporting).done, report.entries);
     let project = given.project.with_task(&task);
     let reread = ImportOptions { reread: true, ..ImportOptions::default() };
@@ -303,7 +303,7 @@ fn an_export_ends_in_the_middle_of_a_hole() {
     let writes = Arc::new(Mutex::new(0));
     let out = CancellingAt { task, writes: Arc::clone(&writes), at: 100 };
     let options = ExportOptions { fill_holes: true, name: "given".into() };
-    let error = image.export(out, options).unwrap_err();
+    let error = image.export(out, &options).unwrap_err();
     assert_eq!((error.kind(), *writes.lock().unwrap()), (ErrorKind::Cancelled, 100), "{error}");
 }
 

@@ -48,9 +48,9 @@ fn unpack(place: &Place) {
 }
 
 /// A store with a workspace in which something was written, copied so; and the workspace of the copy.
-fn given_copy(copying: Copying, options: WorkspaceOptions) -> (Place, Project, Workspace) {
+fn given_copy(copying: Copying, options: &WorkspaceOptions) -> (Place, Project, Workspace) {
     let Given { place, project: made, base } = given();
-    let workspace = image(&made, base).create_workspace(&options).unwrap();
+    let workspace = image(&made, base).create_workspace(options).unwrap();
     let path = workspace.path().unwrap();
     fs::write(path.join("new"), "new").unwrap();
     if path.ends_with("merged") {
@@ -74,7 +74,7 @@ fn a_copied_store_goes_on_with_its_workspaces() {
                 assert_eq!(read(&image(project, made), "new").unwrap(), b"new");
                 assert_eq!(read(&image(project, made), "content").unwrap(), b"first");
             };
-            let (_place, project, workspace) = given_copy(copying, options("w"));
+            let (_place, project, workspace) = given_copy(copying, &options("w"));
             assert_has_new(&project, workspace.commit(&CommitOptions::default()).unwrap().image);
             let path = workspace.path().unwrap();
             assert_eq!(fs::read(path.join("new")).unwrap(), b"new");
@@ -83,10 +83,10 @@ fn a_copied_store_goes_on_with_its_workspaces() {
             assert_has_new(&project, made);
             assert_eq!(read(&image(&project, made), "newer").unwrap(), b"newer");
 
-            let (_place, project, workspace) = given_copy(copying, options("w"));
+            let (_place, project, workspace) = given_copy(copying, &options("w"));
             assert_has_new(&project, workspace.commit_and_end(&CommitOptions::default()).unwrap().image);
 
-            let (_place, _project, workspace) = given_copy(copying, options("w"));
+            let (_place, _project, workspace) = given_copy(copying, &options("w"));
             let files = workspace.info().unwrap().path.with_file_name("files");
             workspace.discard().unwrap();
             assert!(!files.exists());
@@ -101,7 +101,7 @@ fn a_copy_of_the_files_alone_is_not_the_workspace() {
     }
     for options in [copy as fn(&str) -> WorkspaceOptions, options] {
         // Also in a copy, once its workspace was used.
-        let (place, project, workspace) = given_copy(copied, options("w"));
+        let (place, project, workspace) = given_copy(copied, &options("w"));
         let path = workspace.path().unwrap();
         if path.ends_with("merged") {
             unmount(&path);

@@ -293,7 +293,7 @@ fn reading_a_shared_store_writes_nothing() {
     let project = shared.project();
     let image = project.find(&"os:1".parse().unwrap()).unwrap();
     assert_eq!(crate::given::read(&image, "motd").unwrap(), b"hello");
-    image.export(&mut Vec::new(), ExportOptions::default()).unwrap();
+    image.export(&mut Vec::new(), &ExportOptions::default()).unwrap();
     assert_eq!(project.images(&layerstone::ListOptions::default()).unwrap().images.len(), 1);
     assert_eq!(shared.log.take(), []);
 }

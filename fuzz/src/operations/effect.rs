@@ -174,7 +174,7 @@ impl Effect {
 /// All files of an image.
 pub fn read_all(image: &layerstone::Image) -> layerstone::Result<BTreeMap<String, Vec<u8>>> {
     let mut exported = Vec::new();
-    image.export(&mut exported, ExportOptions::default())?;
+    image.export(&mut exported, &ExportOptions::default())?;
     let mut files = BTreeMap::new();
     for entry in tar::Archive::new(exported.as_slice()).entries().unwrap() {
         let mut entry = entry.unwrap();

@@ -5,7 +5,8 @@
 //! A mapping that is made later meets every page as a new one, and its first write to each is seen.
 //!
 //! It is written back within a minute as the kernel is set, so a file that has not changed for an hour is not asked. Only a
-//! tmpfs has nowhere to write to: there a mapping that an older program has is not found out.
+//! tmpfs has nowhere to write to: there a mapping that an older program has is not found out. Files shorter than a page are
+//! not asked either: programs map data of some size, and most files are short, which makes the question dear.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -14,10 +15,13 @@ use crate::tree::Timestamp;
 /// Longer than the kernel leaves a page that was written to.
 const WRITTEN_BACK_SECONDS: i64 = 3600;
 
-/// Returns whether a file with this change time may have pages that are not written back yet.
-pub(super) fn may_be_dirty(ctime: Timestamp, now: Timestamp) -> bool {
+/// Bytes of the smallest file that is taken to be mapped.
+const MAPPED_BYTES: u64 = 4096;
+
+/// Returns whether a file of this size and change time may have mapped pages that are not written back yet.
+pub(super) fn may_be_dirty(size: u64, ctime: Timestamp, now: Timestamp) -> bool {
     // A time of the future is from before the clock was put right, or of another machine's clock.
-    ctime.seconds >= now.seconds.saturating_sub(WRITTEN_BACK_SECONDS)
+    size >= MAPPED_BYTES && ctime.seconds >= now.seconds.saturating_sub(WRITTEN_BACK_SECONDS)
 }
 
 /// The command that names the signal for the holder of a lease; libc has it for some systems only.
@@ -56,9 +60,10 @@ mod tests {
     fn only_what_changed_within_the_hour_may_be_dirty() {
         let at = |seconds| Timestamp { seconds, nanos: 0 };
         for (ctime, is_dirty) in [(0, false), (6399, false), (6400, true), (10_000, true), (20_000, true)] {
-            assert_eq!(may_be_dirty(at(ctime), at(10_000)), is_dirty, "{ctime}");
+            assert_eq!(may_be_dirty(4096, at(ctime), at(10_000)), is_dirty, "{ctime}");
+            assert!(!may_be_dirty(4095, at(ctime), at(10_000)));
         }
-        assert!(may_be_dirty(at(i64::MIN), at(i64::MIN)));
+        assert!(may_be_dirty(4096, at(i64::MIN), at(i64::MIN)));
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn an_import_keeps_what_it_found_before_it_was_condemned() {
         let first = import(&place, &project, 1);
         let other = import(&place, &project, 2);
         let mut tar = Vec::new();
-        find(&project, first).export(&mut tar, ExportOptions::default()).unwrap();
+        find(&project, first).export(&mut tar, &ExportOptions::default()).unwrap();
         project.remove(&first.into(), true).unwrap();
         // Only the rest of the first is unneeded, so its packs are copied or condemned; the import counts on both.
         let source = Collecting { bytes: &tar, middle: tar.len() / 2, store: &store };
@@ -122,7 +122,7 @@ fn an_import_keeps_the_packs_that_it_has_filled() {
     let from = crate::given::project(&scratch, "p");
     let image = import(&place, &from, 3);
     let mut tar = Vec::new();
-    find(&from, image).export(&mut tar, ExportOptions::default()).unwrap();
+    find(&from, image).export(&mut tar, &ExportOptions::default()).unwrap();
     let removed = import(&place, &project, 9);
     project.remove(&removed.into(), true).unwrap();
     let image = project

@@ -41,9 +41,9 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     let left_out = match file {
         Some(path) => write_file(path, |file| {
             let stream = interrupt::task().stream(file);
-            image.export(stream.map_err(|error| Error::host(path, "write it", error))?, options)
+            image.export(stream.map_err(|error| Error::host(path, "write it", error))?, &options)
         })?,
-        None => image.export(stdout()?, options)?,
+        None => image.export(stdout()?, &options)?,
     };
     let exported = Exported { image: image.id(), left_out };
     // Standard output has the tar, so JSON has no place.
