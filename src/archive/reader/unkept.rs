@@ -14,7 +14,7 @@ pub(super) const NOT_IN_DUMP: &str = "file of an earlier dump";
 /// A PAX record that says something of entries which no image keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnkeptRecord {
-    /// `PAX record` and its key, escaped, or [`NOT_IN_DUMP`].
+    /// `PAX record` and its key, escaped, or `file of an earlier dump`.
     pub what: String,
     /// How many entries had it.
     pub entries: u64,
