@@ -32,7 +32,7 @@ impl PathError {
         move |fault| Self { text: shortened(&escape_bytes(bytes)), fault }
     }
 
-    /// What is wrong with them.
+    /// The rule that they break.
     #[must_use]
     pub fn fault(&self) -> PathFault {
         self.fault
@@ -45,7 +45,7 @@ impl From<PathError> for Error {
     }
 }
 
-/// What is wrong with some bytes as a [`TreePath`].
+/// The reason why some bytes are no [`TreePath`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathFault {

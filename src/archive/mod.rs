@@ -6,7 +6,7 @@
 //! file system.
 //!
 //! # What is read
-//! Plain, gzip (any number of members) or zstd (any number of frames), told by magic bytes. Zeros behind a member or frame
+//! Plain, gzip (any number of members) or zstd (any number of frames), recognised by magic bytes. Zeros behind a member or frame
 //! are padding, as bsdtar writes it to a pipe; other bytes there are an error. Headers in v7, ustar, GNU and PAX form, in
 //! any mixture. Where programs or the standard leave a choice, this is ours:
 //!

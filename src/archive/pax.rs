@@ -16,7 +16,7 @@ const SCHILY_ACL: &[u8] = b"SCHILY.acl.";
 /// Digits that a record's length may have.
 const LENGTH_DIGITS_MAX: usize = 20;
 
-/// Records that are not read and of which nothing is missed: what else times, owners and places were, and how names are
+/// Records that are passed over without a loss: what else times, owners and places were, and how names are
 /// written.
 const UNIMPORTANT: [&[u8]; 14] = [
     b"atime",

@@ -25,7 +25,7 @@
 use crate::error::{Error, Result, Subject};
 use crate::path::{PathError, TreePath};
 
-/// Looks at targets on the way to one path, of which each link takes one: as many links as Linux follows.
+/// How many links are followed on the way to one path: as many as Linux follows.
 const LOOKS_MAX: usize = 40;
 
 /// What stands at a path or above it, no link followed.

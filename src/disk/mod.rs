@@ -37,7 +37,7 @@ pub(crate) enum OpenMode {
 
 /// The directory of one store.
 pub(crate) trait Disk: Debug + Send + Sync {
-    /// Keeps all but the owner out of the directory, as far as this process may.
+    /// Keeps all but the owner out of the directory, where this process may.
     fn make_private(&self) -> io::Result<()> {
         Ok(())
     }

@@ -160,7 +160,7 @@ impl Disk for RealDisk {
 
     fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
         let file = self.at(name, open_or_create_file(&self.path(name)))?;
-        // Only whoever looks whether it is held wants it alone, and for no longer than that.
+        // Only a process that looks whether it is held wants it alone, and for no longer than that.
         self.at(name, retry_interrupted(|| Ok(flock(&file, FlockOperation::LockShared)?)))?;
         Ok(Box::new(SharedLock { _file: file }))
     }

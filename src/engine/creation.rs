@@ -50,7 +50,7 @@ impl Engine {
         let names = self.disk.list("").map_err(io)?;
         if let Some(foreign) = names.iter().find(|name| !CREATED.contains(&name.as_str())) {
             let foreign = escape_bytes(foreign.as_bytes());
-            // Names that nobody else gives.
+            // Names that other programs do not give.
             let was_store = names.iter().any(|name| name == CATALOG_FILE || name == DUMP_FILE);
             let advice = if was_store {
                 "a store that lost its file 'format' is made whole again by a repair"

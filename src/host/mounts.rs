@@ -1,4 +1,4 @@
-//! What is mounted where, as this process sees it.
+//! The mounts that this process sees.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,7 +16,7 @@ use super::stat::{Stat, device_number};
 
 const LIST: &str = "/proc/self/mountinfo";
 
-/// What is mounted on a workspace's directory.
+/// The mount on a workspace's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mounted {
     Nothing,
@@ -107,7 +107,7 @@ pub(crate) fn end_mount(target: &Path) -> Result<()> {
     }
 }
 
-/// Returns where anything is mounted below a directory, not on it: as far as this process sees.
+/// Returns where this process sees anything mounted below a directory, not on it.
 pub(crate) fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let targets = list()?.into_iter().map(|mount| mount.target);
     Ok(targets.filter(|target| target.starts_with(directory) && target != directory).collect())

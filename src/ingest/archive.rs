@@ -38,7 +38,7 @@ pub(crate) struct Tar<'o, R> {
     pub(crate) options: &'o TarOptions,
 }
 
-/// What is expected of a tar, and what errors call it.
+/// The expectations of a tar, and its name in errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct TarOptions {
@@ -60,7 +60,7 @@ pub(crate) struct ArchiveTree {
     pub(crate) sha256: [u8; 32],
     /// Members read, those that later ones replaced included.
     pub(crate) members: u64,
-    /// What is to be said of it.
+    /// The report on the tar.
     pub(crate) report: SourceReport,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
@@ -72,7 +72,7 @@ pub(crate) struct LayerTar {
     pub(crate) members: Vec<(TreePath, LayerMember)>,
     /// Whether the two zero blocks that end it were seen.
     pub(crate) has_end_mark: bool,
-    /// What is to be said of it.
+    /// The report on the tar.
     pub(crate) report: SourceReport,
 }
 

@@ -141,7 +141,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
 
     /// The content and the attributes, all of the moment at which the file was found.
     fn try_file(&mut self, file: SourceFile, path: &TreePath) -> Result<Attempt> {
-        // Asked before it is read: whoever opens it later leaves a trace.
+        // Asked before it is read: a writer that opens it later leaves a trace.
         let has_writer = file.has_writer();
         let content = if file.stat().size < self.buf.len() as u64 {
             let bytes = file.read_whole(&mut self.buf)?;

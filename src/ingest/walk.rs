@@ -23,11 +23,11 @@ pub enum Changing {
     Keep,
 }
 
-/// What is not read of a directory, and what becomes of files that change.
+/// Rules for reading a directory: what is left out, and what becomes of files that change.
 #[derive(Debug, Default)]
 pub(crate) struct WalkRules {
     pub(crate) changing: Changing,
-    /// What is mounted below is left out.
+    /// Whether mounts below are left out.
     pub(crate) one_file_system: bool,
     pub(crate) excluded: Excluded,
 }

@@ -42,7 +42,7 @@ impl NameError {
         &self.text
     }
 
-    /// What is wrong with it.
+    /// The rule that it breaks.
     #[must_use]
     pub fn fault(&self) -> &NameFault {
         &self.fault
@@ -60,7 +60,7 @@ impl From<NameError> for Error {
     }
 }
 
-/// What is wrong with some text as a name.
+/// The reason why a text is no name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameFault {

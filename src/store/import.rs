@@ -47,7 +47,7 @@ use crate::engine::session::WriteSession;
 /// later change would have got another time.
 const SETTLE_SECONDS: i64 = 2;
 
-/// By so much clocks differ without anybody being told.
+/// Clocks may differ by so much without a report.
 const CLOCK_SLACK_MS: u64 = 10_000;
 
 /// What goes with an import besides its content.
@@ -70,7 +70,7 @@ pub struct ImportOptions {
     pub exclude: Excludes,
     /// What it may ask for at most.
     pub limits: Limits,
-    /// What is expected of a tar. Of a directory only [`accept_saved_image`](TarOptions::accept_saved_image) counts.
+    /// Expectations of a tar. Of a directory only [`accept_saved_image`](TarOptions::accept_saved_image) counts.
     pub tar: TarOptions,
 }
 

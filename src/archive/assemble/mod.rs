@@ -140,7 +140,7 @@ impl<T> Assembly<T> {
         })
     }
 
-    /// Returns what stands at a path. What is no directory and above it is the entry right before it.
+    /// Returns what stands at a path. If that lies below something else than a directory, this is the entry right before it.
     fn find(&self, path: &TreePath) -> Found {
         let before = self.paths.range::<TreePath, _>((Bound::Unbounded, Bound::Included(path))).next_back();
         if let Some((at, index)) = before.filter(|(at, _)| path.starts_with(at)) {

@@ -97,7 +97,7 @@ fn hard_links_share_and_come_apart() {
     );
     assert_eq!(shown(vec![file("a", 1), link("b", "a"), link("b", "a")]), ["//", "/a 1 & /b", "/b = /a"]);
     assert_eq!(shown(vec![symlink("s", "/etc"), link("t", "s")]), ["//", "/s -> /etc & /t", "/t = /s"]);
-    // GNU tar writes the latter for a file that has two names, of which it was given one twice.
+    // GNU tar writes the latter for a file with two names, one of them given twice.
     assert_eq!(shown(vec![file("a", 1), link("a", "a")]), ["//", "/a 1"]);
     assert_eq!(
         shown(vec![file("a", 1), link("b", "a"), link("a", "b"), link("b", "b"), link("a", "a")]),

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use crate::path::{TreePath, escape_bytes};
 
-/// How many keys are told apart, and how much of each is shown: an archive can have any.
+/// How many keys are distinguished, and how much of each is shown: an archive can have any.
 const KEYS_MAX: usize = 16;
 const KEY_BYTES_MAX: usize = 64;
 
-/// What is noted of files that only an earlier dump has.
+/// The note for files that only an earlier dump has.
 pub(super) const NOT_IN_DUMP: &str = "file of an earlier dump";
 
 /// A PAX record that says something of entries which no image keeps.

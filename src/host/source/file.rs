@@ -137,7 +137,7 @@ impl SourceFile {
         Err(Error::unsupported(Subject::Host(self.host_path.clone()), message))
     }
 
-    /// Hands the bytes of a range to `take` as far as they are there, and gives how many that are.
+    /// Hands the bytes of a range that are there to `take`, and returns their number.
     fn read_data(
         &self,
         buf: &mut [u8],

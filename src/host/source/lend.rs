@@ -139,7 +139,7 @@ fn parse(bytes: &[u8]) -> Vec<Loan> {
 fn put_back(root: &OwnedFd, loans: &[Loan]) -> rustix::io::Result<()> {
     let mut outcome = Ok(());
     for Loan { path, lent, mode } in loans.iter().rev() {
-        // What is gone, or was changed meanwhile, is its owner's.
+        // A file that is gone, or was changed meanwhile, is its owner's.
         let place = if path.is_root() {
             root.try_clone().map_err(|_| Errno::MFILE)
         } else {

@@ -61,7 +61,7 @@ const OPAQUE: &[u8] = b".wh..opq";
 /// What of the lower layer does not show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hides {
-    /// What is in the directory.
+    /// The names in the directory.
     Below,
     /// The path itself.
     Path,

@@ -204,7 +204,7 @@ pub(super) fn changes(
     changes.examined = changes.entries.len() as u64;
     want_broken_groups(reader, &root, &changes.gone, &mut linked)?;
 
-    // One name that must be read makes the whole group be put together anew.
+    // One name that must be read makes the whole group be put together again.
     let inode = |stat: &Stat| (stat.device, stat.inode);
     let groups: HashSet<_> =
         linked.iter().filter(|(_, is_wanted)| *is_wanted).map(|(found, _)| inode(&found.stat)).collect();

@@ -34,7 +34,7 @@ pub(super) struct Editor<'s> {
     time: Timestamp,
     /// Whether all tars that were applied had their end mark; none if there was none.
     pub(super) has_end_mark: Option<bool>,
-    /// What is to be said of the tars that were applied.
+    /// The report on the tars that were applied.
     pub(super) source: SourceReport,
     /// Attribute lists that were stored here and can't be read back yet.
     xattrs: HashMap<Content, Xattrs>,

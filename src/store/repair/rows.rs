@@ -38,7 +38,7 @@ pub(super) struct Rows {
     pub(super) news: BTreeMap<(DirectoryId, u64), Vec<u8>>,
     pub(super) workspaces: BTreeMap<(ProjectId, WorkspaceName), WorkspaceRecord>,
     pub(super) lowers: BTreeMap<ObjectId, LowerRecord>,
-    /// Images that had been removed and are to come back as far as all of them is there.
+    /// Images that had been removed and are to come back where all of their content is there.
     pub(super) recalled: BTreeSet<(ProjectId, ImageId)>,
     /// Workspaces that were dropped because their image is damaged.
     pub(super) lost_workspaces: Vec<WorkspaceId>,
@@ -46,7 +46,7 @@ pub(super) struct Rows {
     pub(super) is_whole: bool,
     /// The dump that rows were taken from.
     pub(super) dump: Option<dump::Head>,
-    /// Whether packs had been made, as far as what could be read says.
+    /// Whether packs had been made, by what could be read.
     pub(super) had_packs: bool,
     /// Whether there is a dump that can't be read.
     pub(super) has_damaged_dump: bool,

@@ -19,7 +19,7 @@ use super::folder::Folder;
 /// How many are kept that nothing lies over.
 const KEPT_IDLE: usize = 4;
 
-/// What is kept that no workspace lies over.
+/// Lower directories that are kept and that no workspace lies over.
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     /// Directories that nothing lies over.
@@ -202,7 +202,7 @@ fn bytes_of(record: &LowerRecord) -> u64 {
 }
 
 fn measured(folder: &Folder, record: &LowerRecord) -> u64 {
-    // Where the files of one lie that is being made, only whoever makes it knows.
+    // Only its maker knows where the files of one lie that is being made.
     let is_made = record.state != LowerState::Unfinished;
     let place = if is_made { folder.files(record.id) } else { folder.directory(record.id) };
     allocated_bytes(&place).unwrap_or(0)
