@@ -58,6 +58,25 @@ pub(super) fn attribute(name: &[u8], text: &[u8]) -> Result<Option<Vec<u8>>, Ref
     Ok(Some(value))
 }
 
+/// Returns a mode with the permissions that an access list's attribute gives it, as the kernel does where the list is set: the
+/// group's are the mask. bsdtar has the group's own in the header.
+pub(super) fn mode(mode: u16, value: &[u8]) -> u16 {
+    let Some((version, entries)) = value.split_first_chunk::<4>() else { return mode };
+    if u32::from_le_bytes(*version) != VERSION {
+        return mode;
+    }
+    let permissions = |wanted: u16| {
+        let entries = entries.as_chunks::<8>().0.iter();
+        let mut found = entries.filter(|[low, high, ..]| u16::from_le_bytes([*low, *high]) == wanted);
+        found.next().map(|[_, _, low, high, ..]| u16::from_le_bytes([*low, *high]) & 7)
+    };
+    let group = permissions(MASK).or_else(|| permissions(GROUP_OBJ));
+    match (permissions(USER_OBJ), group, permissions(OTHER)) {
+        (Some(owner), Some(group), Some(other)) => mode & !0o777 | owner << 6 | group << 3 | other,
+        _ => mode,
+    }
+}
+
 /// The record that stands for the attribute `name`, and its text with every user and group as a number; none for what
 /// is no list, or would not come back the same.
 pub(super) fn record(name: &[u8], value: &[u8]) -> Option<(&'static [u8], String)> {

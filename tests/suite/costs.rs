@@ -163,7 +163,22 @@ fn count_calls(calls: &str, arguments: &[&std::ffi::OsStr]) -> usize {
 }
 
 #[test]
-fn a_file_costs_six_system_calls_to_import_one_to_import_again_and_five_or_two_to_check_out() {
+fn only_files_of_a_page_are_asked_for_writers() {
+    if !system::is_on() {
+        return;
+    }
+    let place = Place::new();
+    let source =
+        place.directory("source", &[("page", &[1; 4096]), ("less", &[2; 4095]), ("more", &[3; 5000])]);
+    let store = place.path("store");
+    let words = ["--store", store.to_str().unwrap(), "import", source.to_str().unwrap()];
+    let calls = trace("fcntl", &words.map(std::ffi::OsStr::new));
+    let leases = calls.iter().filter(|call| call.contains("F_SETLEASE, F_RDLCK")).count();
+    assert_eq!(leases, 2, "{calls:?}");
+}
+
+#[test]
+fn a_file_costs_seven_system_calls_to_import_one_to_import_again_and_five_or_two_to_check_out() {
     if !system::is_on() {
         return;
     }
@@ -185,7 +200,7 @@ fn a_file_costs_six_system_calls_to_import_one_to_import_again_and_five_or_two_t
     let import = count_calls(calls, &import.iter().map(AsRef::as_ref).collect::<Vec<_>>());
     // What the rest of the program calls, whatever the number of files.
     let rest = 1_500;
-    assert!((6 * FILES..6 * FILES + rest).contains(&import), "{import} calls to import {FILES} files");
+    assert!((7 * FILES..7 * FILES + rest).contains(&import), "{import} calls to import {FILES} files");
     let again = words(&["--store", store, "import", from]);
     let again = count_calls(calls, &again.iter().map(AsRef::as_ref).collect::<Vec<_>>());
     assert!((FILES..FILES + rest).contains(&again), "{again} calls to import {FILES} files again");

@@ -355,6 +355,8 @@ fn a_run_whose_workspace_somebody_else_writes_to_is_refused_or_keeps_what_could_
         };
         let path = (0..1_000).find_map(|_| find()).unwrap();
         let log = fs::OpenOptions::new().write(true).open(path.join("log")).unwrap();
+        // It takes longer to read than the clock takes to go on.
+        (0..32).for_each(|part| log.write_all_at(&[b'x'; 1 << 20], part << 20).unwrap());
         let is_done = AtomicBool::new(false);
         let output = std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -219,6 +219,30 @@ fn an_acl_of_numbers_is_taken_from_the_attribute() {
 }
 
 #[test]
+fn an_acl_has_its_mask_whatever_the_header_s_mode() {
+    if !is_on() {
+        return;
+    }
+    let given = Given::new();
+    let tree = given.cli.path("tree");
+    // bsdtar has the group's own permissions in the header, where the kernel shows the mask.
+    for (acl, name) in
+        [("u:54321:rw,m::r", "issue"), ("u:54321:rwx,g::r,m::rx", "etc"), ("u:54321:r,g::r,m::rw", "motd")]
+    {
+        std::fs::write(tree.join("motd"), "motd").unwrap();
+        piped(&tree, "setfacl", &["-m", acl, name]);
+    }
+    let kept = piped(&tree, "getfacl", &["-nR", "."]);
+    let tar = piped(&tree, "bsdtar", &["-cf", "-", "."]);
+    given.import(&tar);
+    given.cli.ok(&["checkout", "x", "out"]);
+    let out = piped(&given.cli.path("out"), "getfacl", &["-nR", "."]);
+    assert_eq!(String::from_utf8(out).unwrap(), String::from_utf8(kept).unwrap());
+    given.cli.ok(&["commit", "out", "--tag", "again"]);
+    assert_eq!(given.cli.ok(&["diff", "x", "again"]), "");
+}
+
+#[test]
 fn members_go_where_links_of_the_same_tar_lead() {
     let given = Given::new();
     for target in ["usr/lib", "/usr/lib", "usr/../usr/lib"] {

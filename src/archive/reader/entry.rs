@@ -1,7 +1,7 @@
 //! From a header and what extended headers said before it to a member: every rule about one entry.
 
 use super::super::header::{Header, Pieces};
-use super::super::{Limits, Member, MemberKind, Refusal, pax, sparse};
+use super::super::{Limits, Member, MemberKind, Refusal, acl, pax, sparse};
 use crate::path::TreePath;
 use crate::tree::entry::MAX_TARGET_BYTES;
 
@@ -88,13 +88,18 @@ impl Pending {
                 (kind, Stored::Nothing)
             }
         };
+        let mode = header.mode()?;
+        let mtime = records.mtime.map_or_else(|| header.mtime(), Ok)?;
+        let (uid, gid) = (records.uid, records.gid);
+        let xattrs = records.into_xattrs(limits)?;
+        let access = xattrs.iter().find(|(name, _)| name == acl::ACCESS);
         let member = Member {
             path,
-            mode: header.mode()?,
-            uid: records.uid.map_or_else(|| header.uid(), Ok)?,
-            gid: records.gid.map_or_else(|| header.gid(), Ok)?,
-            mtime: records.mtime.map_or_else(|| header.mtime(), Ok)?,
-            xattrs: records.into_xattrs(limits)?,
+            mode: access.map_or(mode, |(_, list)| acl::mode(mode, list)),
+            uid: uid.map_or_else(|| header.uid(), Ok)?,
+            gid: gid.map_or_else(|| header.gid(), Ok)?,
+            mtime,
+            xattrs,
             kind,
         };
         Ok(Resolved { member, stored })

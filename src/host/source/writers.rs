@@ -30,8 +30,8 @@ const F_SETSIG: libc::c_int = 10;
 /// Returns whether any process has the file open for writing, or mapped so. The file must be open for reading only. Files of
 /// other owners can't be asked without `CAP_LEASE`, nor those of some file systems: of these it returns `false`.
 ///
-/// The kernel gives a read lease only while no process has the file open for writing. It is given back at once; a writer that opens the file between the
-/// two calls waits for the second.
+/// The kernel gives a read lease only while no process has the file open for writing. It is given back at once; a writer that
+/// opens the file between the two calls waits for the second.
 #[expect(unsafe_code, reason = "no safe wrapper of fcntl has leases")]
 pub(super) fn has_writer(file: BorrowedFd<'_>) -> bool {
     let descriptor = file.as_fd().as_raw_fd();
