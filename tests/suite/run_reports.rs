@@ -340,6 +340,23 @@ fn an_image_is_named_even_where_standard_output_takes_nothing() {
 }
 
 #[test]
+fn devices_of_a_sandbox_are_not_the_host_s() {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(cli) = small() else { return };
+    // Only looked at: a mode set on the host's would stay.
+    let script =
+        "for name in null zero full random urandom tty; do ls -i /dev/$name; done; echo gone > /dev/null";
+    let said = cli.ok(&["run", "small", "--rm", "--", "sh", "-ec", script]);
+    for (line, name) in said.lines().zip(["null", "zero", "full", "random", "urandom", "tty"]) {
+        let inode: u64 = line.trim().split(' ').next().unwrap().parse().unwrap();
+        let host = fs::metadata(Path::new("/dev").join(name)).unwrap();
+        assert_ne!(inode, host.ino(), "{said}");
+    }
+    assert_eq!(said.lines().count(), 6, "{said}");
+    nothing_is_left(&cli);
+}
+
+#[test]
 fn a_run_whose_workspace_somebody_else_writes_to_is_refused_or_keeps_what_could_be_read() {
     let Some(cli) = small() else { return };
     for (rule, expected) in [("refuse", 125), ("keep", 0)] {

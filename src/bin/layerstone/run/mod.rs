@@ -4,6 +4,7 @@
 //! capabilities, and the host's network. The store is not locked meanwhile: the workspace's row protects what is used.
 
 mod descriptors;
+mod devices;
 mod elf;
 mod inside;
 mod mount_points;

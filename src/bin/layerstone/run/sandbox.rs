@@ -15,7 +15,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
 use super::relay::Hold;
-use super::seccomp;
+use super::{devices, seccomp};
 
 /// Files of the kernel that a command may read, as in Docker: for root the kernel itself would let it change the host by them.
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -201,6 +201,13 @@ impl Sandbox<'_> {
         add(&["--hostname", self.hostname, "--json-status-fd", &status_fd].map(OsStr::new));
         add(&["--bind".as_ref(), self.root.as_ref(), "/".as_ref()]);
         add(&["--proc".as_ref(), self.proc.as_ref(), "--dev".as_ref(), self.dev.as_ref()]);
+        let mut null = PathBuf::from("/dev/null");
+        for (name, node) in self.own_devices()? {
+            add(&["--dev-bind".as_ref(), node.as_ref(), self.dev.join(name).as_ref()]);
+            if name == "null" {
+                null = node;
+            }
+        }
         add(&["--perms".as_ref(), "1777".as_ref(), "--tmpfs".as_ref(), self.dev.join("shm").as_ref()]);
         add(&["--ro-bind".as_ref(), "/sys".as_ref(), self.sys.as_ref()]);
         for path in READ_ONLY {
@@ -211,7 +218,7 @@ impl Sandbox<'_> {
             if Path::new(path).is_dir() {
                 add(&["--tmpfs".as_ref(), inside.as_ref(), "--remount-ro".as_ref(), inside.as_ref()]);
             } else {
-                add(&["--dev-bind".as_ref(), "/dev/null".as_ref(), inside.as_ref()]);
+                add(&["--dev-bind".as_ref(), null.as_ref(), inside.as_ref()]);
             }
         }
         for (from, to) in &self.files {
@@ -236,6 +243,17 @@ impl Sandbox<'_> {
         command.args(["--args", &words.as_raw_fd().to_string(), "--"]).args(self.command);
         let open = [status, words, alive].into_iter().chain(filter).collect();
         Ok(Prepared { command, _open: open })
+    }
+
+    /// Returns device nodes for the command alone, by their names in `/dev`. An ordinary user can change nothing of the host's.
+    fn own_devices(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Vec::new());
+        }
+        let folder = self.scratch.join("devices");
+        let made =
+            devices::make(&folder).map_err(|error| Error::host(&folder, "make device nodes", error))?;
+        Ok(made.unwrap_or_default())
     }
 
     /// Returns where a path below `/proc` or `/sys` is for the command.
