@@ -1,5 +1,6 @@
 //! Which names of a directory an import leaves out.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -105,7 +106,7 @@ impl Excludes {
     }
 
     fn add_line(&mut self, line: &str) -> Result<(), ignore::Error> {
-        self.builder.add_line(None, line)?;
+        self.builder.add_line(None, &with_literal_braces(line))?;
         let pattern = line.trim_end();
         if !pattern.starts_with('#') && pattern.trim_end_matches('/').contains('/') {
             self.anchored.push(pattern.to_owned());
@@ -173,6 +174,27 @@ impl Excluded {
     }
 }
 
+/// Returns a pattern in which braces stand for themselves, as they do to git; to the crate they hold alternatives. In a class
+/// they are characters anyway.
+fn with_literal_braces(pattern: &str) -> Cow<'_, str> {
+    if !pattern.contains(['{', '}']) {
+        return Cow::Borrowed(pattern);
+    }
+    let mut literal = String::with_capacity(pattern.len() + 2);
+    let (mut is_in_class, mut is_escaped) = (false, false);
+    for letter in pattern.chars() {
+        match letter {
+            '{' | '}' if !is_in_class && !is_escaped => literal.push('\\'),
+            '[' if !is_escaped => is_in_class = true,
+            ']' if !is_escaped => is_in_class = false,
+            _ => {}
+        }
+        is_escaped = letter == '\\' && !is_escaped && !is_in_class;
+        literal.push(letter);
+    }
+    Cow::Owned(literal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,8 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn braces_are_letters_as_they_are_to_git() {
+        assert!(!excluded(&["*.{tmp,log}"], b"a.tmp", false));
+        assert!(excluded(&["*.{tmp,log}"], b"a.{tmp,log}", false));
+        assert!(excluded(&["\\{a\\}"], b"{a}", false), "escaped already");
+        assert!(excluded(&["[{}]"], b"{", false) && !excluded(&["[{}]"], b"\\", false), "in a class");
+        assert!(excluded(&["a{"], b"a{", false) && excluded(&["}"], b"}", false), "alone");
+    }
+
+    #[test]
     fn a_pattern_that_names_nothing_or_is_malformed_is_refused() {
-        for pattern in ["", "  ", "# x", "!", "/", "a{b", "[z-a]", "./x", "!../x", "a/./b", "."] {
+        for pattern in ["", "  ", "# x", "!", "/", "[z-a]", "./x", "!../x", "a/./b", "."] {
             let error = Excludes::new().add(pattern).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Invalid, "{pattern}: {error}");
         }
