@@ -6,8 +6,8 @@
 //! file system.
 //!
 //! # What is read
-//! Plain, gzip (any number of members) or zstd (any number of frames), recognised by magic bytes. Zeros behind a member or frame
-//! are padding, as bsdtar writes it to a pipe; other bytes there are an error. Headers in v7, ustar, GNU and PAX form, in
+//! Plain, gzip (any number of members) or zstd (any number of frames), known by their magic bytes. Zeros behind a member or
+//! frame are padding, as bsdtar writes it to a pipe; other bytes there are an error. Headers in v7, ustar, GNU and PAX form, in
 //! any mixture. Where programs or the standard leave a choice, this is ours:
 //!
 //! - **Names** are bytes. Leading `/`, `.` components and doubled `/` go; `..`, a NUL, an empty name and what is
@@ -24,8 +24,9 @@
 //!   volume label (`V`) is skipped. Every other type is an error.
 //! - **Attributes**: mode masked to `0o7777`; uid and gid must fit 32 bits, device numbers too; mtime may be
 //!   negative, also as Rust's `tar` crate writes it, and has nanoseconds, rounded down. A PAX time ends where its digits
-//!   do, other PAX numbers may end in zero bytes, and a field with a sign is an error: as GNU tar and bsdtar agree. Access and change times, user and
-//!   group names and comments are ignored; other PAX records, as of flags (`SCHILY.fflags`), are counted by their keys.
+//!   do, other PAX numbers may end in zero bytes, and a field with a sign is an error: as GNU tar and bsdtar agree.
+//!   Access and change times, user and group names and comments are ignored; other PAX records, as of flags (`SCHILY.fflags`),
+//!   are counted by their keys.
 //! - **Extended attributes** are `SCHILY.xattr.NAME` records, the value being any bytes; in the name `%3D` stands
 //!   for `=` and `%25` for `%`, as GNU tar writes them. `LIBARCHIVE.xattr.NAME` counts where the former is missing.
 //!   ACLs in text form (`SCHILY.acl.access` and `.default`) become the attributes that they stand for, where these are not

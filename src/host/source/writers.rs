@@ -8,7 +8,7 @@
 //! tmpfs has nowhere to write to: there a mapping that an older program has is not found out. Files shorter than a page are
 //! not asked either: programs map data of some size, and most files are short, which makes the question dear.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::tree::Timestamp;
 
@@ -34,7 +34,7 @@ const F_SETSIG: libc::c_int = 10;
 /// opens the file between the two calls waits for the second.
 #[expect(unsafe_code, reason = "no safe wrapper of fcntl has leases")]
 pub(super) fn has_writer(file: BorrowedFd<'_>) -> bool {
-    let descriptor = file.as_fd().as_raw_fd();
+    let descriptor = file.as_raw_fd();
     // SAFETY: the descriptor is open for as long as it is borrowed, and these commands take a number and touch no memory of
     // this process. The signal for a writer that comes between the calls is one that is ignored unless asked for; the
     // default, SIGIO, would end this process.
@@ -53,6 +53,7 @@ pub(super) fn has_writer(file: BorrowedFd<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::AsFd as _;
 
     use super::*;
 
