@@ -51,7 +51,7 @@ impl FromStr for Moment {
     fn from_str(text: &str) -> Result<Self> {
         let timestamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
             let date = text.parse::<jiff::civil::Date>().ok()?;
-            date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+            date.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
         });
         let ms = timestamp.and_then(|timestamp| u64::try_from(timestamp.as_millisecond()).ok());
         ms.map(Self).ok_or_else(|| {

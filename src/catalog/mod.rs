@@ -9,6 +9,8 @@
 mod backend;
 mod contain;
 pub(crate) mod record;
+#[cfg(feature = "testing")]
+mod rerun;
 pub(crate) mod table;
 mod transaction;
 
@@ -127,13 +129,14 @@ impl Catalog {
 
     /// Makes a catalog with what `fill` puts into it, durable under another name: redb's own creation can't survive a power
     /// cut, so a catalog appears by a rename, complete.
-    pub(crate) fn build(disk: &dyn Disk, fill: impl FnOnce(&mut WriteTx) -> Result<()>) -> Result<()> {
+    pub(crate) fn build(disk: &dyn Disk, fill: impl Fn(&mut WriteTx) -> Result<()>) -> Result<()> {
         let io = |action| move |error| Error::io(Subject::Catalog, action, error);
         disk.remove(NEW_CATALOG_FILE).map_err(io("remove an unfinished one"))?;
         let file = disk.open(NEW_CATALOG_FILE, OpenMode::CreateNew).map_err(io("create it"))?;
         let new = Self::over(Arc::clone(&file), Poison::default(), None)?;
         new.write(|tx| {
             tx.create_tables()?;
+            tx.reserve_room()?;
             fill(tx)
         })?;
         drop(new);
@@ -218,8 +221,13 @@ impl Catalog {
     }
 
     /// Runs `closure` on a snapshot.
-    pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
-        contain(|| closure(&ReadTx(self.database()?.begin_read().map_err(transaction::failure)?)))
+    pub(crate) fn read<T>(&self, closure: impl Fn(&ReadTx) -> Result<T>) -> Result<T> {
+        self.snapshot()?.read(closure)
+    }
+
+    /// Returns the state of now, for several closures to read.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        contain(|| Ok(Snapshot(ReadTx(self.database()?.begin_read().map_err(transaction::failure)?))))
     }
 
     /// Makes what it says durable: what a process wrote that was killed need not be. Fails where it may not be written.
@@ -230,11 +238,15 @@ impl Catalog {
 
     /// Runs `closure` in a transaction; if it returns `Ok`, its effect is durable when this returns. After a failed write
     /// (a full disk) the catalog is spent, and opened anew it is as after a kill; after a failed sync the store is poisoned.
-    pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, closure: impl Fn(&mut WriteTx) -> Result<T>) -> Result<T> {
         self.check_is_writable()?;
         self.noting_losses(|| {
             self.begin_writing()?;
-            self.write_begun(closure)
+            #[cfg(feature = "testing")]
+            if rerun::is_on() {
+                drop(self.try_begun(&closure));
+            }
+            self.write_begun(&closure)
         })
     }
 
@@ -250,7 +262,7 @@ impl Catalog {
         changed
     }
 
-    fn write_begun<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
+    fn write_begun<T>(&self, closure: &impl Fn(&mut WriteTx) -> Result<T>) -> Result<T> {
         contain(|| {
             let mut transaction = self.database()?.begin_write().map_err(transaction::failure)?;
             // Two phases and the saved allocator state: reopening after a crash neither trusts an unsynced page nor
@@ -262,6 +274,36 @@ impl Catalog {
             tx.commit()?;
             Ok(value)
         })
+    }
+
+    /// Runs `closure` in a transaction of which nothing remains, to see what it would do now.
+    pub(crate) fn try_out<T>(&self, closure: impl Fn(&mut WriteTx) -> Result<T>) -> Result<T> {
+        self.check_is_writable()?;
+        self.noting_losses(|| {
+            self.begin_writing()?;
+            self.try_begun(&closure)
+        })
+    }
+
+    fn try_begun<T>(&self, closure: &impl Fn(&mut WriteTx) -> Result<T>) -> Result<T> {
+        contain(|| {
+            let transaction = self.database()?.begin_write().map_err(transaction::failure)?;
+            closure(&mut WriteTx::new(transaction))
+        })
+    }
+}
+
+/// One state of a catalog.
+pub(crate) struct Snapshot(ReadTx);
+
+impl Snapshot {
+    /// Runs `closure` on it.
+    pub(crate) fn read<T>(&self, closure: impl Fn(&ReadTx) -> Result<T>) -> Result<T> {
+        #[cfg(feature = "testing")]
+        if rerun::is_on() {
+            drop(contain(|| closure(&self.0)));
+        }
+        contain(|| closure(&self.0))
     }
 }
 

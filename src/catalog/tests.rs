@@ -70,8 +70,9 @@ proptest::proptest! {
         let key = |number: u64| (DirectoryId::new(number / 10), number % 10);
         open(&disk).write(|tx| {
             before.iter().try_for_each(|number| tx.put::<Numbers>(&key(*number), number))?;
-            let mut model: std::collections::BTreeMap<_, _> = before.iter().map(|number| (key(*number), *number)).collect();
             tx.attempt(|tx| {
+                let mut model: std::collections::BTreeMap<_, _> =
+                    before.iter().map(|number| (key(*number), *number)).collect();
                 for (number, is_put) in &changes {
                     if *is_put {
                         tx.put::<Numbers>(&key(*number), &(number + 100))?;
@@ -132,17 +133,22 @@ fn scans_keep_to_their_prefix_and_direction() {
         })
         .unwrap();
     let names = |after: Option<&str>, direction| {
-        let mut names = String::new();
         let after = after.map(tag);
         catalog
             .read(|tx| {
-                tx.scan::<Tags>(&key_bytes(&ProjectId::new(1)), after.as_ref(), direction, |(_, name), _| {
-                    names.push_str(name.as_str());
-                    Ok(std::ops::ControlFlow::Continue(()))
-                })
+                let mut names = String::new();
+                tx.scan::<Tags>(
+                    &key_bytes(&ProjectId::new(1)),
+                    after.as_ref(),
+                    direction,
+                    |(_, name), _| {
+                        names.push_str(name.as_str());
+                        Ok(std::ops::ControlFlow::Continue(()))
+                    },
+                )?;
+                Ok(names)
             })
-            .unwrap();
-        names
+            .unwrap()
     };
     assert_eq!(names(None, Direction::Ascending), "abc");
     assert_eq!(names(None, Direction::Descending), "cba");

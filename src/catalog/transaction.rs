@@ -22,6 +22,9 @@ pub(super) type Bytes = (Vec<u8>, Vec<u8>);
 type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 type Visitor<'v> = dyn FnMut(Bytes) -> Result<ControlFlow<()>> + 'v;
 
+/// So much of a new catalog is free.
+const RESERVED_BYTES: usize = 240 << 10;
+
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -299,8 +302,16 @@ impl WriteTx {
         Ok(())
     }
 
+    /// Grows the file, so that a small catalog need not grow to remove rows where the disk is full.
+    pub(super) fn reserve_room(&mut self) -> Result<()> {
+        let mut table = self.transaction.open_table(RawTable::new(Sequences::NAME)).map_err(failure)?;
+        let key: &[u8] = b"room";
+        table.insert(key, vec![0; RESERVED_BYTES].as_slice()).map_err(failure)?;
+        table.remove(key).map(drop).map_err(failure)
+    }
+
     /// Runs one of several closures that share this transaction: unless it returns `Ok`, nothing of what it did remains.
-    pub(crate) fn attempt<T>(&mut self, closure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn attempt<T>(&mut self, closure: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
         self.attempt = Some(Attempt::default());
         let outcome = closure(self);
         let attempt = self.attempt.take().unwrap_or_default();
@@ -338,6 +349,11 @@ impl WriteTx {
             self.raw_change(T::NAME, &key, None)?;
         }
         Ok(existed)
+    }
+
+    /// Takes the numbers of a sequence up to this one.
+    pub(crate) fn advance(&mut self, sequence: Sequence, number: u64) -> Result<()> {
+        if number > self.last(sequence)? { self.put::<Sequences>(&sequence, &number) } else { Ok(()) }
     }
 
     /// The next number of a sequence, from 1.

@@ -6,6 +6,7 @@
 //! was. An error ends the step: it is tried again after the next publication, unless it is damage, which stays and shows to
 //! whoever reads it.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,20 +187,23 @@ impl Work {
         due: impl Fn(&WriteTx) -> Result<Option<(PackId, OpenPackRecord)>>,
         is_complete: impl Fn(&OpenPackRecord) -> bool,
     ) -> Result<bool> {
-        let mut told = None;
+        let (told, turn) = (Cell::default(), self.gate.take_turn());
         let taken = self.catalog()?.write(|tx| {
             let Some((pack, record)) = due(tx)? else { return Ok(None) };
             Ok(Some((
-                self.gate.new_lease(tx, &mut told)?,
+                self.gate.new_lease(&turn, tx, &told)?,
                 pack,
                 record,
                 packs::next_segment(tx)?,
                 packs::frames(tx, pack)?,
             )))
         });
-        let taken = taken.inspect_err(|_| self.gate.abandon(told))?;
+        drop(turn);
+        let taken = taken.inspect_err(|_| self.gate.abandon(told.get()))?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
         let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
+        // Nobody adds to a pack that is sealed.
+        let turn = self.gate.take_turn();
         let is_published = self.catalog()?.write(|tx| {
             packs::check_lease(tx, lease)?;
             packs::release(tx, lease)?;
@@ -213,6 +217,7 @@ impl Work {
             }
             Ok(true)
         });
+        drop(turn);
         if is_published.is_err() {
             self.gate.abandon(lease);
         }
@@ -235,13 +240,14 @@ impl Work {
 
     /// Makes one segment of those that are due, without the rows of packs that are gone; says whether there were any.
     fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
-        let mut told = None;
+        let (told, turn) = (Cell::default(), self.gate.take_turn());
         let taken = self.catalog()?.write(|tx| {
             let Some(due) = due(tx)? else { return Ok(None) };
-            let lease = self.gate.new_lease(tx, &mut told)?;
+            let lease = self.gate.new_lease(&turn, tx, &told)?;
             Ok(Some((lease, packs::next_segment(tx)?, due, removed_packs(tx)?)))
         });
-        let taken = taken.inspect_err(|_| self.gate.abandon(told))?;
+        drop(turn);
+        let taken = taken.inspect_err(|_| self.gate.abandon(told.get()))?;
         let Some((lease, merged, due, gone)) = taken else { return Ok(false) };
         let open = |id: &SegmentId| Segment::open(&*self.disk, *id).map(Arc::new);
         let inputs = due.iter().map(open).collect::<Result<Vec<_>>>();

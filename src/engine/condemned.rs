@@ -54,13 +54,14 @@ impl Reliance {
         if !catalog.read(|tx| self.condemned_since(tx))?.is_empty() {
             let reader = self.store.reader(&catalog, &self.hold)?;
             drop(catalog);
-            self.look_through_bases(&reader)?;
+            self.packs = self.with_packs_of_bases(&reader)?;
+            self.bases.clear();
         }
         Ok(self)
     }
 
     /// Brings back what was condemned since the session began and what it makes may need.
-    pub(crate) fn revive(mut self, tx: &mut WriteTx) -> Result<()> {
+    pub(crate) fn revive(&self, tx: &mut WriteTx) -> Result<()> {
         if tx.last(Sequence::Generation)? == self.hold.generation() {
             return Ok(());
         }
@@ -75,32 +76,31 @@ impl Reliance {
         if condemned.is_empty() {
             return Ok(());
         }
-        if !self.bases.is_empty() {
-            // They were condemned a moment ago.
-            let index = self.store.index.view_apart(&*self.store.catalog()?)?;
-            let reader = ObjectReader::new(index, Arc::clone(&self.store.packs), Arc::clone(&self.hold));
-            self.look_through_bases(&reader)?;
-        }
-        for (pack, record) in condemned.into_iter().filter(|(pack, _)| self.packs.contains(pack)) {
+        // They were condemned a moment ago.
+        let index = self.store.index.view_apart(&*self.store.catalog()?)?;
+        let reader = ObjectReader::new(index, Arc::clone(&self.store.packs), Arc::clone(&self.hold));
+        let needed = self.with_packs_of_bases(&reader)?;
+        for (pack, record) in condemned.into_iter().filter(|(pack, _)| needed.contains(pack)) {
             tx.remove::<CondemnedPacks>(&pack)?;
             tx.put::<SealedPacks>(&pack, &record.pack)?;
         }
         tx.next(Sequence::Index).map(drop)
     }
 
-    /// Finds the packs that the bases need, as they were when the session began: it holds them.
-    fn look_through_bases(&mut self, reader: &ObjectReader) -> Result<()> {
-        let mut seen = HashSet::new();
-        for base in std::mem::take(&mut self.bases) {
+    /// Returns the packs that the session counts on and those that the bases need, as they were when the session began: it
+    /// holds them.
+    fn with_packs_of_bases(&self, reader: &ObjectReader) -> Result<HashSet<PackId>> {
+        let (mut packs, mut seen) = (self.packs.clone(), HashSet::new());
+        for base in self.bases.iter().cloned() {
             closure::walk(reader, base, |id| {
                 let pack = reader.pack_of(id)?;
-                self.packs.insert(pack.ok_or_else(|| {
+                packs.insert(pack.ok_or_else(|| {
                     Error::conflict(Subject::Object(*id), "was removed while it was counted on; try again")
                 })?);
                 Ok(seen.insert(*id))
             })?;
         }
-        Ok(())
+        Ok(packs)
     }
 
     fn condemned_since(&self, tx: &impl ReadTables) -> Result<Vec<(PackId, CondemnedPackRecord)>> {
@@ -139,11 +139,11 @@ impl Engine {
         // One that was brought back meanwhile stays.
         let gone = catalog.write(|tx| {
             let mut gone = Vec::new();
-            for (pack, record) in free {
-                if tx.get::<CondemnedPacks>(&pack)? == Some(record) {
-                    tx.remove::<CondemnedPacks>(&pack)?;
-                    tx.put::<RemovedPacks>(&pack, &())?;
-                    gone.push((pack, record.pack.bytes));
+            for (pack, record) in &free {
+                if tx.get::<CondemnedPacks>(pack)?.as_ref() == Some(record) {
+                    tx.remove::<CondemnedPacks>(pack)?;
+                    tx.put::<RemovedPacks>(pack, &())?;
+                    gone.push((*pack, record.pack.bytes));
                 }
             }
             tx.next(Sequence::Index)?;

@@ -5,6 +5,7 @@
 //! one use of its own. Whoever opens the catalog first looks for leases whose process has died and takes back
 //! what they held: their packs are cut to the committed length and become free.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -58,6 +59,12 @@ impl Deref for OpenCatalog {
     }
 }
 
+/// The turn to write or remove files that a transaction names. See [`Gate::take_turn`].
+#[derive(Debug)]
+pub(crate) struct Turn<'g> {
+    _guard: MutexGuard<'g, ()>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Gate {
     disk: Arc<dyn Disk>,
@@ -65,6 +72,7 @@ pub(crate) struct Gate {
     poison: Poison,
     timeout: Duration,
     surroundings: Surroundings,
+    turn: Mutex<()>,
     open: Mutex<Weak<OpenCatalog>>,
     /// Leases of this process that nobody uses any more and that could not be released.
     abandoned: Mutex<HashSet<LeaseId>>,
@@ -91,6 +99,7 @@ impl Gate {
             poison,
             timeout,
             surroundings,
+            turn: Mutex::default(),
             open: Mutex::default(),
             abandoned: Mutex::default(),
             locks: Arc::default(),
@@ -131,9 +140,9 @@ impl Gate {
             return Ok(catalog);
         }
         let clear_up = || {
-            // Strays are looked for without a transaction that writes: nobody else in this process has the catalog open yet.
+            // Strays are looked for without the turn: nobody else in this process has the catalog open yet.
             let has_ended = self.recover(&catalog)?;
-            if has_ended { catalog.read(|tx| self.remove_strays(&catalog, tx, None)) } else { Ok(()) }
+            if has_ended { self.remove_strays(&catalog, None) } else { Ok(()) }
         };
         match clear_up() {
             Ok(()) => Ok(catalog),
@@ -162,6 +171,12 @@ impl Gate {
         Ok(())
     }
 
+    /// Takes the turn to make or remove files that a transaction names: which pack is appended to, which number a state file
+    /// gets and what is a stray is decided before the transaction, by one thread at a time.
+    pub(crate) fn take_turn(&self) -> Turn<'_> {
+        Turn { _guard: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
     /// Takes the lock, waiting up to the time limit or until the task is cancelled.
     pub(crate) fn lock(&self, task: &Task) -> Result<Box<dyn LockGuard>> {
         let deadline = Instant::now() + self.timeout;
@@ -186,11 +201,16 @@ impl Gate {
 
     /// A lease of this process. It is told at once: a transaction that fails may have taken it all the same, and then it is
     /// to be [abandoned](Self::abandon).
-    pub(crate) fn new_lease(&self, tx: &mut WriteTx, told: &mut Option<LeaseId>) -> Result<LeaseId> {
+    pub(crate) fn new_lease(
+        &self,
+        _turn: &Turn<'_>,
+        tx: &mut WriteTx,
+        told: &Cell<Option<LeaseId>>,
+    ) -> Result<LeaseId> {
         let lease = LeaseId::new(tx.next(Sequence::Lease)?);
         // One of a transaction that failed had the same number if it never was.
         self.abandoned().remove(&lease);
-        *told = Some(lease);
+        told.set(Some(lease));
         let holder = self.surroundings.this_process();
         let record = LeaseRecord { holder, since_ms: self.surroundings.now().unix_ms() };
         tx.put::<Leases>(&lease, &record)?;
@@ -251,11 +271,11 @@ impl Gate {
             usable.push((pack, record, exists && record.committed_bytes > 0));
         }
         catalog.write(|tx| {
-            for (pack, record, is_kept) in usable {
-                if is_kept {
-                    tx.put::<OpenPacks>(&pack, &OpenPackRecord { owner: None, ..record })?;
+            for (pack, record, is_kept) in &usable {
+                if *is_kept {
+                    tx.put::<OpenPacks>(pack, &OpenPackRecord { owner: None, ..*record })?;
                 } else {
-                    tx.remove::<OpenPacks>(&pack)?;
+                    tx.remove::<OpenPacks>(pack)?;
                 }
             }
             dead.iter().try_for_each(|lease| tx.remove::<Leases>(lease).map(drop))
@@ -263,21 +283,23 @@ impl Gate {
     }
 
     /// Removes files that no row names: after the rows, so that a kill in between only leaves files. A pack has its row
-    /// before its file, or in the transaction that makes both, as a state file has; a segment has it after, so segments are
-    /// looked at only if nobody but the holder of `lease` can be writing one. So `tx` is a transaction that writes, or nobody
-    /// else in this process has the catalog open.
-    pub(crate) fn remove_strays(
-        &self,
-        catalog: &Catalog,
-        tx: &impl ReadTables,
-        lease: Option<LeaseId>,
-    ) -> Result<()> {
-        let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack);
-        let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
-        let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
-        self.keep_only(PACKS, &open.chain(sealed).chain(condemned).map(pack_file).collect())?;
-        let directories = tx.collect::<Directories>(&[])?.into_iter();
-        self.keep_only(DIRECTORIES, &directories.map(|(id, _)| state_file(id)).collect())?;
+    /// before its file, or both are made in one turn, as a state file's are; a segment has it after, so segments are looked at
+    /// only if nobody but the holder of `lease` can be writing one. So the caller has the turn, or nobody else in this process
+    /// has the catalog open.
+    pub(crate) fn remove_strays(&self, catalog: &Catalog, lease: Option<LeaseId>) -> Result<()> {
+        let (packs, directories, segments) = catalog.read(|tx| {
+            let open = tx.collect::<OpenPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+            let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+            let condemned = tx.collect::<CondemnedPacks>(&[])?.into_iter().map(|(pack, _)| pack);
+            let packs = open.chain(sealed).chain(condemned).map(pack_file).collect();
+            let directories =
+                tx.collect::<Directories>(&[])?.into_iter().map(|(id, _)| state_file(id)).collect();
+            let is_writing = tx.collect::<Leases>(&[])?.into_iter().any(|(id, _)| Some(id) != lease);
+            let segments = tx.collect::<Segments>(&[])?.into_iter().map(|(segment, _)| segment_file(segment));
+            Ok((packs, directories, (!is_writing).then(|| segments.collect())))
+        })?;
+        self.keep_only(PACKS, &packs)?;
+        self.keep_only(DIRECTORIES, &directories)?;
         // What a repair was writing that was killed.
         for name in [NEW_CATALOG_FILE, NEW_FORMAT_FILE] {
             self.disk.remove(name).map_err(|error| {
@@ -285,19 +307,17 @@ impl Gate {
             })?;
         }
         dump::remove_unfinished(&*self.disk, catalog)?;
-        if tx.collect::<Leases>(&[])?.into_iter().all(|(id, _)| Some(id) == lease) {
-            let segments = tx.collect::<Segments>(&[])?.into_iter();
-            self.keep_only(SEGMENTS, &segments.map(|(segment, _)| segment_file(segment)).collect())?;
-        }
-        Ok(())
+        segments.map_or(Ok(()), |segments| self.keep_only(SEGMENTS, &segments))
     }
 
-    /// Cuts packs that nobody is adding to to what counts of them: behind it is what a process wrote that was killed. `tx`
-    /// writes, so that nobody begins to.
-    pub(crate) fn cut_packs(&self, tx: &impl ReadTables) -> Result<()> {
-        let open = tx.collect::<OpenPacks>(&[])?.into_iter().filter(|(_, record)| record.owner.is_none());
-        let sealed = tx.collect::<SealedPacks>(&[])?.into_iter().map(|(pack, record)| (pack, record.bytes));
-        for (pack, bytes) in open.map(|(pack, record)| (pack, record.committed_bytes)).chain(sealed) {
+    /// Cuts packs that nobody is adding to to what counts of them: behind it is what a process wrote that was killed. The
+    /// caller has the turn, so that nobody begins to.
+    pub(crate) fn cut_packs(&self, catalog: &Catalog) -> Result<()> {
+        let (open, sealed) =
+            catalog.read(|tx| Ok((tx.collect::<OpenPacks>(&[])?, tx.collect::<SealedPacks>(&[])?)))?;
+        let open = open.into_iter().filter(|(_, record)| record.owner.is_none());
+        let open = open.map(|(pack, record)| (pack, record.committed_bytes));
+        for (pack, bytes) in open.chain(sealed.into_iter().map(|(pack, record)| (pack, record.bytes))) {
             let cut = || {
                 let is_longer = self.disk.open(&pack_file(pack), OpenMode::Read)?.len()? > bytes;
                 if is_longer {
@@ -341,16 +361,15 @@ mod tests {
         let engine = Engine::open(disk, None, StoreOptions::default(), Surroundings::default()).unwrap();
         let gate = &engine.gate;
         let catalog = gate.open(&Task::unobserved()).unwrap();
-        let mut dead = None;
-        catalog.write(|tx| gate.new_lease(tx, &mut dead)).unwrap();
+        let dead = catalog.write(|tx| gate.new_lease(&gate.take_turn(), tx, &Cell::default())).unwrap();
         gate.abandon(dead);
-        // Its row comes with the transaction that another thread is in.
+        // Its row comes with the transaction that another thread is about to make.
         let pack = pack_file(crate::id::PackId::new(7));
         engine.disk.open(&pack, OpenMode::CreateNew).unwrap();
         assert!(gate.recover(&catalog).unwrap());
         assert!(!gate.recover(&catalog).unwrap(), "nobody is dead any more");
         assert!(engine.disk.exists(&pack).unwrap());
-        catalog.write(|tx| gate.remove_strays(&catalog, tx, None)).unwrap();
+        gate.remove_strays(&catalog, None).unwrap();
         assert!(!engine.disk.exists(&pack).unwrap(), "nobody was writing it");
     }
 }

@@ -43,14 +43,16 @@ impl IndexCache {
     /// The index as the catalog has it now, and whether packs were condemned since this was asked last.
     pub(crate) fn view(&self, catalog: &Catalog) -> Result<(Arc<ObjectIndex>, bool)> {
         let mut newest = self.lock();
-        catalog.read(|tx| {
+        let known = &*newest;
+        let newer = catalog.read(|tx| {
             let version = tx.last(Sequence::Index)?;
-            let generation = newest.generation;
-            if newest.version != version {
-                *newest = self.load(tx, version, &newest)?;
-            }
-            Ok((Arc::clone(&newest.view), newest.generation != generation))
-        })
+            (known.version != version).then(|| self.load(tx, version, known)).transpose()
+        })?;
+        let generation = newest.generation;
+        if let Some(newer) = newer {
+            *newest = newer;
+        }
+        Ok((Arc::clone(&newest.view), newest.generation != generation))
     }
 
     /// The same for whoever has a transaction open, and so must not wait for those who wait for it.

@@ -26,6 +26,7 @@ pub(crate) mod packs;
 pub(crate) mod process;
 mod publish;
 pub(crate) mod session;
+pub(crate) mod state_files;
 mod surroundings;
 
 use std::ops::Deref;
@@ -163,12 +164,12 @@ impl Engine {
     }
 
     /// Runs `closure` in a transaction that reads.
-    pub(crate) fn read<T>(&self, closure: impl FnOnce(&ReadTx) -> Result<T>) -> Result<T> {
+    pub(crate) fn read<T>(&self, closure: impl Fn(&ReadTx) -> Result<T>) -> Result<T> {
         self.catalog()?.read(closure)
     }
 
     /// Runs `closure` in a transaction, and then what is due in the background.
-    pub(crate) fn write<T>(&self, closure: impl FnOnce(&mut WriteTx) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, closure: impl Fn(&mut WriteTx) -> Result<T>) -> Result<T> {
         let catalog = self.catalog()?;
         let value = catalog.write(closure)?;
         self.upkeep.begin(&catalog);

@@ -39,15 +39,16 @@ pub(crate) struct Indexed {
     pub(crate) objects: u64,
 }
 
-/// An open pack that nobody owns and that has room, the fullest of them; or the row of a new one.
-pub(crate) fn free_pack(tx: &mut WriteTx, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
+/// An open pack that nobody owns and that has room, the fullest of them; or the number and row of a new one. It is the
+/// caller's for as long as it has the [turn](super::gate::Turn).
+pub(crate) fn free_pack(tx: &impl ReadTables, options: &StoreOptions) -> Result<(PackId, OpenPackRecord)> {
     let free = tx.collect::<OpenPacks>(&[])?.into_iter();
     let free =
         free.filter(|(_, record)| record.owner.is_none() && record.committed_bytes < options.pack_bytes);
     if let Some(free) = free.max_by_key(|(_, record)| record.committed_bytes) {
         return Ok(free);
     }
-    let number = tx.next(Sequence::Pack)?;
+    let number = tx.last(Sequence::Pack)? + 1;
     let pack =
         u32::try_from(number).map_err(|_| Error::unsupported(Subject::Catalog, "has too many packs"))?;
     Ok((PackId::new(pack), NEW_PACK))
@@ -107,6 +108,11 @@ pub(crate) fn publish_frames(tx: &mut WriteTx, written: &WrittenPack) -> Result<
 fn publish_length(tx: &mut WriteTx, written: &WrittenPack) -> Result<()> {
     // Others may have moved rows to a segment meanwhile.
     let known = tx.get::<OpenPacks>(&written.pack.id)?.unwrap_or(NEW_PACK);
+    if known.committed_bytes.max(PACK_HEAD_BYTES as u64) != written.begin() {
+        let message = "was changed while it was added to; try again";
+        return Err(Error::conflict(Subject::Pack(written.pack.id), message));
+    }
+    tx.advance(Sequence::Pack, written.pack.id.get().into())?;
     let (committed_bytes, objects) = (written.pack.end, written.objects());
     tx.put::<OpenPacks>(
         &written.pack.id,

@@ -2,11 +2,15 @@
 //!
 //! Order of what reaches the disk, each step durable before the next:
 //! 1. packs of large sessions were appended to and synced, full ones sealed, by the sessions themselves;
-//! 2. frames that sessions held in memory are appended to one pack, which is synced, and its folder where it is new;
+//! 2. frames that sessions held in memory are appended to one pack, which is synced, and its folder where it is new; state
+//!    files are written;
 //! 3. one transaction publishes all of it: frames, committed lengths, images, tags, and lets leases go.
 //!
-//! Whoever comes while a publication is under way waits, and the first to go on publishes for all who wait. A session
-//! whose closure fails leaves nothing and touches nobody else. If the transaction fails, none of them is published.
+//! Whoever comes while a publication is under way waits, and the first to go on publishes for all who wait. What the
+//! transaction would do is tried out before step 2: a session whose change fails writes nothing, and touches nobody else. The
+//! transaction itself only changes rows, so it can be run again. Files that it names are written under the [turn](Turn), and
+//! nobody else chooses a pack, numbers a state file or removes strays meanwhile. If the transaction fails, none of them is
+//! published.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,24 +19,25 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::session::{HeldFrame, OpenPack, Unpublished, WrittenPack};
 
-use super::gate::OpenCatalog;
+use super::gate::{OpenCatalog, Turn};
 #[cfg(feature = "testing")]
 use super::options::Sabotage;
 use super::packs::Indexed;
 use super::session::WriteSession;
+use super::state_files::StateFile;
 use super::{Engine, packs};
 
 /// What sessions want published, and the right to do it.
 #[derive(Default)]
 pub(crate) struct Publications {
-    waiting: Mutex<Vec<Publication>>,
+    waiting: Mutex<Vec<Publication<'static>>>,
     publishing: Mutex<()>,
 }
 
 #[cfg(any(test, feature = "testing"))]
 impl Publications {
     /// Keeps everyone from publishing for as long as this is held.
-    pub(crate) fn take_turn(&self) -> std::sync::MutexGuard<'_, ()> {
+    pub(crate) fn pause(&self) -> std::sync::MutexGuard<'_, ()> {
         lock(&self.publishing)
     }
 
@@ -49,15 +54,17 @@ impl std::fmt::Debug for Publications {
 }
 
 /// What one session wants published.
-struct Publication {
+struct Publication<'c> {
     /// Frames that are to be written.
     held: Vec<HeldFrame>,
-    change: Change,
+    /// A state file that is to be written.
+    state: Option<Arc<StateFile>>,
+    change: Change<'c>,
     outcome: Outcome,
 }
 
 /// What a session does in the transaction, besides its frames; gives packs whose files may go afterwards.
-type Change = Box<dyn FnOnce(&mut WriteTx) -> Result<Vec<PackId>> + Send>;
+type Change<'c> = Box<dyn Fn(&mut WriteTx) -> Result<Vec<PackId>> + Send + 'c>;
 
 /// How a publication ended; none while it waits.
 type Outcome = Arc<Mutex<Option<Result<()>>>>;
@@ -67,35 +74,37 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Engine {
-    /// Publishes what a session wrote together with what `closure` does, in one transaction. If it fails, nothing
-    /// of the session remains.
+    /// Publishes what a session wrote together with what `closure` does, in one transaction, before which `state` is written.
+    /// If it fails, nothing of the session remains.
     pub(crate) fn publish<T: Send + 'static>(
         &self,
         session: WriteSession,
-        closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
+        state: Option<Arc<StateFile>>,
+        closure: impl Fn(&mut WriteTx) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.publish_with(session, closure, Self::publish_in_turn)
+        self.publish_with(session, state, closure, Self::publish_in_turn)
     }
 
     /// The same in a transaction that nobody shares: for what reads objects that the transaction must find published.
-    pub(crate) fn publish_alone<T: Send + 'static>(
+    pub(crate) fn publish_alone<T: Send>(
         &self,
         session: WriteSession,
-        closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
+        closure: impl Fn(&mut WriteTx) -> Result<T> + Send,
     ) -> Result<T> {
-        self.publish_with(session, closure, |store, publication| {
+        self.publish_with(session, None, closure, |store, publication| {
             let outcome = Arc::clone(&publication.outcome);
-            let _turn = lock(&store.publications.publishing);
+            let _publishing = lock(&store.publications.publishing);
             store.publish_all(store.catalog()?, vec![publication]);
-            told(&outcome)
+            outcome_of(&outcome)
         })
     }
 
-    fn publish_with<T: Send + 'static>(
+    fn publish_with<'c, T: Send + 'c>(
         &self,
         session: WriteSession,
-        closure: impl FnOnce(&mut WriteTx) -> Result<T> + Send + 'static,
-        publish: impl FnOnce(&Self, Publication) -> Result<()>,
+        state: Option<Arc<StateFile>>,
+        closure: impl Fn(&mut WriteTx) -> Result<T> + Send + 'c,
+        publish: impl FnOnce(&Self, Publication<'c>) -> Result<()>,
     ) -> Result<T> {
         let (host, unpublished) = session.finish()?;
         let lease = host.lease.get().copied();
@@ -105,15 +114,10 @@ impl Engine {
         };
         // So many rows would make a large transaction.
         let is_many = |pack: &&Arc<WrittenPack>| pack.new_objects() >= self.options.row_objects;
-        let indexed = match pack.as_ref().filter(is_many).map(|pack| host.index(pack)).transpose() {
-            Ok(indexed) => indexed,
-            Err(error) => {
-                self.let_go(&host, pack.and_then(Arc::into_inner));
-                return Err(error);
-            }
-        };
-        let reliance = match host.reliance().prepare() {
-            Ok(reliance) => reliance,
+        let indexed = pack.as_ref().filter(is_many).map(|pack| host.index(pack)).transpose();
+        let prepared = indexed.and_then(|indexed| Ok((indexed, host.reliance().prepare()?)));
+        let (indexed, reliance) = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => {
                 self.let_go(&host, pack.and_then(Arc::into_inner));
                 return Err(error);
@@ -122,6 +126,7 @@ impl Engine {
         let (value, written) = (Arc::new(Mutex::new(None)), pack.clone());
         let publication = Publication {
             held,
+            state,
             change: Box::new({
                 let value = Arc::clone(&value);
                 move |tx| {
@@ -142,10 +147,10 @@ impl Engine {
         }
     }
 
-    fn publish_in_turn(&self, publication: Publication) -> Result<()> {
+    fn publish_in_turn(&self, publication: Publication<'static>) -> Result<()> {
         let outcome = Arc::clone(&publication.outcome);
         lock(&self.publications.waiting).push(publication);
-        let turn = lock(&self.publications.publishing);
+        let publishing = lock(&self.publications.publishing);
         if lock(&outcome).is_none() {
             let opened = self.catalog();
             let mut waiting = lock(&self.publications.waiting);
@@ -168,71 +173,90 @@ impl Engine {
                 }
             }
         }
-        drop(turn);
-        told(&outcome)
+        drop(publishing);
+        outcome_of(&outcome)
     }
 
-    /// Publishes for all of them, and tells each how it ended.
-    fn publish_all(&self, catalog: Arc<OpenCatalog>, publications: Vec<Publication>) {
-        let told: Vec<_> = publications.iter().map(|publication| Arc::clone(&publication.outcome)).collect();
-        let mut failed = vec![None; told.len()];
+    /// Publishes for all of them, and gives each its outcome.
+    fn publish_all(&self, catalog: Arc<OpenCatalog>, mut batch: Vec<Publication<'_>>) {
         #[cfg(feature = "testing")]
         let late = super::late::LateWrites::default();
-        let publish = || -> Result<()> {
-            let unused = catalog.write(|tx| {
-                let (mut held, mut unused) = (Vec::new(), Vec::new());
-                for (publication, failed) in publications.into_iter().zip(&mut failed) {
-                    match tx.attempt(publication.change) {
-                        Ok(packs) => {
-                            unused.extend(packs);
-                            held.extend(publication.held);
-                        }
-                        Err(error) => *failed = Some(error),
-                    }
-                }
-                if failed.iter().all(Option::is_some) {
-                    return Err(Error::conflict(Subject::Catalog, "nothing is to be published"));
-                }
-                let write = |pack: OpenPack| {
-                    #[cfg(feature = "testing")]
-                    let pack = match self.options.sabotage {
-                        Some(Sabotage::PublishFirst) => late.instead_of(pack),
-                        _ => pack,
-                    };
-                    WrittenPack::new(pack)
-                };
-                self.publish_held(tx, held, write)?;
-                Ok(unused)
-            })?;
-            self.remove_packs(&unused);
-            self.upkeep.begin(&catalog);
-            Ok(())
+        let write = |pack: OpenPack| {
+            #[cfg(feature = "testing")]
+            let pack = match self.options.sabotage {
+                Some(Sabotage::PublishFirst) => late.instead_of(pack),
+                _ => pack,
+            };
+            WrittenPack::new(pack)
         };
-        let published = publish();
+        let published = self.publish_batch(&catalog, &mut batch, write);
         drop(catalog);
         #[cfg(feature = "testing")]
         late.write();
-        if let Err(error) = published {
-            for failed in failed.iter_mut().filter(|failed| failed.is_none()) {
-                *failed = Some(error.clone());
-            }
-        }
-        for (told, failed) in told.iter().zip(failed) {
-            *lock(told) = Some(failed.map_or(Ok(()), Err));
+        let failed = published.unwrap_or_else(|error| vec![Some(error); batch.len()]);
+        for (publication, failed) in batch.iter().zip(failed) {
+            *lock(&publication.outcome) = Some(failed.map_or(Ok(()), Err));
         }
     }
 
-    /// Writes frames that were held in memory to a pack, and publishes them.
-    fn publish_held(
+    /// Publishes what can be in one transaction, and gives the error of each publication that can't.
+    fn publish_batch(
         &self,
-        tx: &mut WriteTx,
+        catalog: &OpenCatalog,
+        batch: &mut [Publication<'_>],
+        write: impl FnOnce(OpenPack) -> WrittenPack,
+    ) -> Result<Vec<Option<Error>>> {
+        let turn = &self.gate.take_turn();
+        self.number_state_files(
+            turn,
+            catalog,
+            batch.iter().filter_map(|publication| publication.state.as_deref()),
+        )?;
+        let mut failed = vec![None; batch.len()];
+        let writes_files =
+            |publication: &Publication<'_>| !publication.held.is_empty() || publication.state.is_some();
+        if batch.iter().any(writes_files) {
+            failed = catalog.try_out(|tx| Ok(change_all(tx, batch, &failed).0))?;
+        }
+        let mut held = Vec::new();
+        for (publication, failed) in batch.iter_mut().zip(&mut failed).filter(|(_, failed)| failed.is_none())
+        {
+            let written =
+                publication.state.as_ref().map_or(Ok(()), |state| self.create_state_file(turn, state));
+            *failed = written.err();
+            if failed.is_none() {
+                held.append(&mut publication.held);
+            }
+        }
+        if failed.iter().all(Option::is_some) {
+            return Ok(failed);
+        }
+        let written = self.write_held(turn, catalog, held, write)?;
+        let (failed, unused) = catalog.write(|tx| {
+            let (failed, unused) = change_all(tx, batch, &failed);
+            // What was written for them is behind what counts, and cut off by whoever adds to that pack next.
+            if failed.iter().any(Option::is_none) {
+                written.as_ref().map_or(Ok(()), |written| packs::publish_frames(tx, written))?;
+            }
+            Ok((failed, unused))
+        })?;
+        self.remove_packs(&unused);
+        self.upkeep.begin(catalog);
+        Ok(failed)
+    }
+
+    /// Appends frames that were held in memory to a pack, durable before they are published.
+    fn write_held(
+        &self,
+        _turn: &Turn<'_>,
+        catalog: &OpenCatalog,
         held: Vec<HeldFrame>,
         write: impl FnOnce(OpenPack) -> WrittenPack,
-    ) -> Result<()> {
+    ) -> Result<Option<WrittenPack>> {
         if held.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let (pack, record) = packs::free_pack(tx, &self.options)?;
+        let (pack, record) = catalog.read(|tx| packs::free_pack(tx, &self.options))?;
         let mut written = write(packs::open_pack_file(&*self.disk, pack, &record)?);
         if let Err(error) = held.into_iter().try_for_each(|frame| written.append(frame).map(drop)) {
             // On a full disk it would take the room that others could use.
@@ -244,8 +268,29 @@ impl Engine {
         if self.options.sabotage == Some(Sabotage::LeaveOutIndex) {
             written.frames.clear();
         }
-        packs::publish_frames(tx, &written)
+        Ok(Some(written))
     }
+}
+
+/// Makes the changes of all publications that have not failed, each whole or not at all. Gives the error of each that has,
+/// and the packs whose files may go.
+fn change_all(
+    tx: &mut WriteTx,
+    batch: &[Publication<'_>],
+    failed: &[Option<Error>],
+) -> (Vec<Option<Error>>, Vec<PackId>) {
+    let mut unused = Vec::new();
+    let change = |(publication, failed): (&Publication<'_>, &Option<Error>)| {
+        failed.clone().or_else(|| match tx.attempt(&publication.change) {
+            Ok(packs) => {
+                unused.extend(packs);
+                None
+            }
+            Err(error) => Some(error),
+        })
+    };
+    let failed = batch.iter().zip(failed).map(change).collect();
+    (failed, unused)
 }
 
 /// Publishes what a large session has in a pack of its own.
@@ -267,7 +312,7 @@ fn publish_own(
 }
 
 /// How a publication ended.
-fn told(outcome: &Outcome) -> Result<()> {
+fn outcome_of(outcome: &Outcome) -> Result<()> {
     lock(outcome).take().unwrap_or_else(|| Err(unknown_outcome()))
 }
 

@@ -5,11 +5,12 @@
 //! file); packs that are full meanwhile get a segment and are sealed. A kill leaves a dead lease, whose pack is cut back
 //! (see `gate`).
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::catalog::record::OpenPackRecord;
-use crate::catalog::table::OpenPacks;
+use crate::catalog::table::{OpenPacks, Sequence};
 use crate::catalog::{ReadTables, ReadTx};
 use crate::error::Result;
 use crate::id::{LeaseId, PackId};
@@ -145,15 +146,17 @@ impl PackHost for Host {
     fn open_pack(&self) -> Result<OpenPack> {
         let known = self.lease.get().copied();
         let options = &self.store.options;
-        let mut told = None;
+        let (told, turn) = (Cell::default(), self.store.gate.take_turn());
         let taken = self.store.catalog()?.write(|tx| {
-            let lease = known.map_or_else(|| self.store.gate.new_lease(tx, &mut told), Ok)?;
+            let lease = known.map_or_else(|| self.store.gate.new_lease(&turn, tx, &told), Ok)?;
             let (pack, record) = packs::free_pack(tx, options)?;
             let record = OpenPackRecord { owner: Some(lease), ..record };
+            tx.advance(Sequence::Pack, pack.get().into())?;
             tx.put::<OpenPacks>(&pack, &record)?;
             Ok((lease, pack, record))
         });
-        let (lease, pack, record) = taken.inspect_err(|_| self.store.gate.abandon(told))?;
+        drop(turn);
+        let (lease, pack, record) = taken.inspect_err(|_| self.store.gate.abandon(told.get()))?;
         // A session opens one pack after the other.
         self.lease.get_or_init(|| lease);
         packs::open_pack_file(&*self.store.disk, pack, &record)

@@ -21,7 +21,9 @@ use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
 use super::image::Image;
-use super::known::{DirectoryPlace, StateFile};
+use super::known::DirectoryPlace;
+use crate::engine::Engine;
+use crate::engine::state_files::StateFile;
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);
@@ -119,7 +121,7 @@ impl Image {
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());
         let remembered =
-            self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?);
+            self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]), true)?);
         let untracked = match remembered {
             Ok(()) => None,
             // Whatever kept the store from it, the image could be read.
@@ -142,9 +144,9 @@ impl Image {
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
         let record = place.record(&Equal::from(&self.record));
         let abandoned = store.abandoned_directories()?;
-        let gone = store.catalog()?.write(|tx| {
+        let gone = store.write_with_state(Some(state), |tx| {
             let mut gone = store.forget_abandoned(tx, &abandoned)?;
-            gone.extend(store.add_directory(tx, record.clone(), state)?);
+            gone.extend(Engine::add_directory(tx, record.clone(), state)?);
             Ok(gone)
         })?;
         store.remove_states(gone);

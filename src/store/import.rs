@@ -32,7 +32,9 @@ use crate::tree::{self, Entry, Root, Timestamp};
 use super::commit::{Base, Changes, changes};
 use super::gc::note_image;
 use super::identity::{identity, identity_of};
-use super::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
+use crate::engine::state_files::StateFile;
+
+use super::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate, is_precious};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
 use super::links::{self, Links};
@@ -116,6 +118,16 @@ pub(super) struct Draft {
     pub(super) has_end_mark: Option<bool>,
     pub(super) state: Option<StateUpdate>,
     pub(super) workspace: Option<WorkspaceStep>,
+}
+
+impl Draft {
+    /// A state file that must be written before it is published.
+    fn state_file(&self) -> Option<Arc<StateFile>> {
+        match &self.state.as_ref()?.news {
+            StateNews::Whole(_, file) => Some(Arc::clone(file)),
+            StateNews::Segment(..) => None,
+        }
+    }
 }
 
 /// The tree of a directory that was imported.
@@ -234,7 +246,10 @@ impl Project {
         observed: Timestamp,
     ) -> Result<ImportedTree> {
         let (root, rows) = store_tree(walk, session)?;
-        let news = StateNews::Whole(None, StateFile::pack(&rows.finish(observed, &[]))?);
+        let news = StateNews::Whole(
+            None,
+            Arc::new(StateFile::pack(&rows.finish(observed, &[]), is_precious(place.usage))?),
+        );
         let abandoned = self.store.abandoned_directories()?;
         let state = StateUpdate { place, news, abandoned };
         Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
@@ -269,8 +284,8 @@ impl Project {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
                 let (project, draft) = (self.clone(), Arc::new(draft));
                 let shared = Arc::clone(&draft);
-                let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record);
-                let published = self.store.publish(session, publish)?;
+                let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record.clone());
+                let published = self.store.publish(session, draft.state_file(), publish)?;
                 let Published { record, is_new, is_late, later_image, gone } = published;
                 self.store.remove_states(gone);
                 if is_late {
@@ -288,9 +303,11 @@ impl Project {
         if !has_news && draft.tags.is_empty() && draft.workspace.is_none() {
             return Ok(true);
         }
-        let settled = self.store.catalog()?.write(|tx| match self.image_row(tx, record.id)? {
-            Some(_) => self.settle(tx, draft, record).map(Some),
-            None => Ok(None),
+        let settled = self.store.write_with_state(draft.state_file().as_deref(), |tx| {
+            match self.image_row(tx, record.id)? {
+                Some(_) => self.settle(tx, draft, record).map(Some),
+                None => Ok(None),
+            }
         })?;
         let is_there = settled.is_some();
         self.store.remove_states(settled.unwrap_or_default());

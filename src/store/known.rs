@@ -1,9 +1,8 @@
 //! What the store remembers of directories that it wrote or read: a row for each, found by the device and inode, and a state
 //! (see `host::state`), so that what is as it was need not be read again.
 //!
-//! A state is a compressed file and, as long as they are small, the segments that came since as rows. The file is made inside the
-//! transaction that makes it count, and never changed; so whoever holds the lock and finds a file without a row knows that
-//! it is a killed process's. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
+//! A state is a compressed file (see `engine::state_files`) and, as long as they are small, the segments that came since as
+//! rows. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
 //! imported directory only saves time, and one that is lost or damaged is no loss.
 
 use std::ops::ControlFlow;
@@ -20,16 +19,14 @@ use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::State;
 use crate::id::{DirectoryId, ImageId, ProjectId};
-use crate::layout::{DIRECTORIES, state_file};
+use crate::layout::state_file;
 use crate::time::Moment;
 
 use crate::engine::Engine;
+use crate::engine::state_files::StateFile;
 
 /// Rows that are looked at for abandoned directories when one is added: more than one, so their number falls.
 const LOOKED_AT: usize = 64;
-
-/// How a state is compressed: the paths and times of neighbours are much alike.
-const STATE_LEVEL: i32 = 3;
 
 /// What the store remembers of a directory.
 pub(super) struct KnownDirectory {
@@ -63,22 +60,7 @@ pub(super) enum StateNews {
     /// A segment is added to what was known.
     Segment(KnownDirectory, Vec<u8>),
     /// All of it is written anew; what was known of a directory that is not new goes.
-    Whole(Option<KnownDirectory>, StateFile),
-}
-
-/// A state as its file has it.
-pub(super) struct StateFile {
-    packed: Vec<u8>,
-    unpacked_bytes: u64,
-}
-
-impl StateFile {
-    /// Compresses a state: before a transaction, not in it.
-    pub(super) fn pack(state: &[u8]) -> Result<Self> {
-        let io = |error| Error::io(Subject::Argument("level"), "compress a directory's state", error);
-        let packed = zstd::bulk::compress(state, STATE_LEVEL).map_err(io)?;
-        Ok(Self { packed, unpacked_bytes: state.len() as u64 })
-    }
+    Whole(Option<KnownDirectory>, Arc<StateFile>),
 }
 
 impl DirectoryPlace {
@@ -195,7 +177,7 @@ fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
 }
 
 /// Whether a lost state is a loss.
-fn is_precious(usage: DirectoryUse) -> bool {
+pub(super) fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
 }
 
@@ -203,18 +185,13 @@ impl Engine {
     /// Records a directory with a new state file, and gives the one that it replaces, whose file may go once this is
     /// durable.
     pub(super) fn add_directory(
-        &self,
         tx: &mut WriteTx,
         record: DirectoryRecord,
         state: &StateFile,
     ) -> Result<Option<DirectoryId>> {
-        let id = DirectoryId::new(tx.next(Sequence::Directory)?);
-        self.create_state(id, &state.packed, is_precious(record.usage))?;
-        let record = DirectoryRecord {
-            state_bytes: state.packed.len() as u64,
-            unpacked_state_bytes: state.unpacked_bytes,
-            ..record
-        };
+        let id = state.take_number(tx)?;
+        let (state_bytes, unpacked_state_bytes) = state.bytes();
+        let record = DirectoryRecord { state_bytes, unpacked_state_bytes, ..record };
         let place = ((record.device, record.inode), record.usage);
         // The inode was another directory's before, which is gone, or is this one's with an older state.
         let old = tx.get::<DirectoryPlaces>(&place)?;
@@ -261,7 +238,7 @@ impl Engine {
                 };
                 tx.put::<Directories>(&known.id, &record)?;
             }
-            StateNews::Whole(_, state) => gone.extend(self.add_directory(tx, place.record(&equal), state)?),
+            StateNews::Whole(_, state) => gone.extend(Self::add_directory(tx, place.record(&equal), state)?),
         }
         Ok(gone)
     }
@@ -271,8 +248,8 @@ impl Engine {
     pub(super) fn abandoned_directories(&self) -> Result<Vec<KnownDirectory>> {
         let grace_ms = u64::try_from(self.options.directory_grace.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.surroundings.now().unix_ms();
-        let mut candidates = Vec::new();
-        self.read(|tx| {
+        let mut candidates = self.read(|tx| {
+            let mut candidates = Vec::new();
             let last = tx.last(Sequence::Directory)?;
             // A place that moves by more than a window with every checkout, and comes by everywhere.
             let start = last.wrapping_mul(LOOKED_AT as u64 + 1) % (last + 1);
@@ -292,7 +269,7 @@ impl Engine {
                     },
                 )?;
             }
-            Ok(())
+            Ok(candidates)
         })?;
         candidates.retain(KnownDirectory::is_abandoned);
         Ok(candidates)
@@ -343,25 +320,10 @@ impl Engine {
         }
     }
 
-    fn create_state(&self, id: DirectoryId, bytes: &[u8], is_durable: bool) -> Result<()> {
-        let name = state_file(id);
-        let write = || {
-            self.disk.remove(&name)?;
-            let file = self.disk.open(&name, OpenMode::CreateNew)?;
-            file.write_at(bytes, 0)?;
-            if is_durable { file.sync().and_then(|()| self.disk.sync_dir(DIRECTORIES)) } else { Ok(()) }
-        };
-        write().map_err(|error| self.state_error("write a directory's state", error))
-    }
-
     /// What a directory's state says.
     pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
         let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
         known.load_state(&*self.disk, news.into_iter().map(|(_, segment)| segment))
-    }
-
-    fn state_error(&self, action: &str, error: std::io::Error) -> Error {
-        Error::io(Subject::Store(self.location.clone()), action, error)
     }
 }
 

@@ -170,7 +170,7 @@ impl Store {
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn hold_publications(&self) -> impl Sized + '_ {
-        self.0.publications.take_turn()
+        self.0.publications.pause()
     }
 
     /// How many wait to be published.

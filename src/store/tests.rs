@@ -130,7 +130,7 @@ fn what_was_read_back_and_cut_off_is_not_remembered() {
             store.0.abandon(session);
             continue;
         }
-        store.0.publish(session, |_| Ok(())).unwrap();
+        store.0.publish(session, None, |_| Ok(())).unwrap();
         let reader = store.object_reader().unwrap();
         assert_eq!(*reader.get(&id).unwrap(), *bytes);
         assert!(reader.get(&given_up.unwrap()).unwrap_err().is_corrupt());
@@ -155,7 +155,7 @@ fn what_a_dead_process_held_is_taken_back() {
     assert_eq!(given.leases(), []);
     assert_eq!(given.packs(), before);
     assert_eq!(fs::metadata(&path).unwrap().len(), before[0].1.committed_bytes);
-    let late = given.store.0.publish(session, |_| Ok(())).unwrap_err();
+    let late = given.store.0.publish(session, None, |_| Ok(())).unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Conflict, "who was taken for dead can't publish");
     assert_eq!(given.packs(), before);
 }
@@ -197,7 +197,7 @@ fn what_a_session_remembers_does_not_grow_with_what_it_writes() {
     writer.flush().unwrap();
     assert!(session.written_bytes() - before < 400_000, "what is in sealed packs is not written again");
     drop(writer);
-    given.store.0.publish(session, |_| Ok(())).unwrap();
+    given.store.0.publish(session, None, |_| Ok(())).unwrap();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn two_large_sessions_have_a_pack_each() {
     let owners: std::collections::BTreeSet<_> = given.packs().iter().map(|(_, pack)| pack.owner).collect();
     assert_eq!(owners.len(), 2, "{owners:?}");
     given.store.0.abandon(first);
-    given.store.0.publish(second, |_| Ok(())).unwrap();
+    given.store.0.publish(second, None, |_| Ok(())).unwrap();
     assert!(given.packs().iter().all(|(_, pack)| pack.owner.is_none()));
     for (id, pack) in given.packs() {
         assert_eq!(fs::metadata(given.pack_path(id)).unwrap().len(), pack.committed_bytes);
@@ -225,7 +225,7 @@ fn a_failed_publication_leaves_nothing() {
         let before = given.packs();
         let session = given.store.scratch_session().unwrap();
         append(&session, &[5; 1000]);
-        assert!(given.store.0.publish(session, refuse).unwrap_err().is_conflict());
+        assert!(given.store.0.publish(session, None, refuse).unwrap_err().is_conflict());
         assert_eq!((given.packs(), given.leases()), (before.clone(), vec![]));
         for (id, pack) in before {
             assert_eq!(fs::metadata(given.pack_path(id)).unwrap().len(), pack.committed_bytes);
@@ -244,7 +244,7 @@ fn sessions_that_end_together_are_published_together() {
         let publishers: u8 = 8;
         let kinds = std::thread::scope(|scope| {
             // As if a publication were under way: all others wait for its end.
-            let turn = given.store.0.publications.take_turn();
+            let turn = given.store.0.publications.pause();
             let publish = |number: u8| {
                 let given = &given;
                 scope.spawn(move || {
@@ -252,7 +252,7 @@ fn sessions_that_end_together_are_published_together() {
                     append(&session, &[number; 1000]);
                     let closure =
                         if number % 4 == 3 { refuse } else { |_: &mut crate::catalog::WriteTx| Ok(()) };
-                    given.store.0.publish(session, closure).map_err(|error| error.kind())
+                    given.store.0.publish(session, None, closure).map_err(|error| error.kind())
                 })
             };
             let threads: Vec<_> = (0..publishers).map(publish).collect();
@@ -283,7 +283,7 @@ fn rows_that_are_moved_to_two_segments_at_once_are_counted_once() {
     let catalog = given.store.0.catalog().unwrap();
     let first = given.store.scratch_session().unwrap();
     append(&first, &[1; 1000]);
-    given.store.0.publish(first, |_| Ok(())).unwrap();
+    given.store.0.publish(first, None, |_| Ok(())).unwrap();
     let second = given.store.scratch_session().unwrap();
     append(&second, &[2; 1000]);
     let (host, unpublished) = second.finish().unwrap();

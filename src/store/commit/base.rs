@@ -1,8 +1,10 @@
 //! What a directory that is committed is compared with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::catalog::record::Equal;
+use crate::engine::state_files::StateFile;
 use crate::error::Result;
 use crate::host::source::Xattr;
 use crate::host::state::{State, StateRow, Unset, encode_segment};
@@ -11,7 +13,7 @@ use crate::ingest::{Captured, Judge, Wanted};
 use crate::object::ObjectSource;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::known::{DirectoryPlace, KnownDirectory, StateFile, StateNews, StateUpdate};
+use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate, is_precious};
 use crate::store::links::Members;
 use crate::tree::xattr::{CAPABILITY, canonical};
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
@@ -55,13 +57,16 @@ impl Base {
         let segment = encode_segment(started, rows.iter(), gone);
         let rows_bytes = known.record.news_bytes + segment.len() as u64;
         let is_small = segment.len() <= ROW_BYTES && rows_bytes <= known.record.state_bytes.max(ROWS_BYTES);
-        let news = match self.state {
-            Some(_) if is_small => StateNews::Segment(known, segment),
-            Some(state) => {
-                StateNews::Whole(Some(known), StateFile::pack(&state.rewritten(started, rows, gone))?)
+        let whole = match self.state {
+            Some(_) if is_small => {
+                let news = StateNews::Segment(known, segment);
+                return Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }));
             }
-            None => StateNews::Whole(Some(known), StateFile::pack(&segment)?),
+            Some(state) => state.rewritten(started, rows, gone),
+            None => segment,
         };
+        let file = StateFile::pack(&whole, is_precious(self.place.usage))?;
+        let news = StateNews::Whole(Some(known), Arc::new(file));
         Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }))
     }
 

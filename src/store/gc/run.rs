@@ -1,7 +1,8 @@
 //! One collection, from the first mark to the last file.
 
+use std::cell::Cell;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::catalog::record::{OpenPackRecord, SealedPackRecord};
 use crate::catalog::table::{Collections, Leases, Needed, OpenPacks, Sequence, Sequences};
@@ -136,18 +137,19 @@ impl<'c> Collection<'c> {
             let cleaned =
                 store.workspace_folder().map(|folder| store.clean_workspaces(&folder)).transpose()?;
             add_cleaned(&mut report, cleaned.unwrap_or_default());
-            let mut told = None;
+            let (told, appending) = (Cell::default(), store.gate.take_turn());
             let lease = catalog.write(|tx| {
                 // One that ended without a word, and whose turn it no longer is.
                 if let Some(ended) = running(tx)? {
                     packs::release(tx, ended)?;
                 }
-                let lease = store.gate.new_lease(tx, &mut told)?;
+                let lease = store.gate.new_lease(&appending, tx, &told)?;
                 clear_notes(tx)?;
                 tx.put::<Collections>(&(), &lease)?;
                 Ok(lease)
             });
-            Some((lease.inspect_err(|_| store.gate.abandon(told))?, turn))
+            drop(appending);
+            Some((lease.inspect_err(|_| store.gate.abandon(told.get()))?, turn))
         };
         let (lease, turn) = lease.unzip();
         collect_workspaces(store, options, &mut report)?;
@@ -219,11 +221,10 @@ impl<'c> Collection<'c> {
         }
         // Frames and segments that were written and never published, by whom nobody knows any more.
         let (store, lease) = (self.store, self.lease);
+        let _turn = store.gate.take_turn();
         let catalog = store.catalog()?;
-        catalog.write(|tx| {
-            store.gate.remove_strays(&catalog, tx, lease)?;
-            store.gate.cut_packs(tx)
-        })?;
+        store.gate.remove_strays(&catalog, lease)?;
+        store.gate.cut_packs(&catalog)?;
         Ok(std::mem::take(&mut self.report))
     }
 
@@ -318,20 +319,22 @@ impl<'c> Collection<'c> {
         self.mark_notes(marked)?;
         self.write_dump()?;
         let catalog = self.store.catalog()?;
+        let _nobody_adds = self.store.gate.take_turn();
         let nobody_begins = self.store.holds.lock();
         if self.store.is_any_held()? {
             return Ok(Vec::new());
         }
+        let seen = marked.seen;
         let dropped = catalog.write(|tx| {
             let lease = tx.collect::<Leases>(&[])?.into_iter().map(|(lease, _)| lease);
-            let is_alone = lease.eq(self.lease) && needed_since(tx, marked.seen)?.is_empty();
+            let is_alone = lease.eq(self.lease) && needed_since(tx, seen)?.is_empty();
             let mut dropped = Vec::new();
-            for (pack, record) in packs.into_iter().filter(|_| is_alone) {
+            for (pack, record) in packs.iter().filter(|_| is_alone) {
                 let is_as_it_was =
-                    tx.get::<OpenPacks>(&pack)?.is_some_and(|now| now.objects == record.objects);
-                if is_as_it_was && !marked.marks.is_touched(pack) {
-                    packs::drop_open(tx, pack)?;
-                    dropped.push((pack, record.committed_bytes));
+                    tx.get::<OpenPacks>(pack)?.is_some_and(|now| now.objects == record.objects);
+                if is_as_it_was && !marked.marks.is_touched(*pack) {
+                    packs::drop_open(tx, *pack)?;
+                    dropped.push((*pack, record.committed_bytes));
                 }
             }
             Ok(dropped)
@@ -386,21 +389,25 @@ impl<'c> Collection<'c> {
             ready = packs;
         }
         self.report.copied_bytes += session.written_bytes();
-        let (store, lease) = (Arc::clone(self.store), self.lease);
+        let (store, lease) = (self.store, self.lease);
+        // Marks only grow, so it does no harm to make them in a transaction that comes to nothing.
+        let marked = Mutex::new(marked);
+        let lock = || marked.lock().unwrap_or_else(PoisonError::into_inner);
         // Alone, since notes of the same transaction would be of objects that are not there yet.
-        self.store.publish_alone(session, move |tx| {
+        let condemned = self.store.publish_alone(session, |tx| {
             lease.map_or(Ok(()), |lease| packs::check_lease(tx, lease))?;
+            let mut marked = lock();
             let notes = needed_since(tx, marked.seen)?;
             if !notes.is_empty() {
                 let index = store.index.view_apart(&*store.catalog()?)?;
-                let reader = ObjectReader::new(index, Arc::clone(&store.packs), hold);
+                let reader = ObjectReader::new(index, Arc::clone(&store.packs), Arc::clone(&hold));
                 marked.mark_notes(&reader, &notes)?;
             }
-            ready.retain(|(pack, _)| !marked.marks.is_touched(*pack));
-            let condemned = condemn(tx, ready)?;
-            marked.marks.withdraw(condemned.into_iter().map(|(pack, _)| pack));
-            Ok(marked)
-        })
+            condemn(tx, ready.iter().copied().filter(|(pack, _)| !marked.marks.is_touched(*pack)))
+        })?;
+        let mut marked = marked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        marked.marks.withdraw(condemned.into_iter().map(|(pack, _)| pack));
+        Ok(marked)
     }
 }
 

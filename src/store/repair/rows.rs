@@ -10,7 +10,7 @@ use crate::catalog::table::{
     CondemnedPacks, Directories, DirectoryNews, Images, Leases, Lineage, Lowers, OpenPacks, Projects,
     RemovedPacks, SealedPacks, Sequence, Sequences, Table, Tags, Workspaces,
 };
-use crate::catalog::{Catalog, Poison, ReadTables, ReadTx, decode_row};
+use crate::catalog::{Catalog, Poison, ReadTables, Snapshot, decode_row};
 use crate::disk::Disk;
 use crate::engine::Surroundings;
 use crate::engine::dump::{self, Dump};
@@ -99,27 +99,27 @@ impl Rows {
             Err(error) => return report.note(error),
         };
         catalog.check_pages().or_else(|error| report.note(error))?;
-        let read = catalog.read(|tx| self.read_tables(tx, report));
+        let read = catalog.snapshot().and_then(|snapshot| self.read_tables(&snapshot, report));
         read.or_else(|error| report.note(error))
     }
 
-    fn read_tables(&mut self, tx: &ReadTx, report: &mut RepairReport) -> Result<()> {
-        read_table::<Sequences>(tx, &mut self.sequences, report)?;
-        read_table::<Projects>(tx, &mut self.projects, report)?;
-        read_table::<Images>(tx, &mut self.images, report)?;
-        read_table::<Tags>(tx, &mut self.tags, report)?;
-        read_table::<Lineage>(tx, &mut self.lineage, report)?;
-        read_table::<OpenPacks>(tx, &mut self.open_packs, report)?;
-        read_table::<SealedPacks>(tx, &mut self.sealed_packs, report)?;
-        read_table::<CondemnedPacks>(tx, &mut self.condemned_packs, report)?;
+    fn read_tables(&mut self, snapshot: &Snapshot, report: &mut RepairReport) -> Result<()> {
+        read_table::<Sequences>(snapshot, &mut self.sequences, report)?;
+        read_table::<Projects>(snapshot, &mut self.projects, report)?;
+        read_table::<Images>(snapshot, &mut self.images, report)?;
+        read_table::<Tags>(snapshot, &mut self.tags, report)?;
+        read_table::<Lineage>(snapshot, &mut self.lineage, report)?;
+        read_table::<OpenPacks>(snapshot, &mut self.open_packs, report)?;
+        read_table::<SealedPacks>(snapshot, &mut self.sealed_packs, report)?;
+        read_table::<CondemnedPacks>(snapshot, &mut self.condemned_packs, report)?;
         let mut removed = Vec::new();
-        read_table::<RemovedPacks>(tx, &mut removed, report)?;
+        read_table::<RemovedPacks>(snapshot, &mut removed, report)?;
         self.removed_packs.extend(removed.into_iter().map(|(pack, ())| pack));
-        read_table::<Leases>(tx, &mut self.leases, report)?;
-        read_table::<Directories>(tx, &mut self.directories, report)?;
-        read_table::<DirectoryNews>(tx, &mut self.news, report)?;
-        read_table::<Workspaces>(tx, &mut self.workspaces, report)?;
-        read_table::<Lowers>(tx, &mut self.lowers, report)
+        read_table::<Leases>(snapshot, &mut self.leases, report)?;
+        read_table::<Directories>(snapshot, &mut self.directories, report)?;
+        read_table::<DirectoryNews>(snapshot, &mut self.news, report)?;
+        read_table::<Workspaces>(snapshot, &mut self.workspaces, report)?;
+        read_table::<Lowers>(snapshot, &mut self.lowers, report)
     }
 
     /// Takes the dump's rows for those that are lost. One that was removed after the dump was written comes back.
@@ -194,18 +194,20 @@ impl Rows {
 
 /// Reads the rows of a table that can be read.
 fn read_table<T: Table>(
-    tx: &ReadTx,
+    snapshot: &Snapshot,
     rows: &mut impl Extend<(T::Key, T::Value)>,
     report: &mut RepairReport,
 ) -> Result<()> {
-    let mut outcome = Ok(());
-    tx.each::<T>(|row| match row {
-        Ok(row) => rows.extend([row]),
-        Err(error) => {
-            if let Err(error) = report.note(error) {
-                outcome = Err(error);
-            }
+    let found = snapshot.read(|tx| {
+        let mut found = Vec::new();
+        tx.each::<T>(|row| found.push(row));
+        Ok(found)
+    })?;
+    for row in found {
+        match row {
+            Ok(row) => rows.extend([row]),
+            Err(error) => report.note(error)?,
         }
-    });
-    outcome
+    }
+    Ok(())
 }

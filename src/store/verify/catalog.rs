@@ -73,8 +73,9 @@ fn keys<T: Table<Key: Ord>>(tx: &impl ReadTables, report: &mut VerifyReport) -> 
 }
 
 impl CatalogRows {
-    /// Reads every table.
-    pub(super) fn read(tx: &impl ReadTables, report: &mut VerifyReport) -> Self {
+    /// Reads every table, with the faults of its rows.
+    pub(super) fn read(tx: &impl ReadTables) -> (Self, VerifyReport) {
+        let report = &mut VerifyReport::begin(true);
         let projects: Vec<(ProjectName, ProjectRecord)> = rows::<Projects, _>(tx, report);
         let images: Vec<((ProjectId, ImageId), ImageRecord)> = rows::<Images, _>(tx, report);
         let lineage: Vec<_> = rows::<Lineage, _>(tx, report);
@@ -114,7 +115,7 @@ impl CatalogRows {
             }
             all.images.push((scope, image));
         }
-        all
+        (all, std::mem::take(report))
     }
 
     pub(super) fn project_name(&self, scope: ProjectId) -> Option<&ProjectName> {

@@ -61,12 +61,13 @@ impl Store {
             catalog.check_pages().or_else(|error| report.note(error))?;
             // While this is kept, and the catalog open, no segment that it names is taken away.
             let index = store.index.lock();
-            let (rows, segments) = catalog.read(|tx| {
-                let segments = open_segments(store, tx, &mut report)?;
-                // What is read of this snapshot from here on is as old as they are.
-                drop(index);
-                Ok((CatalogRows::read(tx, &mut report), segments))
-            })?;
+            let snapshot = catalog.snapshot()?;
+            let (segments, found) = snapshot.read(|tx| open_segments(store, tx))?;
+            report.add(found);
+            // What is read of this snapshot from here on is as old as they are.
+            drop(index);
+            let (rows, found) = snapshot.read(|tx| Ok(CatalogRows::read(tx)))?;
+            report.add(found);
             store.check_rows(&rows, is_full, &mut report)?;
             dump::check(&*store.disk, rows.newest_image()).or_else(|error| report.note(error))?;
             (rows, segments, hold)
@@ -100,8 +101,8 @@ impl Store {
 }
 
 /// The segments that a snapshot names. Rows that are damaged are told by whoever reads all rows.
-fn open_segments(store: &Engine, tx: &ReadTx, report: &mut VerifyReport) -> Result<Vec<Arc<Segment>>> {
-    let mut rows = Vec::new();
+fn open_segments(store: &Engine, tx: &ReadTx) -> Result<(Vec<Arc<Segment>>, VerifyReport)> {
+    let (mut rows, mut report) = (Vec::new(), VerifyReport::begin(true));
     tx.each::<Segments>(|row| rows.extend(row));
     let mut segments = Vec::new();
     for (id, record) in rows {
@@ -113,5 +114,5 @@ fn open_segments(store: &Engine, tx: &ReadTx, report: &mut VerifyReport) -> Resu
             Err(error) => report.note(error)?,
         }
     }
-    Ok(segments)
+    Ok((segments, report))
 }

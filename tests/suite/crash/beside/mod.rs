@@ -251,8 +251,11 @@ fn what_two_do_at_once_could_have_been_done_one_after_the_other() {
 
 #[test]
 fn holds_that_nobody_sees_are_noticed() {
-    let failures = play_all(1, 500, Omissions { holds: true, ..Omissions::default() });
-    let is_loss = |failure: &&String| failure.contains("it is damaged") || failure.contains("is missing");
-    let lost = failures.iter().find(is_loss).expect("objects that are needed are collected");
-    println!("no holds: {} of 500 failed: {lost:.2000}", failures.len());
+    let is_loss = |failure: &String| failure.contains("it is damaged") || failure.contains("is missing");
+    // On a busy machine two rarely meet.
+    let mut rounds =
+        (0..4).map(|round| play_all(1 + round * 500, 500, Omissions { holds: true, ..Omissions::default() }));
+    let lost = rounds.find_map(|failures| failures.into_iter().find(is_loss));
+    let lost = lost.expect("objects that are needed are collected");
+    println!("no holds: {lost:.2000}");
 }
