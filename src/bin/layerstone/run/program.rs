@@ -167,10 +167,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_program_is_looked_for_as_inside() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
+    fn make_programs(root: &Path) {
         fs::create_dir_all(root.join("usr/bin")).unwrap();
         fs::create_dir_all(root.join("opt")).unwrap();
         symlink("/usr/bin", root.join("bin")).unwrap();
@@ -210,6 +207,13 @@ mod tests {
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             fs::copy(loader, place).unwrap();
         }
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        make_programs(root);
         let project = Store::in_memory().unwrap().default_project().unwrap();
         let id = project.import_directory(root, &ImportOptions::default()).unwrap().image;
         let image = project.find(&id.into()).unwrap();
