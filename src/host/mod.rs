@@ -11,6 +11,7 @@ pub(crate) mod source;
 pub(crate) mod stat;
 pub(crate) mod state;
 pub(crate) mod usage;
+pub(crate) mod users;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

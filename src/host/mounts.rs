@@ -1,12 +1,13 @@
 //! The mounts that this process sees.
 
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 
@@ -38,11 +39,11 @@ pub(crate) struct OwnMount {
 /// A line of a list of mounts.
 #[derive(Debug)]
 pub(super) struct Mount {
-    id: u64,
+    pub(super) id: u64,
     pub(super) device: u64,
     /// Which directory of the file system is mounted.
-    root: Vec<u8>,
-    target: PathBuf,
+    pub(super) root: Vec<u8>,
+    pub(super) target: PathBuf,
     /// Its source, if it is an overlay.
     pub(super) overlay: Option<Vec<u8>>,
 }
@@ -89,10 +90,37 @@ pub(crate) fn mounted(target: &Path, own: Option<&OwnMount>) -> Result<Mounted> 
     Ok(if is_own { Mounted::Own } else { Mounted::Other })
 }
 
-/// Returns a place at which an overlay of this source is mounted.
-pub(crate) fn place_of(source: &str) -> Result<Option<PathBuf>> {
-    let mount = list()?.into_iter().find(|mount| mount.overlay.as_deref() == Some(source.as_bytes()));
-    Ok(mount.map(|mount| mount.target))
+/// Returns a place other than `target` at which an overlay of this source is mounted, or a part of it.
+pub(crate) fn other_place_of(source: &str, target: &Path) -> Result<Option<PathBuf>> {
+    let mounts = list()?.into_iter().filter(|mount| mount.overlay.as_deref() == Some(source.as_bytes()));
+    Ok(mounts.map(|mount| mount.target).find(|place| place != target))
+}
+
+/// The number of the mount that what a path leads to lies in.
+pub(super) fn mount_id(path: &Path) -> Option<u64> {
+    statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok().map(|found| found.stx_mnt_id)
+}
+
+/// A mount that can be put back once it has ended.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    target: PathBuf,
+    mount: OwnedFd,
+}
+
+impl Spare {
+    /// Returns one of what is mounted on a directory; none where the kernel has no such.
+    pub(crate) fn of(target: &Path) -> Option<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = open_tree(CWD, target, flags).ok()?;
+        Some(Self { target: target.to_owned(), mount })
+    }
+
+    /// Mounts it where it was.
+    pub(crate) fn put_back(self) {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        let _ = move_mount(&self.mount, "", CWD, &self.target, flags);
+    }
 }
 
 /// Ends a mount. [`InUse`](ErrorKind::InUse) while anything in it is open, or somebody's current directory.

@@ -141,9 +141,8 @@ pub(crate) struct OtherMounts {
 /// Looks for mounts with this upper directory, whatever they are mounted on. The kernel lets such a directory be mounted
 /// twice, and then promises nothing.
 pub(crate) fn other_mounts(files: &Path) -> Result<OtherMounts> {
-    let source = open_directory(files).and_then(|files| Stat::of(files, b"")).map(|stat| source(&stat));
-    let source = source.map_err(|error| failed(files.to_owned(), "look at it", error))?;
     let mut found = OtherMounts::default();
+    let Some(source) = Stat::find(files)?.map(|stat| source(&stat)) else { return Ok(found) };
     // The device numbers that the mounts have in each mount namespace.
     let mut devices: HashMap<u64, Vec<u64>> = HashMap::new();
     for (number, path) in processes()? {
@@ -187,7 +186,7 @@ pub(crate) fn user_of_detached(device: u64) -> Result<Option<u32>> {
 }
 
 /// The processes that this one sees, by their numbers, with their directories.
-fn processes() -> Result<impl Iterator<Item = (u32, PathBuf)>> {
+pub(super) fn processes() -> Result<impl Iterator<Item = (u32, PathBuf)>> {
     let processes = std::fs::read_dir("/proc");
     let processes = processes.map_err(|error| Error::host(Path::new("/proc"), "list it", error))?;
     Ok(processes.flatten().filter_map(|process| {
@@ -197,7 +196,7 @@ fn processes() -> Result<impl Iterator<Item = (u32, PathBuf)>> {
 }
 
 /// The mounts that a process sees; none if it ended meanwhile, or is another user's.
-fn mounts_of(process: &Path) -> Vec<mounts::Mount> {
+pub(super) fn mounts_of(process: &Path) -> Vec<mounts::Mount> {
     mounts::parse(&std::fs::read(process.join("mountinfo")).unwrap_or_default())
 }
 

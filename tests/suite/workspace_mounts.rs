@@ -113,6 +113,7 @@ fn one_that_is_mounted_twice_ends_when_the_other_mount_has() {
     let elsewhere = place.directory("elsewhere", &[]);
     bind(&path, &elsewhere);
     workspace.commit(&CommitOptions::default()).unwrap();
+    unmount(&path);
     for error in
         [workspace.discard().unwrap_err(), workspace.commit_and_end(&CommitOptions::default()).unwrap_err()]
     {

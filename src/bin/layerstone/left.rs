@@ -1,10 +1,11 @@
 //! Where a command that was run left standard output and standard error: what this program prints next is a line of its own.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use rustix::fs::fstat;
+use rustix::io::{Errno, fcntl_getfd};
 use rustix::termios::tcgetwinsize;
 
 /// One of the two streams, by the bit of what is known of it.
@@ -24,6 +25,28 @@ static UNKNOWN: AtomicU8 = AtomicU8::new(0);
 pub(crate) fn are_same() -> io::Result<bool> {
     let (stdout, stderr) = (fstat(io::stdout())?, fstat(io::stderr())?);
     Ok((stdout.st_dev, stdout.st_ino) == (stderr.st_dev, stderr.st_ino))
+}
+
+/// Whether standard output was closed when this program was started.
+static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Called before `main`: that is when Rust opens `/dev/null` in place of what is closed, and nothing is known any more.
+#[expect(unsafe_code, reason = "only what is called before main can see a closed stream")]
+#[used]
+// SAFETY: the section holds pointers to functions of this type, which the loader calls once, in the one thread that there is.
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    #[expect(unsafe_code, reason = "a descriptor that may be closed has only a number")]
+    // SAFETY: the borrow ends with this call, which says of a number that is no descriptor that it is none.
+    let stdout = unsafe { BorrowedFd::borrow_raw(1) };
+    WAS_CLOSED.store(fcntl_getfd(stdout) == Err(Errno::BADF), Ordering::Relaxed);
+}
+
+/// Fails if standard output was closed when this program was started.
+pub(crate) fn check_stdout() -> io::Result<()> {
+    if WAS_CLOSED.load(Ordering::Relaxed) { Err(Errno::BADF.into()) } else { Ok(()) }
 }
 
 /// Notes how a command left a stream: at the end of a line, inside of one, or, for none, as only the stream itself knows.

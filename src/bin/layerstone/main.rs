@@ -21,6 +21,7 @@ use std::io;
 use std::process::ExitCode;
 
 use layerstone::{Error, ErrorKind, Subject};
+use rustix::fs::{Access, access};
 
 use output::Output;
 
@@ -167,17 +168,27 @@ fn advice(command: &arguments::Command) -> impl Fn(&Error) -> Option<&'static st
     }
 }
 
-/// Whether this process may not write to something.
+/// Whether this process may not write to the store.
 fn is_read_only(error: &Error) -> bool {
     let mut cause: Option<&dyn StdError> = error.source();
-    while let Some(error) = cause {
-        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(kind, Some(io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)) {
-            return true;
+    while let Some(found) = cause {
+        match found.downcast_ref::<io::Error>().map(io::Error::kind) {
+            Some(io::ErrorKind::ReadOnlyFilesystem) => return true,
+            Some(io::ErrorKind::PermissionDenied) => return !may_write_workspaces(error.subject()),
+            _ => cause = found.source(),
         }
-        cause = error.source();
     }
     false
+}
+
+/// Whether a failure is about something in a folder of workspaces that this process may write to, as the files of an image are.
+fn may_write_workspaces(subject: &Subject) -> bool {
+    let Subject::Host(path) = subject else { return false };
+    let mut folders = path.ancestors().skip(1).filter(|folder| folder.ends_with("workspaces"));
+    folders.any(|folder| {
+        folder.with_file_name("catalog.redb").exists()
+            && access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    })
 }
 
 /// The exit code of a kind of failure: part of the program's interface, listed in the README.

@@ -28,6 +28,7 @@ pub(crate) trait Report: Serialize + JsonSchema {
 
 /// Returns standard output. A signal ends a write that waits for a reader.
 pub(crate) fn stdout() -> io::Result<BufWriter<Interruptible<File>>> {
+    left::check_stdout()?;
     progress::clear();
     let mut stdout = stream_of(io::stdout())?;
     stdout.write_all(left::needed(Stream::Stdout).as_bytes())?;

@@ -131,7 +131,14 @@ impl Engine {
     /// Fails if there is anything in the directories of workspaces that is not theirs, or under their mounts.
     pub(in crate::store) fn check_can_end(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
         let Some(folder) = self.workspace_folder() else { return Ok(()) };
-        workspaces.iter().try_for_each(|record| folder.check_can_end(record))
+        workspaces.iter().try_for_each(|record| {
+            folder.check_is_not_hidden(record)?;
+            folder.check_can_end(record)?;
+            match record.form {
+                WorkspaceForm::Checkout => folder.check_copy_is_unused(record.id),
+                WorkspaceForm::Overlay | WorkspaceForm::Unfinished => Ok(()),
+            }
+        })
     }
 
     /// Ends what is left of workspaces whose rows are gone.

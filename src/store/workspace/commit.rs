@@ -70,15 +70,17 @@ impl Workspace {
     /// Commits what was changed, and ends. If this fails the workspace stays as it is; a temporary one can be
     /// [kept](Self::keep) then.
     ///
-    /// Errors: as of [`commit`](Self::commit); [`InUse`](crate::ErrorKind::InUse) also while a process works in an overlay.
+    /// Errors: as of [`commit`](Self::commit); [`InUse`](crate::ErrorKind::InUse) also while a process works in
+    /// it (see [`discard`](Self::discard)).
     pub fn commit_and_end(&self, options: &CommitOptions) -> Result<WriteReport> {
         self.commit_as(options, true)
     }
 
     /// Ends it: what was written in it since the last commit is gone.
     ///
-    /// Error: [`InUse`](crate::ErrorKind::InUse) while a process works in an overlay, or for a temporary workspace of another
-    /// process.
+    /// Error: [`InUse`](crate::ErrorKind::InUse) while a process works in it, or for a temporary workspace of another process. The
+    /// kernel knows who works in an overlay. In a full copy a process is found by its current directory, root, program, open
+    /// files and memory maps, which only root can see of other users' processes, and nobody of those in a `/proc` of their own.
     pub fn discard(&self) -> Result<()> {
         let folder = &self.project.store.workspaces()?;
         let (lock, record) = self.locked(folder)?;
@@ -106,7 +108,11 @@ impl Workspace {
         let (lock, record) = self.with_files(folder)?;
         let report = if record.form == WorkspaceForm::Checkout {
             // Of what is mounted in it the image would have what the mount shows, and not what lies below.
-            self.unmount(folder, &record)?;
+            if ends {
+                self.unmount(folder, &record)?;
+            } else {
+                self.check_has_no_mounts(folder)?;
+            }
             self.commit_checkout(folder, &record, options, ends)?
         } else if ends {
             let end = if self.unmount(folder, &record)? { End::AsLower } else { End::Whole };

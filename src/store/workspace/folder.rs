@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::host::checkout::remove_own;
 use crate::host::overlay::{self, FILES, MERGED, PROBE, WORK};
 use crate::host::stat::Stat;
+use crate::host::users::user_of;
 use crate::id::{ObjectId, WorkspaceId};
 use crate::layout::WORKSPACES;
 use crate::task::Task;
@@ -124,7 +125,22 @@ impl Folder {
             let message = format!("process {process} works in it; end that first");
             return Err(Error::new(ErrorKind::InUse, Subject::Host(files), message));
         }
+        self.check_copy_is_unused(id)?;
         self.remove(id)
+    }
+
+    /// Fails with *in use* if a process works in a workspace's files themselves, as it does in a full copy.
+    pub(super) fn check_copy_is_unused(&self, id: WorkspaceId) -> Result<()> {
+        let files = self.files(id);
+        match if files.is_dir() { user_of(&files)? } else { None } {
+            None => Ok(()),
+            Some(process) => {
+                let message = format!(
+                    "is busy: process {process} works in it or has a file of it open; end that first"
+                );
+                Err(Error::new(ErrorKind::InUse, Subject::Host(files), message))
+            }
+        }
     }
 
     /// Removes all but the files.

@@ -180,7 +180,7 @@ impl Workspace {
     /// The same, once nobody else mounts, commits or ends it, for as long as the lock is held, if what is there is its own. One
     /// whose directory is gone has no lock.
     fn locked(&self, folder: &Folder) -> Result<(Option<File>, WorkspaceRecord)> {
-        self.finished()?;
+        folder.check_is_not_hidden(&self.finished()?)?;
         let lock = folder.lock_workspace(self.id, self.task())?;
         // Another may have ended it meanwhile.
         let record = self.finished()?;

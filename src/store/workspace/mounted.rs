@@ -7,7 +7,7 @@ use crate::catalog::record::{WorkspaceForm, WorkspaceRecord};
 use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
-use crate::host::mounts::{end_mount, mounts_below};
+use crate::host::mounts::{Spare, end_mount, mounts_below};
 use crate::host::overlay::{self, OtherMounts, Overlay};
 use crate::id::{ObjectId, WorkspaceId};
 use crate::task::Phase;
@@ -90,30 +90,52 @@ impl Workspace {
         remember(true)
     }
 
-    /// Ends its mount, if it is one. Gives whether it was one, and nothing can write to its files any more.
-    pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
+    /// Fails if anything is mounted in its directory but its overlay: that would be emptied with a checkout, and keeps an overlay
+    /// busy.
+    pub(super) fn check_has_no_mounts(&self, folder: &Folder) -> Result<()> {
         let merged = folder.merged(self.id);
-        // It would be emptied with a checkout, and keeps an overlay busy.
         let mounts = mounts_below(&folder.directory(self.id))?;
         if let Some(mounted) = mounts.into_iter().find(|mounted| *mounted != merged) {
             let message = "is mounted in the workspace; unmount it first";
             return Err(Error::new(ErrorKind::InUse, Subject::Host(mounted), message));
         }
-        if record.form != WorkspaceForm::Overlay {
-            return Ok(true);
-        }
+        Ok(())
+    }
+
+    /// Ends its mount, if it is one, or fails while a process works in it, and leaves it as it was. Gives whether it was one,
+    /// and nothing can write to its files any more.
+    pub(super) fn unmount(&self, folder: &Folder, record: &WorkspaceRecord) -> Result<bool> {
+        self.check_has_no_mounts(folder)?;
         let longest = if record.holder.is_some() { LONGEST_END } else { LONGEST_WAIT };
         let _stage = self.task().begin(Phase::Unmounting, None);
-        let was_mounted = folder.is_mounted(record)?;
-        if was_mounted {
-            overlay::check_hides_nothing(&merged)?;
+        if record.form != WorkspaceForm::Overlay {
+            return self.retry_while_in_use(longest, || folder.check_copy_is_unused(self.id)).map(|()| true);
         }
+        let merged = folder.merged(self.id);
+        if !folder.is_mounted(record)? {
+            return self.check_is_unused(folder, record).map(|_| false);
+        }
+        overlay::check_hides_nothing(&merged)?;
+        let spare = Spare::of(&merged);
+        let ended =
+            self.end_mounts(folder, record, longest).and_then(|()| self.check_is_unused(folder, record));
+        if let (Err(_), Some(spare)) = (&ended, spare)
+            && !folder.is_mounted(record)?
+        {
+            spare.put_back();
+        }
+        ended
+    }
+
+    fn end_mounts(&self, folder: &Folder, record: &WorkspaceRecord, longest: Duration) -> Result<()> {
+        let merged = folder.merged(self.id);
         while folder.is_mounted(record)? {
             self.retry_while_in_use(longest, || end_mount(&merged))?;
+            folder.check_is_nowhere_else(record)?;
             // What it hid is not the workspace's.
             folder.check_place(record)?;
         }
-        Ok(self.check_is_unused(folder, record)? && was_mounted)
+        Ok(())
     }
 
     /// Fails if a process works in a mount that this one does not see, or if one could that this one can't see. Gives whether

@@ -8,7 +8,7 @@ use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::format::record::Added;
 use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
-use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, place_of};
+use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, other_place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
 use crate::store::known::born_ns;
@@ -97,7 +97,7 @@ impl Folder {
         if check_mount_point(&merged, own.as_ref())? != Mounted::Nothing {
             return Ok(());
         }
-        let elsewhere = own.map(|own| place_of(&own.source)).transpose()?.flatten();
+        let elsewhere = own.map(|own| other_place_of(&own.source, &merged)).transpose()?.flatten();
         elsewhere.map_or(Ok(()), |place| {
             let place = place.display();
             let message = format!(
@@ -105,6 +105,34 @@ impl Folder {
             );
             Err(Error::new(ErrorKind::InUse, Subject::Host(merged), message))
         })
+    }
+
+    /// Fails if a workspace's overlay, or a part of it, is mounted at another place, too. Mounts that the kernel made there with
+    /// its own have ended with that.
+    pub(super) fn check_is_nowhere_else(&self, record: &WorkspaceRecord) -> Result<()> {
+        let merged = self.merged(record.id);
+        let Some(files) = Stat::find(&self.files(record.id))? else { return Ok(()) };
+        let elsewhere = other_place_of(&overlay::source(&files), &merged)?;
+        elsewhere.map_or(Ok(()), |place| {
+            let message = format!("is mounted at {}, too; unmount it there first", place.display());
+            Err(Error::new(ErrorKind::InUse, Subject::Host(merged), message))
+        })
+    }
+
+    /// Fails if the directory of a workspace is missing because the folder is not the one that it was made in, or that can't be
+    /// known: it may be there still, under what is mounted over it.
+    pub(super) fn check_is_not_hidden(&self, record: &WorkspaceRecord) -> Result<()> {
+        if Stat::find(&self.directory(record.id))?.is_some() {
+            return Ok(());
+        }
+        let Some(folder) = Stat::find(self.path())? else { return Ok(()) };
+        let made_in = record.place.0.and_then(|made| made.folder.0);
+        if !folder.is_mount_point || made_in.is_some() && made_in == self.mark()? {
+            return Ok(());
+        }
+        let message =
+            "is a mount point without the workspace's files; unmount what hides them, or mount what has them";
+        Err(Error::new(ErrorKind::InUse, Subject::Host(self.path().to_owned()), message))
     }
 
     /// Whether a workspace's overlay is mounted where it belongs.

@@ -62,7 +62,7 @@ impl Report for Collected {
         ))?;
         if report.workspace_bytes_before > 0 {
             Output::line(&format!(
-                "{} {verb} of {} prepared for workspaces",
+                "{} {verb} of {} of files prepared for workspaces or left by them",
                 size(report.freed_workspace_bytes),
                 size(report.workspace_bytes_before)
             ))?;

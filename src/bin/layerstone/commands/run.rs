@@ -18,7 +18,7 @@ use super::{Context, Outcome, usage};
 use crate::output::{Output, Report, explained};
 use crate::replacement::write_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
-use crate::{Failure, interrupt};
+use crate::{Failure, interrupt, left};
 
 /// Run a command in a copy of an image, commit what it changed, and print the image's UUID last
 ///
@@ -76,6 +76,10 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     for name in unset.iter().filter(|_| says) {
         Output::note(&format!("{name} is not set here, so it is not set for the command."));
     }
+    if says && is_size(&arguments.made.message) {
+        let size = &arguments.made.message;
+        Output::note(&format!("-m is the message here, not a limit of memory: '{size}' limits nothing."));
+    }
     let job = Job {
         command: &arguments.command,
         environment: set,
@@ -83,6 +87,8 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
         printed: if context.out.json { Printed::ToStderr } else { Printed::AsItIs },
     };
     check_places(arguments)?;
+    // Of what is committed the UUID would be lost.
+    left::check_stdout().map_err(Failure::Output)?;
     let project = context.project()?;
     let runtime = Runtime::find(arguments.runtime)?;
     let image = project.find(&arguments.image)?;
@@ -111,18 +117,21 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     }
     let (kind, message, code) = match ended? {
         Ended::Exited(code) => return Ok(code),
-        // It said why itself.
-        Ended::NotStarted(said) if said.is_empty() && !context.out.json => return Ok(OWN_FAILURE),
-        Ended::NotStarted(said) => {
-            let why = if said.is_empty() { "what runs it ended without saying why" } else { &said };
-            (ErrorKind::Io, format!("the command could not be started: {why}"), OWN_FAILURE)
-        }
+        Ended::NotStarted(message) => (ErrorKind::Io, message, OWN_FAILURE),
         Ended::Stopped(signal) => {
             let message = format!("{}: cancelled; nothing was committed", interrupt::name(signal));
             (ErrorKind::Cancelled, message, interrupt::exit_code(signal))
         }
     };
     Err(Failure::Run { kind, message, code })
+}
+
+/// Whether a message is a number of bytes as Docker's `-m` has it.
+fn is_size(message: &str) -> bool {
+    let number = message.trim_end_matches(|unit: char| "bkmgtiBKMGTI".contains(unit));
+    !number.is_empty()
+        && message.len() <= number.len() + 3
+        && number.bytes().all(|digit| digit.is_ascii_digit() || digit == b'.')
 }
 
 /// Variables that are asked for.

@@ -12,7 +12,14 @@ pub(super) enum Place {
     /// To an entry of the image.
     Entry(EntryInfo),
     /// Into what is mounted over it: what is there is not known yet.
-    Mounted,
+    Mounted(Below),
+}
+
+/// A path below a mount, as far as it is known.
+pub(super) struct Below {
+    /// Which one, by its name in the root directory.
+    pub(super) mount: &'static [u8],
+    pub(super) names: Vec<Vec<u8>>,
 }
 
 /// An image as such a process sees it.
@@ -21,7 +28,7 @@ pub(super) struct Inside<'i> {
     /// The process's working directory.
     directory: Vec<u8>,
     /// The mount points, by the names that they have and where these lead.
-    mounts: Vec<TreePath>,
+    mounts: Vec<(TreePath, &'static [u8])>,
 }
 
 impl<'i> Inside<'i> {
@@ -29,8 +36,8 @@ impl<'i> Inside<'i> {
         let mut mounts = Vec::new();
         for name in MOUNTED {
             let Ok(path) = TreePath::root().join(name) else { continue };
-            mounts.extend(entry(image, &path)?.map(|entry| entry.path));
-            mounts.push(path);
+            mounts.extend(entry(image, &path)?.map(|entry| (entry.path, name)));
+            mounts.push((path, name));
         }
         Ok(Self { image, directory: directory.to_owned(), mounts })
     }
@@ -39,32 +46,42 @@ impl<'i> Inside<'i> {
         self.image
     }
 
-    /// Follows a path as the kernel does: `..` goes up from where a link led. None if it leads to nothing.
+    /// Follows a path as the kernel does: `..` goes up from where a link led, and what a `/` ends is a directory. None if it
+    /// leads to nothing.
     pub(super) fn find(&self, path: &[u8]) -> Result<Option<Place>> {
+        let is_directory = path.ends_with(b"/") || path.ends_with(b"/.");
+        Ok(self.follow(path)?.filter(|place| match place {
+            Place::Entry(entry) => !is_directory || entry.kind == EntryKind::Directory,
+            Place::Mounted(_) => true,
+        }))
+    }
+
+    fn follow(&self, path: &[u8]) -> Result<Option<Place>> {
         let mut rest: Vec<Vec<u8>> = components(path);
         if !path.starts_with(b"/") {
             rest.extend(components(&self.directory));
         }
         let (mut at, mut links) = (TreePath::root(), 0);
         while let Some(name) = rest.pop() {
-            let is_mount = self.mounts.contains(&at);
+            let mount = self.mount_at(&at);
             if name == b".." {
-                if !is_mount && !self.is_directory(&at)? {
+                if mount.is_none() && !self.is_directory(&at)? {
                     return Ok(None);
                 }
                 at = at.parent().unwrap_or_default();
                 continue;
             }
-            if is_mount {
-                return Ok(Some(Place::Mounted));
+            if let Some(mount) = mount {
+                rest.push(name);
+                return Ok(Some(below(mount, Vec::new(), rest)));
             }
             // No image has what can't be a path.
             let Ok(next) = at.join(&name) else { return Ok(None) };
-            if self.mounts.contains(&next) {
+            if self.mount_at(&next).is_some() {
                 at = next;
             } else if let Some(entry) = entry(self.image, &next)? {
-                if self.is_below_mount(&entry.path) {
-                    return Ok(Some(Place::Mounted));
+                if let Some((mount, names)) = self.mount_above(&entry.path) {
+                    return Ok(Some(below(mount, names, rest)));
                 }
                 at = entry.path;
             } else {
@@ -79,8 +96,8 @@ impl<'i> Inside<'i> {
                 rest.extend(components(&target));
             }
         }
-        if self.mounts.contains(&at) {
-            return Ok(Some(Place::Mounted));
+        if let Some(mount) = self.mount_at(&at) {
+            return Ok(Some(below(mount, Vec::new(), Vec::new())));
         }
         Ok(entry(self.image, &at)?.map(Place::Entry))
     }
@@ -89,15 +106,21 @@ impl<'i> Inside<'i> {
         Ok(entry(self.image, path)?.is_some_and(|entry| entry.kind == EntryKind::Directory))
     }
 
-    fn is_below_mount(&self, path: &TreePath) -> bool {
-        let mut above = path.parent();
-        while let Some(path) = above {
-            if self.mounts.contains(&path) {
-                return true;
+    fn mount_at(&self, path: &TreePath) -> Option<&'static [u8]> {
+        self.mounts.iter().find(|(place, _)| place == path).map(|(_, mount)| *mount)
+    }
+
+    /// The mount that a path is below, and the names from there to it.
+    fn mount_above(&self, path: &TreePath) -> Option<(&'static [u8], Vec<Vec<u8>>)> {
+        let (mut path, mut names) = (path.clone(), Vec::new());
+        while let (Some(name), Some(parent)) = (path.file_name().map(<[u8]>::to_vec), path.parent()) {
+            names.insert(0, name);
+            if let Some(mount) = self.mount_at(&parent) {
+                return Some((mount, names));
             }
-            above = path.parent();
+            path = parent;
         }
-        false
+        None
     }
 
     /// Where a link points that leads to nothing in the image.
@@ -105,6 +128,11 @@ impl<'i> Inside<'i> {
         let found = found(self.image.list(path))?;
         Ok(found.and_then(|entries| entries.into_iter().next()).and_then(|entry| entry.target))
     }
+}
+
+fn below(mount: &'static [u8], mut names: Vec<Vec<u8>>, rest: Vec<Vec<u8>>) -> Place {
+    names.extend(rest.into_iter().rev());
+    Place::Mounted(Below { mount, names })
 }
 
 /// The components of a path, the first last.

@@ -3,6 +3,7 @@
 //! The command sees the workspace as its root directory, has process, IPC, host name and mount namespaces of its own, Docker's
 //! capabilities, and the host's network. The store is not locked meanwhile: the workspace's row protects what is used.
 
+mod below;
 mod descriptors;
 mod devices;
 mod elf;
@@ -60,7 +61,7 @@ const NOT_FOUND: u8 = 127;
 pub(crate) enum Ended {
     /// Its exit code; of one that was killed 128 and the signal's number.
     Exited(u8),
-    /// What runs it failed before it was started, and said this, if it did not say so on standard error.
+    /// What runs it failed before it was started: which and why.
     NotStarted(String),
     /// This process was asked to end it.
     Stopped(i32),
@@ -97,35 +98,45 @@ impl Job<'_> {
             Err(lacking) => Err(lacking),
         };
         let Err(lacking) = found else { return Ok(()) };
-        let (what, why, kind, code) = match lacking {
-            Lacking::Directory => {
-                let why = "is no directory in the image".to_owned();
-                (self.directory.as_os_str(), why, ErrorKind::NotFound, OWN_FAILURE)
-            }
-            Lacking::Program => (program, "is not in the image".to_owned(), ErrorKind::NotFound, NOT_FOUND),
-            Lacking::Interpreter(name) => {
-                let help =
-                    if name.ends_with(b"\r") { "; end its lines with LF alone, not CR LF" } else { "" };
-                let name = escape_bytes(&name);
-                let why = format!("names '{name}' in its first line, which is not in the image{help}");
-                (program, why, ErrorKind::NotFound, NOT_FOUND)
-            }
-            Lacking::Loader(name) => {
-                let why = format!("needs the loader '{}', which is not in the image", escape_bytes(&name));
-                (program, why, ErrorKind::NotFound, NOT_FOUND)
-            }
-            Lacking::Permission => {
-                let why = "is no program that can be executed".to_owned();
-                (program, why, ErrorKind::Invalid, NOT_EXECUTABLE)
-            }
-            Lacking::Format => {
-                let why = "is neither a program for this machine nor a script whose first line names one ('#!/bin/sh')";
-                (program, why.to_owned(), ErrorKind::Invalid, NOT_EXECUTABLE)
-            }
-        };
+        let what = if lacking == Lacking::Directory { self.directory.as_os_str() } else { program };
+        let (why, kind, code) = explained(lacking);
         let message = format!("'{}' {why}", what.display().to_string().escape_debug());
         Err(Failure::Run { kind, message, code })
     }
+}
+
+/// Says of what can't be run why, with the kind of the failure and the code to end with.
+fn explained(lacking: Lacking) -> (String, ErrorKind, u8) {
+    let (why, kind, code) = match lacking {
+        Lacking::Directory => ("is no directory in the image", ErrorKind::NotFound, OWN_FAILURE),
+        Lacking::Program => ("is not in the image", ErrorKind::NotFound, NOT_FOUND),
+        Lacking::Interpreter(name) => {
+            let help = if name.ends_with(b"\r") { "; end its lines with LF alone, not CR LF" } else { "" };
+            let name = escape_bytes(&name);
+            let why = format!("names '{name}' in its first line, which is not in the image{help}");
+            return (why, ErrorKind::NotFound, NOT_FOUND);
+        }
+        Lacking::Loader(name) => {
+            let why = format!("needs the loader '{}', which is not in the image", escape_bytes(&name));
+            return (why, ErrorKind::NotFound, NOT_FOUND);
+        }
+        Lacking::By(path, lacking) => {
+            let (why, kind, code) = explained(*lacking);
+            return (format!("is run by '{}', which {why}", escape_bytes(&path)), kind, code);
+        }
+        Lacking::Permission => ("is no program that can be executed", ErrorKind::Invalid, NOT_EXECUTABLE),
+        Lacking::Outside => (
+            "leads through /proc, where it may be a program of the host; name one of the image",
+            ErrorKind::Invalid,
+            NOT_EXECUTABLE,
+        ),
+        Lacking::Format => (
+            "is neither a program for this machine nor a script whose first line names one ('#!/bin/sh')",
+            ErrorKind::Invalid,
+            NOT_EXECUTABLE,
+        ),
+    };
+    (why.to_owned(), kind, code)
 }
 
 /// Runs the command in the workspace. Gives what became of it; what is printed next begins a line.
@@ -175,7 +186,7 @@ fn start(
     let command = &mut prepared.command;
     let program = Path::new(command.get_program()).to_owned();
     let failed = |action: &str, error| Error::host(&program, action, error);
-    let pipes = connect(command, job.printed).map_err(|error| failed("start it", error))?;
+    let pipes = connect(command, runtime, job.printed).map_err(|error| failed("start it", error))?;
     let signals = Signals::take().map_err(|error| failed("wait for signals", error))?;
     // One that came before has cancelled the task.
     interrupt::task().check()?;
@@ -187,7 +198,8 @@ fn start(
         .map_err(|error| failed("pass on what it prints", error))?;
     let ended = signals.wait(child).map_err(|error| failed("wait for it", error))?;
     let [stdout, stderr] = relays.map(|relay| relay.and_then(|relay| relay.join().ok()));
-    let said = stderr.as_ref().map(|relayed| relayed.held.clone()).unwrap_or_default();
+    let held = [&stderr, &stdout].map(|relayed| relayed.as_ref().map(|relayed| relayed.held.clone()));
+    let said = held.into_iter().flatten().collect::<Vec<_>>().concat();
     if job.printed == Printed::AsItIs {
         left::note(Stream::Stdout, stdout.map(|relayed| relayed.ends_line));
     }
@@ -195,8 +207,7 @@ fn start(
         left::note(Stream::Stderr, stderr.map(|relayed| relayed.ends_line));
     }
     if matches!(ended, Ended::Exited(_)) && !runtime.has_started(scratch) {
-        let said = String::from_utf8_lossy(&said).trim_end().replace('\n', "; ");
-        return Ok(Ended::NotStarted(said));
+        return Ok(Ended::NotStarted(runtime.failure(&said)));
     }
     // Lines of the command that only looked like the runtime's.
     if !said.is_empty() {
@@ -218,13 +229,13 @@ struct Pipes {
 
 /// Connects what the command prints to where it goes. What goes to the same file goes through the same pipe, and keeps its
 /// order. A terminal is the command's own.
-fn connect(command: &mut Command, printed: Printed) -> io::Result<Pipes> {
+fn connect(command: &mut Command, runtime: &Found, printed: Printed) -> io::Result<Pipes> {
     if printed == Printed::ToStderr {
         let (from, to) = io::pipe()?;
         command.stdout(to.try_clone()?).stderr(to);
         return Ok(Pipes { stderr: Some(from), holds: true, ..Pipes::default() });
     }
-    let mut pipes = Pipes::default();
+    let mut pipes = Pipes { holds: runtime.speaks_first(), ..Pipes::default() };
     let is_same = left::are_same()?;
     if !io::stdout().is_terminal() {
         let (from, to) = io::pipe()?;
@@ -246,8 +257,11 @@ fn connect(command: &mut Command, printed: Printed) -> io::Result<Pipes> {
 fn pass_on(pipes: Pipes, own_lines: Hold) -> io::Result<[Option<JoinHandle<Relayed>>; 2]> {
     let (stdout, stderr) = (stream_of(io::stdout())?, stream_of(io::stderr())?);
     let hold = if pipes.holds { own_lines } else { Hold::Nothing };
+    // One for both, if there is but one.
+    let (of_stdout, hold) =
+        if pipes.stderr.is_some() { (Hold::Nothing, hold) } else { (hold, Hold::Nothing) };
     Ok([
-        pipes.stdout.map(|from| thread::spawn(|| relay(from, stdout, Hold::Nothing))),
+        pipes.stdout.map(|from| thread::spawn(|| relay(from, stdout, of_stdout))),
         pipes.stderr.map(|from| thread::spawn(|| relay(from, stderr, hold))),
     ])
 }

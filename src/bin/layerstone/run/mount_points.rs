@@ -11,10 +11,10 @@ use std::rc::Rc;
 
 use layerstone::Error;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, chmod, fstat, mkdirat, openat,
-    openat2, readlinkat, statat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps, chmod, fstat, mkdirat, openat, readlinkat,
+    statat, unlinkat, utimensat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 /// How many links are followed on the way to one mount point, as by the kernel.
 const MOST_LINKS: usize = 40;
@@ -90,7 +90,7 @@ impl MountPoints {
                 continue;
             }
             let target = match self.open(&found) {
-                Ok(parent) => link_target(&parent, &name)?,
+                Ok(parent) => with_mode(&parent, Mode::XUSR, || link_target(&parent, &name))?,
                 Err(Errno::NOENT) => None,
                 Err(error) => return Err(error),
             };
@@ -110,11 +110,14 @@ impl MountPoints {
         Ok(found)
     }
 
+    /// Opens a directory by a path without links, of which the user may lack the right to enter each part.
     fn open(&self, relative: &Path) -> rustix::io::Result<OwnedFd> {
-        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        openat2(&*self.root, relative, flags, Mode::empty(), resolve)
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut opened = fcntl_dupfd_cloexec(&*self.root, 0)?;
+        for name in components(relative) {
+            opened = with_mode(&opened, Mode::XUSR, || openat(&opened, &name, flags, Mode::empty()))?;
+        }
+        Ok(opened)
     }
 
     /// Removes what was made and is still empty.
@@ -142,23 +145,30 @@ fn remove_empty(parent: &OwnedFd, name: &OsStr, kind: PointKind) -> rustix::io::
     Ok(())
 }
 
-/// Runs what may change a directory, and gives it its mode and its times back. Of an ordinary user's directory it lends the
-/// mode that a change needs.
+/// Does something in a directory for which an ordinary user needs these rights, which it lends him.
+fn with_mode<T>(
+    directory: &OwnedFd,
+    needed: Mode,
+    something: impl FnOnce() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    let mode = Mode::from_raw_mode(fstat(directory)?.st_mode);
+    if mode.contains(needed) || rustix::process::geteuid().is_root() {
+        return something();
+    }
+    let place = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    chmod(&place, mode | needed)?;
+    let outcome = something();
+    chmod(&place, mode)?;
+    outcome
+}
+
+/// Runs what may change a directory, and gives it its mode and its times back.
 fn with_attributes_kept<T>(
     directory: &OwnedFd,
     change: impl FnOnce() -> rustix::io::Result<T>,
 ) -> rustix::io::Result<T> {
     let stat = fstat(directory)?;
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    let place = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    let is_lent = !mode.contains(Mode::RWXU) && !rustix::process::geteuid().is_root();
-    if is_lent {
-        chmod(&place, mode | Mode::RWXU)?;
-    }
-    let outcome = change();
-    if is_lent {
-        chmod(&place, mode)?;
-    }
+    let outcome = with_mode(directory, Mode::RWXU, change);
     let time =
         |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: i64::try_from(nanos).unwrap_or(0) };
     let times = Timestamps {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use layerstone::{EntryInfo, EntryKind, Error, Image, Result, TreePath};
 
+use super::below::Found;
 use super::elf;
 use super::inside::{Inside, Place};
 
@@ -29,6 +30,10 @@ pub(super) enum Lacking {
     Loader(Vec<u8>),
     /// It is no file that can be executed.
     Permission,
+    /// It leads into what the image has not, where it may be any program of the host.
+    Outside,
+    /// The program at this path, which is to run it, can't be run.
+    By(Vec<u8>, Box<Self>),
     /// It is no program of this machine and no script.
     Format,
 }
@@ -49,7 +54,7 @@ impl<'i> Finder<'i> {
         let inside = Inside::new(image, directory.as_os_str().as_bytes())?;
         let is_directory = match inside.find(b".")? {
             Some(Place::Entry(entry)) => entry.kind == EntryKind::Directory,
-            Some(Place::Mounted) => true,
+            Some(Place::Mounted(below)) => matches!(below.found(), Found::Directory | Found::Unknown),
             None => false,
         };
         let has_other_formats = has_other_formats(Path::new("/proc/sys/fs/binfmt_misc"));
@@ -66,6 +71,8 @@ impl<'i> Finder<'i> {
             match self.check(Path::new(folder).join(name).as_os_str().as_bytes(), MOST_SCRIPTS)? {
                 Ok(()) => return Ok(Ok(())),
                 Err(Lacking::Program) => {}
+                // It may be there, and the search ends with it.
+                Err(Lacking::Outside) => return Ok(Err(Lacking::Outside)),
                 // The search goes on, but this is what is said in the end.
                 Err(lacking) => outcome = Err(lacking),
             }
@@ -74,14 +81,10 @@ impl<'i> Finder<'i> {
     }
 
     fn check(&self, path: &[u8], scripts: usize) -> Result<Checked<()>> {
-        let entry = match self.inside.find(path)? {
-            Some(Place::Entry(entry)) => entry,
-            Some(Place::Mounted) => return Ok(Ok(())),
-            None => return Ok(Err(Lacking::Program)),
+        let entry = match self.executable(path)? {
+            Ok(entry) => entry,
+            Err(lacking) => return Ok(Err(lacking)),
         };
-        if !can_be_executed(&entry) {
-            return Ok(Err(Lacking::Permission));
-        }
         let begin = self.begin(&entry.path)?;
         if begin.starts_with(elf::MAGIC) {
             return self.check_program(&entry, &begin);
@@ -92,22 +95,34 @@ impl<'i> Finder<'i> {
         }
         Ok(self.check(interpreter, scripts - 1)?.map_err(|lacking| match lacking {
             Lacking::Program => Lacking::Interpreter(interpreter.to_vec()),
-            lacking => lacking,
+            by @ Lacking::By(..) => by,
+            lacking => Lacking::By(interpreter.to_vec(), Box::new(lacking)),
         }))
+    }
+
+    /// The file that a path leads to, if it may be executed.
+    fn executable(&self, path: &[u8]) -> Result<Checked<EntryInfo>> {
+        Ok(match self.inside.find(path)? {
+            Some(Place::Entry(entry)) if can_be_executed(&entry) => Ok(entry),
+            Some(Place::Entry(_)) => Err(Lacking::Permission),
+            Some(Place::Mounted(below)) => Err(match below.found() {
+                Found::Nothing => Lacking::Program,
+                Found::Directory | Found::Other => Lacking::Permission,
+                Found::Unknown => Lacking::Outside,
+            }),
+            None => Err(Lacking::Program),
+        })
     }
 
     fn check_program(&self, entry: &EntryInfo, begin: &[u8]) -> Result<Checked<()>> {
         let Some(loader) = elf::loader(begin) else {
             return Ok(self.check_format(elf::is_native(begin, entry.size)));
         };
-        let entry = match self.inside.find(loader)? {
-            Some(Place::Entry(entry)) => entry,
-            Some(Place::Mounted) => return Ok(Ok(())),
-            None => return Ok(Err(Lacking::Loader(loader.to_vec()))),
+        let entry = match self.executable(loader)? {
+            Ok(entry) => entry,
+            Err(Lacking::Program) => return Ok(Err(Lacking::Loader(loader.to_vec()))),
+            Err(lacking) => return Ok(Err(Lacking::By(loader.to_vec(), Box::new(lacking)))),
         };
-        if !can_be_executed(&entry) {
-            return Ok(Err(Lacking::Permission));
-        }
         let is_native =
             elf::is_native(begin, entry.size) && elf::is_native(&self.begin(&entry.path)?, entry.size);
         Ok(self.check_format(is_native))
@@ -152,10 +167,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_program_is_looked_for_as_inside() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path();
+    fn make_programs(root: &Path) {
         fs::create_dir_all(root.join("usr/bin")).unwrap();
         fs::create_dir_all(root.join("opt")).unwrap();
         symlink("/usr/bin", root.join("bin")).unwrap();
@@ -179,6 +191,8 @@ mod tests {
             ("worse", "#!bin/tool", 0o755),
             ("itself", "#!/bin/itself", 0o755),
             ("of-self", "#!/proc/self/root/bin/run", 0o755),
+            ("of-bad", "#!/bin/bad", 0o755),
+            ("of-of-bad", "#!/bin/of-bad", 0o755),
         ];
         for (name, text, mode) in files {
             fs::write(root.join("usr/bin").join(name), text).unwrap();
@@ -193,6 +207,13 @@ mod tests {
             fs::create_dir_all(place.parent().unwrap()).unwrap();
             fs::copy(loader, place).unwrap();
         }
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        make_programs(root);
         let project = Store::in_memory().unwrap().default_project().unwrap();
         let id = project.import_directory(root, &ImportOptions::default()).unwrap().image;
         let image = project.find(&id.into()).unwrap();
@@ -208,29 +229,59 @@ mod tests {
         for name in ["run", "/bin/run", "./bin/run", "opt/../usr/bin/run", "good", "bin//good", "deep"] {
             assert_eq!(find(name), Ok(()), "{name}");
         }
-        for name in ["sh", "./usr/bin/run", "", "/loop", "/bin/run/x", "/bin/run/../run"] {
+        for name in
+            ["sh", "./usr/bin/run", "", "/loop", "/bin/run/x", "/bin/run/../run", "/bin/run/", "/bin/run/."]
+        {
             assert_eq!(find(name), Err(Lacking::Program), "{name}");
         }
-        for name in ["tool", "/usr/bin", "worse", "itself"] {
+        for name in ["tool", "/usr/bin", "/usr/bin/"] {
             assert_eq!(find(name), Err(Lacking::Permission), "{name}");
         }
+        for (name, by) in [("worse", "bin/tool"), ("itself", "/bin/itself")] {
+            assert_eq!(find(name), Err(Lacking::By(by.into(), Box::new(Lacking::Permission))), "{name}");
+        }
         if !has_other_formats(Path::new("/proc/sys/fs/binfmt_misc")) {
-            for name in ["text", "empty", "nameless", "cut", "of-text"] {
+            for name in ["text", "empty", "nameless", "cut"] {
                 assert_eq!(find(name), Err(Lacking::Format), "{name}");
             }
+            assert_eq!(find("of-text"), Err(Lacking::By("/bin/text".into(), Box::new(Lacking::Format))));
         }
-        assert_eq!(find("bad"), Err(Lacking::Interpreter(b"/bin/nope".to_vec())));
-        // What is mounted there later can't be known: neither what is in it, nor where its links lead.
-        for directory in ["/proc", "/dev/shm", "/sys/../proc", "/shm", "/proc/self/fd"] {
-            assert_eq!(from(directory, "self/root/bin/run"), Ok(()), "{directory}");
+        let names_nope = Lacking::Interpreter(b"/bin/nope".to_vec());
+        assert_eq!(find("bad"), Err(names_nope.clone()));
+        for name in ["of-bad", "of-of-bad"] {
+            let by = Lacking::By("/bin/bad".into(), Box::new(names_nope.clone()));
+            assert_eq!(find(name), Err(by), "the last of a chain is to blame");
+        }
+        // What is in a process's directories can't be known, and may be any program of the host.
+        for directory in ["/proc", "/dev/shm", "/sys/../proc", "/shm", "/proc/self/fd", "/sys/kernel"] {
+            assert!(start(directory).is_ok(), "{directory}");
+        }
+        for directory in
+            ["/dev/null", "/dev/nope", "/proc/nope", "/proc/sys/nope", "/sys/nope", "/proc/version"]
+        {
+            assert_eq!(start(directory).err(), Some(Lacking::Directory), "{directory}");
+        }
+        for directory in ["/proc", "/sys/../proc"] {
+            assert_eq!(from(directory, "self/root/bin/run"), Err(Lacking::Outside), "{directory}");
         }
         assert_eq!(from("/proc", "../bin/run"), Ok(()));
         for name in ["../bin/nope", "../usr/proc/run"] {
             assert_eq!(from("/proc", name), Err(Lacking::Program), "{name}");
         }
-        for name in ["/proc/self/root/bin/run", "/dev/nope", "self", "of-self"] {
-            assert_eq!(find(name), Ok(()), "{name}");
+        for name in ["/proc/self/root/bin/run", "/proc/1/exe", "/dev/fd/3", "/dev/stdin", "self"] {
+            assert_eq!(find(name), Err(Lacking::Outside), "{name}");
         }
+        let by = Lacking::By("/proc/self/root/bin/run".into(), Box::new(Lacking::Outside));
+        assert_eq!(find("of-self"), Err(by));
+        for name in ["/dev/nope", "/dev/shm/nope", "/sys/nope", "/proc/nope"] {
+            assert_eq!(find(name), Err(Lacking::Program), "{name}");
+        }
+        for name in ["/dev/null", "/dev", "/proc/", "/sys/kernel", "/proc/version"] {
+            assert_eq!(find(name), Err(Lacking::Permission), "{name}");
+        }
+        let search = |search: &str| finder.find(OsStr::new("run"), search).unwrap();
+        assert_eq!(search("/dev:/sys:/bin:/proc/self"), Ok(()));
+        assert_eq!(search("/proc/self:/bin"), Err(Lacking::Outside), "it is looked for there first");
         assert_eq!(finder.find(OsStr::new("run"), "/sbin::bin").unwrap(), Ok(()), "none is where it starts");
     }
 }

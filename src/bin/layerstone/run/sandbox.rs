@@ -1,7 +1,7 @@
 //! What a command that is run gets to see, and the programs that can give it that.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Seek as _, Write as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -11,6 +11,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 use layerstone::Error;
+use rustix::fs::{Access, AtFlags, CWD, MemfdFlags, SealFlags, accessat, fcntl_add_seals, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
@@ -170,6 +171,22 @@ impl Found {
         }
     }
 
+    /// Whether all that it says comes before what the command does.
+    pub(super) fn speaks_first(&self) -> bool {
+        self.runtime == Runtime::Crun
+    }
+
+    /// Says that it did not start the command, and why, if what it said was held back.
+    pub(super) fn failure(&self, said: &[u8]) -> String {
+        let name = match self.runtime {
+            Runtime::Bubblewrap => "bubblewrap",
+            Runtime::Crun => "crun",
+        };
+        let said = String::from_utf8_lossy(said).trim_end().replace('\n', "; ");
+        let why = if said.is_empty() { "it says why itself" } else { &said };
+        format!("run: {name} could not start the command; {why}")
+    }
+
     /// Which of the lines on standard error are its own: it writes to the same as the command.
     pub(super) fn own_lines(&self, scratch: &Path) -> Hold {
         match self.runtime {
@@ -189,6 +206,9 @@ fn told(scratch: &Path) -> String {
 
 impl Sandbox<'_> {
     fn bubblewrap(&self, program: &Path) -> Result<Prepared, Error> {
+        let own = sealed(program)?;
+        let own_fd = own.as_ref().map(|own| own.as_raw_fd().to_string());
+        let program = own_fd.as_ref().map_or(program.to_owned(), |fd| Path::new("/proc/self/fd").join(fd));
         let status = self.inherited(STATUS, &[])?;
         let filter = seccomp::program().map(|filter| self.inherited("filter", &filter)).transpose()?;
         let mut words: Vec<OsString> = Vec::new();
@@ -236,12 +256,16 @@ impl Sandbox<'_> {
         if let Some(filter) = &filter_fd {
             add(&["--seccomp", filter].map(OsStr::new));
         }
+        if let Some(own) = &own_fd {
+            // So that bubblewrap closes it in the command.
+            add(&["--sync-fd", own].map(OsStr::new));
+        }
         // In a file and not on the command line, which everybody can see.
         let words: Vec<u8> = words.iter().flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
         let words = self.inherited("arguments", &words)?;
-        let (mut command, alive) = self.ending_with_us(program)?;
+        let (mut command, alive) = self.ending_with_us(&program)?;
         command.args(["--args", &words.as_raw_fd().to_string(), "--"]).args(self.command);
-        let open = [status, words, alive].into_iter().chain(filter).collect();
+        let open = [status, words, alive].into_iter().chain(filter).chain(own).collect();
         Ok(Prepared { command, _open: open })
     }
 
@@ -365,6 +389,27 @@ impl Sandbox<'_> {
             },
         }))
     }
+}
+
+/// Returns a copy of a program in memory that nothing can change: to root in a sandbox it is `/proc/1/exe`, whose mode it could
+/// set, and with it that of the host's file. An ordinary user can't. None where this kernel executes no such copies.
+fn sealed(program: &Path) -> Result<Option<File>, Error> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let Ok(copy) = memfd_create("bwrap", MemfdFlags::ALLOW_SEALING) else { return Ok(None) };
+    let mut copy = File::from(copy);
+    let mut fill = || {
+        io::copy(&mut File::open(program)?, &mut copy)?;
+        copy.set_permissions(Permissions::from_mode(0o500))?;
+        fcntl_add_seals(&copy, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
+        fcntl_setfd(&copy, FdFlags::empty())?;
+        // A kernel may be told to execute no such files (vm.memfd_noexec).
+        Ok(accessat(CWD, format!("/proc/self/fd/{}", copy.as_raw_fd()), Access::EXEC_OK, AtFlags::EACCESS)
+            .is_ok())
+    };
+    let can_run = fill().map_err(|error: io::Error| Error::host(program, "copy it", error))?;
+    Ok(can_run.then_some(copy))
 }
 
 /// Text as a configuration can hold it.
