@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatFs, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, open_tree};
 
@@ -176,14 +176,21 @@ pub(crate) fn user_of_detached(device: u64) -> Result<Option<u32>> {
             .entry(namespace.ino())
             .or_insert_with(|| mounts_of(&path).iter().any(|mount| mount.device == device));
         // A number that was free again may be that of no overlay.
-        let is_overlay = |path: &Path| {
-            rustix::fs::statfs(path).is_ok_and(|found| i128::from(found.f_type) == i128::from(OVERLAY_MAGIC))
-        };
+        let is_overlay = |path: &Path| rustix::fs::statfs(path).is_ok_and(|found| is_overlay(&found));
         if !*is_mounted && works_on(&path, |path, found| found == device && is_overlay(path)) {
             return Ok(Some(number));
         }
     }
     Ok(None)
+}
+
+/// Returns whether an open file is one of an overlay.
+pub(super) fn has(file: impl AsFd) -> rustix::io::Result<bool> {
+    rustix::fs::fstatfs(file).map(|found| is_overlay(&found))
+}
+
+fn is_overlay(found: &StatFs) -> bool {
+    i128::from(found.f_type) == i128::from(OVERLAY_MAGIC)
 }
 
 /// The processes that this one sees, by their numbers, with their directories.
