@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
@@ -17,6 +18,7 @@ use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::arguments::Command;
 use crate::left::{self, Stream};
 use crate::{Failure, interrupt, progress};
 
@@ -174,6 +176,18 @@ pub(crate) fn explained(error: &Error) -> String {
     error.remedy().map_or(message.clone(), |remedy| format!("{message}; {}", advice(remedy)))
 }
 
+/// Whether the command is `commit`, which has other options for tars than `import`.
+static COMMITS: OnceLock<bool> = OnceLock::new();
+
+/// Has failures explained to those who gave this command.
+pub(crate) fn explain_to_users_of(command: &Command) {
+    let _ = COMMITS.set(matches!(command, Command::Commit(_)));
+}
+
+fn commits_layer() -> bool {
+    COMMITS.get().is_some_and(|commits| *commits)
+}
+
 /// How this program has the option that would help.
 fn advice(remedy: Remedy) -> String {
     let advice = match remedy {
@@ -188,9 +202,8 @@ fn advice(remedy: Remedy) -> String {
         Remedy::ExcludeOrKeepChanging => {
             "leave it out (--exclude), or keep what can be read of such files (--changing keep)"
         }
-        Remedy::AcceptSavedImage => {
-            "or say what it is to take it so (--format of import, --any-layer of commit)"
-        }
+        Remedy::AcceptSavedImage if commits_layer() => "or take it as a layer all the same (--any-layer)",
+        Remedy::AcceptSavedImage => "or say what it is to take it so (--format)",
         Remedy::Marks { found, or_own } => {
             let option = match found {
                 FoundMarks::User => "with --userxattr",
@@ -203,6 +216,7 @@ fn advice(remedy: Remedy) -> String {
         Remedy::VisibleMarks => {
             "commit as root, or with --userxattr or --fuse-overlayfs if it is of such an overlay"
         }
+        Remedy::RaiseLimit { .. } if commits_layer() => "no option of commit raises it",
         Remedy::RaiseLimit { name } => match name {
             "entries_max" => "raise it with --max-entries if the source is trusted",
             "logical_bytes_max" | "stream_bytes_max" => "raise it with --max-bytes if the source is trusted",
