@@ -1,10 +1,12 @@
 //! The store's own directory among the directories of the host: imports leave it out, and nothing is written into it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::ingest::{Walk, WalkRules};
+use crate::layout::WORKSPACES;
 
 use super::Engine;
 
@@ -28,5 +30,24 @@ impl Engine {
             return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
         }
         Ok(())
+    }
+
+    /// Refuses to read one of the store's own directories, which change under whoever reads them. Workspaces lie there, too,
+    /// and are their users'.
+    pub(crate) fn check_is_no_part(&self, source: &Path) -> Result<()> {
+        let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+        let (Some(store), Ok(path)) = (identity(&self.location), source.canonicalize()) else {
+            return Ok(());
+        };
+        let Some(above) = path.ancestors().skip(1).find(|above| identity(above) == Some(store)) else {
+            return Ok(());
+        };
+        let is_workspace =
+            path.strip_prefix(above.join(WORKSPACES)).is_ok_and(|rest| rest.iter().count() > 1);
+        if is_workspace {
+            return Ok(());
+        }
+        let message = "is a part of the store; name a directory outside";
+        Err(Error::invalid(Subject::Host(source.to_owned()), message))
     }
 }

@@ -68,6 +68,7 @@ mod schema;
 mod shared;
 mod signals;
 mod slips;
+mod slow_sources;
 mod system;
 mod tar_ends;
 mod tars;

@@ -156,14 +156,21 @@ fn the_store_is_no_part_of_what_it_imports() {
     fs::create_dir_all(source.join("var/lib")).unwrap();
     let store = Store::open(source.join("var/lib/store")).unwrap();
     let project = project(&store, "p");
-    for _ in 0..2 {
+    let [base, _] = [1, 2].map(|_| {
         let report = project.import_directory(&source, &ImportOptions::default()).unwrap();
         assert_eq!(list(&find(&project, &report)), ["/a", "/var", "/var/lib"]);
         assert_eq!(report.source.store.as_slice(), paths(&["var/lib/store"]));
+        report.image
+    });
+    std::os::unix::fs::symlink(source.join("var/lib/store/packs"), place.path("link")).unwrap();
+    let parts = ["store", "store/packs", "store/packs/../segments", "store/workspaces"];
+    fs::create_dir(source.join("var/lib/store/workspaces")).unwrap();
+    for part in parts.map(|part| source.join("var/lib").join(part)).into_iter().chain([place.path("link")]) {
+        let error = project.import_directory(&part, &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        let options = layerstone::CommitOptions { base: Some(base.into()), ..Default::default() };
+        assert_eq!(project.commit(&part, &options).unwrap_err().kind(), ErrorKind::Invalid);
     }
-    let error =
-        project.import_directory(source.join("var/lib/store"), &ImportOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(project.images(&layerstone::ListOptions::default()).unwrap().images.len(), 1);
 }
 

@@ -65,6 +65,7 @@ impl Project {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let source = SourceTree::open(upper.as_ref())?;
+        self.store.check_is_no_part(upper.as_ref())?;
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         let base = catalog.read(|tx| {
@@ -114,7 +115,7 @@ fn delta_of_upper(
     let kind = marks;
     kind.check_are_seen(walk.source)?;
     let root = Root::open(reader, base)?;
-    let marks = MarkReader::new(kind, reader, &root);
+    let marks = MarkReader::new(kind, walk, reader, &root);
     let mut upper = read_upper(walk, &marks, session)?;
     let examined = upper.inodes.len() as u64;
     let mut marks = marks.into_marks();
