@@ -164,8 +164,8 @@ impl<R: Read> Reader<R> {
         let mut pending = Pending { records: self.global.clone(), ..Pending::default() };
         while let Some(block) = self.header_block(&pending)? {
             let header = Header::parse(&block).map_err(|refusal| self.at_header(&block, refusal))?;
-            let own_name = header.name();
-            if !self.prepare(&header, &mut pending).map_err(|failure| failure.at(&own_name))? {
+            let prepared = self.prepare(&header, &mut pending);
+            if !prepared.map_err(|failure| failure.at(&self.name_ahead(&header, &mut pending)))? {
                 let name = pending.take_name(&header);
                 return self.entry(name, &header, pending).map(Some);
             }
@@ -173,10 +173,23 @@ impl<R: Read> Reader<R> {
         Ok(None)
     }
 
+    /// The name of the entry that an extended header which failed is for, if that can be found out: its own is of no use to
+    /// anybody. Nothing more is read after a failure.
+    fn name_ahead(&mut self, failed: &Header, pending: &mut Pending) -> Vec<u8> {
+        if !matches!(failed.type_flag(), b'x' | b'X') {
+            return failed.name();
+        }
+        let next = self.block().ok().flatten().and_then(|block| Header::parse(&block).ok());
+        match next {
+            Some(next) if !is_preparing(next.type_flag()) => pending.take_name(&next),
+            _ => failed.name(),
+        }
+    }
+
     /// Takes a header that is no entry; whether it was one.
     fn prepare(&mut self, header: &Header, pending: &mut Pending) -> Result<bool, Failure> {
         let flag = header.type_flag();
-        if !matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K' | b'V') {
+        if !is_preparing(flag) {
             return Ok(false);
         }
         pending.count += 1;
@@ -346,6 +359,11 @@ impl<R: Read> Reader<R> {
         let offset = self.input.bytes().saturating_sub(BLOCK_BYTES);
         refusal.at(format!("<at byte {offset}>").as_bytes())
     }
+}
+
+/// Whether a header of this type is no entry.
+fn is_preparing(flag: u8) -> bool {
+    matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K' | b'V')
 }
 
 /// A long name's bytes up to the zero that ends it; nothing may follow that.

@@ -150,6 +150,30 @@ fn checksums() {
 }
 
 #[test]
+fn an_extended_header_that_is_refused_is_named_by_its_entry() {
+    let bad = || Raw::ustar(b'x', b"././@PaxHeader").with(&pax_body(&[("mtime", b"x.1")]));
+    let both = Raw::ustar(b'x', b"././@PaxHeader").with(&pax_body(&[("path", b"long/e"), ("mtime", b"x.1")]));
+    let cases = [
+        (vec![bad(), file(b"dir/e").bytes()], "dir/e"),
+        (vec![both, file(b"cut").bytes()], "long/e"),
+        (vec![long(b'L', b"gnu/e"), bad(), file(b"cut").bytes()], "gnu/e"),
+        (vec![bad(), long(b'L', b"gnu/e"), file(b"cut").bytes()], "././@PaxHeader"),
+        (vec![bad()], "././@PaxHeader"),
+    ];
+    for (parts, name) in cases {
+        let error = read(&archive(&parts)).unwrap_err();
+        assert_eq!(*error.subject(), Subject::ArchiveEntry(name.into()), "{error}");
+        assert!(error.to_string().contains("its PAX 'mtime' is malformed"), "{error}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_file_of_an_earlier_volume_is_named_as_such() {
+    let rest = Raw::gnu(b'M', b"large").with(b"rest");
+    refused(&archive(&[rest]), ErrorKind::Unsupported, "unpack all volumes together");
+}
+
+#[test]
 fn pax_headers() {
     for body in [&b"6 a=b"[..], b"7 a=b\n", b"x", b"18446744073709551616 a=b\n", b"5 a=b\n", b"6 a=b\n\0"] {
         malformed(&[Raw::ustar(b'x', b"h").with(body), file(b"e").bytes()], "PAX header is malformed");
