@@ -304,6 +304,36 @@ fn other_compression(magic: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// Files that are taken for tars, by how they begin.
+const KINDS: [(&[u8], &str); 11] = [
+    (b"PK\x03\x04", "a zip archive; unpack it, and import the directory"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it, and import the directory"),
+    (b"070701", "a cpio archive; unpack it, and import the directory"),
+    (b"070702", "a cpio archive; unpack it, and import the directory"),
+    (b"070707", "a cpio archive; unpack it, and import the directory"),
+    (
+        b"!<arch>\n",
+        "an ar archive, such as a Debian package; unpack it (dpkg-deb -x), and import the directory",
+    ),
+    (b"\xed\xab\xee\xdb", "an RPM package; unpack it (rpm2archive), and import that"),
+    (b"hsqs", "a squashfs image; mount it, and import the directory"),
+    (b"XFSB", "an image of an XFS; mount it, and import the directory"),
+    (b"QFI\xfb", "a virtual machine's disk; mount it (qemu-nbd), and import the directory"),
+    (b"\x7fELF", "a program"),
+];
+
+/// Returns what a file is that begins so and is no tar, with what to do about it.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<String> {
+    let known = KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| (*kind).to_owned());
+    let compression = match Compression::of(bytes.get(..MAGIC_BYTES).unwrap_or(bytes)) {
+        Compression::Plain => return known,
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+        Compression::Other(name) => name,
+    };
+    Some(format!("compressed twice, within by {compression}; uncompress it once"))
+}
+
 /// The compressed bytes: counted as they are used up, its failures remembered.
 struct Source<R> {
     buffer: BufReader<Chain<Cursor<Vec<u8>>, R>>,

@@ -35,6 +35,10 @@ const UNIMPORTANT: [&[u8]; 14] = [
     b"SCHILY.filetype",
 ];
 
+/// What a volume is that goes on with a file of the one before it.
+pub(super) const LATER_VOLUME: &str = "is the rest of a file that begins in an earlier volume (tar --multi-volume); unpack all \
+                                       volumes together, and import the directory";
+
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The same in order, as members have them.
 type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
@@ -79,6 +83,10 @@ impl Records {
         each_record(body, |key, value| match key {
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value),
             b"path" | b"linkpath" | b"size" => Err(one_entry_only(key)),
+            // Where in a file the volume goes on.
+            b"GNU.volume.offset" if number::decimal(value) != Some(0) => {
+                Err(Refusal::unsupported(LATER_VOLUME))
+            }
             _ if [b"GNU.sparse.", SCHILY_XATTR, LIBARCHIVE_XATTR, SCHILY_ACL]
                 .iter()
                 .any(|start| key.starts_with(start)) =>

@@ -32,22 +32,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Refuses to read one of the store's own directories, which change under whoever reads them. Workspaces lie there, too,
-    /// and are their users'.
+    /// Refuses to read one of the store's own directories, which change under whoever reads them.
     pub(crate) fn check_is_no_part(&self, source: &Path) -> Result<()> {
-        let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
-        let (Some(store), Ok(path)) = (identity(&self.location), source.canonicalize()) else {
-            return Ok(());
-        };
-        let Some(above) = path.ancestors().skip(1).find(|above| identity(above) == Some(store)) else {
-            return Ok(());
-        };
-        let is_workspace =
-            path.strip_prefix(above.join(WORKSPACES)).is_ok_and(|rest| rest.iter().count() > 1);
-        if is_workspace {
+        if !self.owns(source) {
             return Ok(());
         }
-        let message = "is a part of the store; name a directory outside";
+        let message = "is the store, or a part of it; name a directory outside";
         Err(Error::invalid(Subject::Host(source.to_owned()), message))
+    }
+
+    /// Whether a directory is the store's, or in it. Workspaces lie there, too, and are their users'.
+    pub(crate) fn owns(&self, directory: &Path) -> bool {
+        let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+        let (Some(store), Ok(path)) = (identity(&self.location), directory.canonicalize()) else {
+            return false;
+        };
+        let Some(above) = path.ancestors().find(|above| identity(above) == Some(store)) else { return false };
+        let in_workspaces = path.strip_prefix(above.join(WORKSPACES));
+        !in_workspaces.is_ok_and(|rest| rest.iter().count() > 1)
     }
 }

@@ -37,6 +37,9 @@ pub(super) const SOURCE: &str = "layerstone-";
 /// `OVERLAYFS_SUPER_MAGIC`.
 const OVERLAY_MAGIC: u32 = 0x794c_7630;
 
+/// `FUSE_SUPER_MAGIC`.
+const FUSE_MAGIC: u32 = 0x6573_5546;
+
 /// An attribute that is set to learn whether attributes of its kind can be.
 const TRUSTED_PROBE: &str = "trusted.overlay.probe";
 
@@ -184,9 +187,10 @@ pub(crate) fn user_of_detached(device: u64) -> Result<Option<u32>> {
     Ok(None)
 }
 
-/// Returns whether an open file is one of an overlay.
-pub(super) fn has(file: impl AsFd) -> rustix::io::Result<bool> {
-    rustix::fs::fstatfs(file).map(|found| is_overlay(&found))
+/// Returns whether an open file is one of an overlay, or, if `or_fuse`, of a FUSE, as fuse-overlayfs is one.
+pub(super) fn has(file: impl AsFd, or_fuse: bool) -> rustix::io::Result<bool> {
+    let found = rustix::fs::fstatfs(file)?;
+    Ok(is_overlay(&found) || (or_fuse && i128::from(found.f_type) == i128::from(FUSE_MAGIC)))
 }
 
 fn is_overlay(found: &StatFs) -> bool {

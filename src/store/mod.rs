@@ -185,6 +185,13 @@ impl Store {
     pub fn location(&self) -> &Path {
         &self.0.location
     }
+
+    /// Returns whether a directory is the store's own, or in it, workspaces left aside: files that a program writes there may
+    /// replace what the store needs, and a collection removes them.
+    #[must_use]
+    pub fn owns(&self, directory: impl AsRef<Path>) -> bool {
+        self.0.owns(directory.as_ref())
+    }
 }
 
 impl StoreOptions {

@@ -173,6 +173,30 @@ fn what_fails_leaves_no_store_that_was_not_there() {
     assert_eq!(fs::read_dir(cli.path("home")).unwrap().count(), 0);
 }
 
+#[test]
+fn nothing_is_written_among_the_files_of_a_store() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    std::os::unix::fs::symlink("store/packs/x.tar", cli.path("link")).unwrap();
+    std::os::unix::fs::symlink("store", cli.path("other")).unwrap();
+    for file in ["store/x.tar", "store/packs/0000000001.pack", "store/format", "other/catalog.redb", "link"] {
+        for words in [&["export", "a", "--output", file][..], &["run", "--id-file", file, "a", "true"]] {
+            let (code, text) = cli.fails(words);
+            assert!(code != 0 && text.contains(file), "{words:?}: {code}: {text}");
+        }
+    }
+    assert!(!cli.path("store/packs/x.tar").exists() && !cli.path("store/x.tar").exists());
+    cli.ok(&["verify"]);
+    cli.ok(&["export", "a", "--output", "x.tar"]);
+    // A workspace's files are the user's.
+    cli.ok(&["workspace", "create", "a", "--name", "w"]);
+    let inside = format!("{}/x.tar", cli.ok(&["workspace", "path", "w"]).trim());
+    cli.ok(&["export", "a", "--output", &inside]);
+    assert!(Path::new(&inside).exists());
+    cli.ok(&["workspace", "discard", "w"]);
+}
+
 /// Whatever does not fit any more: the first files of a store, or what is put into it.
 #[test]
 fn a_disk_that_is_too_small_is_left_as_it_was() {

@@ -285,3 +285,17 @@ fn flags_that_the_merged_view_had_are_counted() {
         assert_eq!(counted, expected, "{options}");
     }
 }
+
+#[test]
+fn the_merged_view_is_no_upper_directory() {
+    if !system::is_on() {
+        return;
+    }
+    let given = Given::new("");
+    shell(&given.merged(), "rm e/five");
+    let error = given
+        .project
+        .commit_upper(given.merged(), &given.base.into(), OverlayMarks::Trusted, &CommitOptions::default())
+        .unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("name its upper"), "{error}");
+}

@@ -45,7 +45,7 @@ fn every_form_of_a_saved_image_is_refused() {
             file("img/blobs/sha256/00", ""),
         ]
     };
-    let alone = |name: &str, content: &str| vec![directory("img/"), file(&format!("img/{name}"), content)];
+    let alone = |name: &str, content: &str| vec![directory("img/"), file(format!("img/{name}"), content)];
     for parts in [
         layout("oci-layout", LAYOUT),
         layout("index.json", INDEX),
@@ -67,8 +67,8 @@ fn every_form_of_a_saved_image_is_refused() {
 fn an_image_without_a_name_is_told_by_its_layers() {
     let given = Given::new();
     let layer = |place: &str, names: &[&str]| -> Vec<_> {
-        let names = names.iter().map(|name| file(&format!("{place}{ID}/{name}"), "1.0"));
-        std::iter::once(directory(&format!("{place}{ID}/"))).chain(names).collect()
+        let names = names.iter().map(|name| file(format!("{place}{ID}/{name}"), "1.0"));
+        std::iter::once(directory(format!("{place}{ID}/"))).chain(names).collect()
     };
     let all = ["VERSION", "json", "layer.tar"];
     for parts in [layer("", &all), layer("saved/", &all), [layer("", &all), vec![file("x", "")]].concat()] {
@@ -79,7 +79,7 @@ fn an_image_without_a_name_is_told_by_its_layers() {
         layer("", &all[..2]),
         layer("a/b/", &all),
         [layer("saved/", &all), vec![file("x", "")]].concat(),
-        all.iter().map(|name| file(&format!("short/{name}"), "1.0")).collect(),
+        all.iter().map(|name| file(format!("short/{name}"), "1.0")).collect(),
     ] {
         given.taken(&archive(&parts));
     }
@@ -87,7 +87,9 @@ fn an_image_without_a_name_is_told_by_its_layers() {
         let saved = given.cli.path("saved");
         let layer = saved.join(ID);
         std::fs::create_dir_all(&layer).unwrap();
-        names.iter().for_each(|name| std::fs::write(layer.join(name), "1.0").unwrap());
+        for name in names {
+            std::fs::write(layer.join(name), "1.0").unwrap();
+        }
         assert_eq!(given.cli.run(&["import", "saved"]).status.code(), Some(code));
         std::fs::remove_dir_all(&saved).unwrap();
     }

@@ -83,7 +83,14 @@ fn options_that_say_nothing_of_the_source_are_refused_by_name() {
         assert!(code == 2 && text.contains(options[0]), "{options:?}: {code}: {text}");
         assert!(!cli.path("store").exists(), "{options:?}");
     }
+    let (code, text) = cli.fails(&["import", "tree", "--exclude-from", "tree"]);
+    assert!(code == 2 && text.contains("tree is a directory, where a file"), "{code}: {text}");
     cli.ok(&["import", "tree", "--tag", "tree", "--changing", "refuse", "--reread"]);
+    let (code, text) = cli.fails(&["commit", "--layer", "tree", "--base", "tree"]);
+    assert!(code == 2 && text.contains("tree is a directory, where a file"), "{code}: {text}");
+    let mut command = cli.command(&["import", "-"]);
+    let output = command.stdin(File::open(cli.path("tree")).unwrap()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     cli.ok(&["import", "a.tar", "--require-end", "--max-metadata-bytes", "1M"]);
     let (code, text) = cli.fails(&["commit", "--layer", "a.tar", "--base", "tree", "--changing", "keep"]);
     assert!(code == 2 && text.contains("--changing"), "{code}: {text}");

@@ -10,7 +10,7 @@ use self::body::Body;
 use self::entry::{Pending, Resolved, Stored};
 use super::dump_list::DumpList;
 use super::header::{self, Header};
-use super::input::Input;
+use super::input::{self, Input};
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
 
@@ -343,7 +343,7 @@ impl<R: Read> Reader<R> {
         match self.input.fill(&mut block)? {
             0 => Ok(None),
             BLOCK => Ok(Some(block)),
-            _ if self.input.bytes() < BLOCK_BYTES => Err(no_tar()),
+            len if self.input.bytes() < BLOCK_BYTES => Err(no_tar(block.get(..len).unwrap_or_default())),
             len => {
                 let message = format!("is cut short: expected a block of {BLOCK} bytes, found {len}");
                 Err(Error::invalid(Subject::Archive, message))
@@ -354,7 +354,7 @@ impl<R: Read> Reader<R> {
     /// The error about the header just read, whose name can't be trusted.
     fn at_header(&self, block: &[u8; BLOCK], refusal: Refusal) -> Error {
         if self.input.bytes() == BLOCK_BYTES && !header::has_magic(block) {
-            return no_tar();
+            return no_tar(block);
         }
         let offset = self.input.bytes().saturating_sub(BLOCK_BYTES);
         refusal.at(format!("<at byte {offset}>").as_bytes())
@@ -384,9 +384,13 @@ fn begins_with_zeros(nonzero: u64) -> Error {
     Error::invalid(Subject::Archive, message)
 }
 
-/// The very first block is no header.
-fn no_tar() -> Error {
-    Error::invalid(Subject::Archive, "is no tar archive (plain, or compressed by gzip or zstd)")
+/// The very first bytes are no header.
+fn no_tar(bytes: &[u8]) -> Error {
+    let message = match input::kind_of(bytes) {
+        Some(kind) => format!("is no tar archive, but {kind}"),
+        None => "is no tar archive (plain, or compressed by gzip or zstd)".to_owned(),
+    };
+    Error::invalid(Subject::Archive, message)
 }
 
 fn failed() -> Error {

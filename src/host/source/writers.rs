@@ -32,7 +32,7 @@ const F_SETSIG: libc::c_int = 10;
 /// Where the question can't be asked the answer is `true`: files of other owners without `CAP_LEASE`, file systems without
 /// leases, and overlays, whose mappings are those of a file of the layer below, of which their own files know nothing.
 pub(super) fn may_have_writer(file: BorrowedFd<'_>) -> bool {
-    overlay::has(file).unwrap_or(true) || !takes_lease(file)
+    overlay::has(file, false).unwrap_or(true) || !takes_lease(file)
 }
 
 /// Returns whether the kernel gives a read lease, as it does only while no process has the file open for writing. It is given

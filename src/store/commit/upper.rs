@@ -66,6 +66,11 @@ impl Project {
         }
         let source = SourceTree::open(upper.as_ref())?;
         self.store.check_is_no_part(upper.as_ref())?;
+        if source.is_merged_view(marks == OverlayMarks::FuseOverlayfs)? {
+            let message = "is a mounted overlay, which shows what is gone as little as what is not changed; name its upper \
+                           directory, or import it";
+            return Err(Error::invalid(Subject::Host(upper.as_ref().to_owned()), message));
+        }
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         let base = catalog.read(|tx| {

@@ -81,6 +81,23 @@ fn other_compressions_are_named() {
 }
 
 #[test]
+fn other_files_are_named() {
+    let twice = gzip(&gzip(&sample()));
+    let inner = zstd(&gzip(&sample()));
+    for (bytes, words) in [
+        (&b"PK\x03\x04\x14\0\0\0"[..], "but a zip archive; unpack it"),
+        (b"!<arch>\ndebian-binary", "but an ar archive"),
+        (&[&b"070701"[..], &[b'0'; 600]].concat(), "but a cpio archive"),
+        (&[&b"\x7fELF"[..], &[0; 600]].concat(), "but a program"),
+        (&twice, "but compressed twice, within by gzip"),
+        (&inner, "but compressed twice, within by gzip"),
+        (b"# words", "(plain, or compressed by gzip or zstd)"),
+    ] {
+        refused(bytes, ErrorKind::Invalid, words);
+    }
+}
+
+#[test]
 fn damaged_streams() {
     for (bytes, name) in [(gzip(&sample()), "gzip"), (zstd(&sample()), "zstd")] {
         for len in [12, bytes.len() / 2, bytes.len() - 1] {

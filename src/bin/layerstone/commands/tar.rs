@@ -28,8 +28,13 @@ pub(super) fn open_input(source: &Path, timeout: Option<Duration>) -> Result<Int
     } else {
         File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(source)
     };
-    let stream = opened.and_then(|file| interrupt::task().stream(file));
-    let stream = stream.map_err(|error| Error::host(source, "open it", error))?;
+    let failed = |error| Error::host(source, "open it", error);
+    let opened = opened.map_err(failed)?;
+    if opened.metadata().map_err(failed)?.is_dir() {
+        let name = source.display();
+        return Err(usage("SOURCE", &format!("{name} is a directory, where a file or a pipe is expected")));
+    }
+    let stream = interrupt::task().stream(opened).map_err(failed)?;
     Ok(match timeout {
         Some(timeout) => stream.with_timeout(timeout),
         None => stream,
