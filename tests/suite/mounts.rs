@@ -298,7 +298,18 @@ fn the_command_names_mounts_that_it_read_or_left_out() {
         String::from_utf8(output.stderr).unwrap()
     };
     let read = "What is mounted at 4 paths (/bound, /conf, /m, /m/inner) was read, too; ";
-    assert!(said(&[]).starts_with(read), "{}", said(&[]));
+    let more = "unmount it, or import with --one-file-system, to leave it out.\n";
+    assert_eq!(said(&[]), format!("{read}{more}"));
+    // A commit has no such option.
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    cli.ok(&["checkout", "a", "work"]);
+    fs::create_dir(cli.path("work/m")).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs"], &cli.path("work/m"));
+    let output = cli.run(&["commit", "work"]);
+    system::unmount(&cli.path("work/m"));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text, "What is mounted at 1 path (/m) was read, too; unmount it to leave it out.\n");
     let left_out = "What is mounted at 3 paths (/bound, /conf, /m) was left out.\n";
     assert_eq!(said(&["--one-file-system"]), left_out);
 }

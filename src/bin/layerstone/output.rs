@@ -176,16 +176,28 @@ pub(crate) fn explained(error: &Error) -> String {
     error.remedy().map_or(message.clone(), |remedy| format!("{message}; {}", advice(remedy)))
 }
 
-/// Whether the command is `commit`, which has other options for tars than `import`.
-static COMMITS: OnceLock<bool> = OnceLock::new();
-
-/// Has failures explained to those who gave this command.
-pub(crate) fn explain_to_users_of(command: &Command) {
-    let _ = COMMITS.set(matches!(command, Command::Commit(_)));
+/// The command that is explained, as far as it matters which options it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Import,
+    Commit,
+    Other,
 }
 
-fn commits_layer() -> bool {
-    COMMITS.get().is_some_and(|commits| *commits)
+static ASKED: OnceLock<Asked> = OnceLock::new();
+
+/// Has all that is said explained to those who gave this command.
+pub(crate) fn explain_to_users_of(command: &Command) {
+    let _ = ASKED.set(match command {
+        Command::Import(_) => Asked::Import,
+        Command::Commit(_) => Asked::Commit,
+        _ => Asked::Other,
+    });
+}
+
+/// The command that was given.
+pub(crate) fn asked() -> Asked {
+    ASKED.get().copied().unwrap_or(Asked::Other)
 }
 
 /// How this program has the option that would help.
@@ -202,7 +214,9 @@ fn advice(remedy: Remedy) -> String {
         Remedy::ExcludeOrKeepChanging => {
             "leave it out (--exclude), or keep what can be read of such files (--changing keep)"
         }
-        Remedy::AcceptSavedImage if commits_layer() => "or take it as a layer all the same (--any-layer)",
+        Remedy::AcceptSavedImage if asked() == Asked::Commit => {
+            "or take it as a layer all the same (--any-layer)"
+        }
         Remedy::AcceptSavedImage => "or say what it is to take it so (--format)",
         Remedy::Marks { found, or_own } => {
             let option = match found {
@@ -216,7 +230,7 @@ fn advice(remedy: Remedy) -> String {
         Remedy::VisibleMarks => {
             "commit as root, or with --userxattr or --fuse-overlayfs if it is of such an overlay"
         }
-        Remedy::RaiseLimit { .. } if commits_layer() => "no option of commit raises it",
+        Remedy::RaiseLimit { .. } if asked() == Asked::Commit => "no option of commit raises it",
         Remedy::RaiseLimit { name } => match name {
             "entries_max" => "raise it with --max-entries if the source is trusted",
             "logical_bytes_max" | "stream_bytes_max" => "raise it with --max-bytes if the source is trusted",

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use layerstone::{Changing, GaveWay, NotKept, SourceReport, TreePath};
 
-use crate::output::{Output, count};
+use crate::output::{Asked, Output, asked, count};
 
 /// How a directory is read that others use meanwhile.
 #[derive(Debug, Args)]
@@ -57,9 +57,8 @@ pub(super) fn note(report: &SourceReport) {
     }
     if !mounts_read.is_empty() {
         let mounts = mounts(mounts_read);
-        Output::note(&format!(
-            "{mounts} was read, too; unmount it, or import with --one-file-system, to leave it out."
-        ));
+        let or = if asked() == Asked::Import { ", or import with --one-file-system," } else { "" };
+        Output::note(&format!("{mounts} was read, too; unmount it{or} to leave it out."));
     }
     if !mounts_left_out.is_empty() {
         Output::note(&format!("{} was left out.", mounts(mounts_left_out)));
