@@ -262,9 +262,12 @@ impl Error {
     }
 
     /// An operating-system failure while doing `action` ("read", "create the directory") to `subject`.
-    /// A stream of this crate says itself why it failed.
+    /// A stream of this crate says itself why it failed, and that it took too long of what was read from it.
     pub(crate) fn io(subject: Subject, action: &str, source: impl Into<std::io::Error>) -> Self {
         match source.into().downcast::<Self>() {
+            Ok(Self(inner)) if inner.kind == ErrorKind::TimedOut => {
+                Self(Box::new(Inner { subject, ..*inner }))
+            }
             Ok(error) => error,
             Err(source) => {
                 Self::new(ErrorKind::Io, subject, format!("could not {action}")).with_source(source)

@@ -35,6 +35,9 @@ pub(crate) const NEW_UNREPORTED_FILE: &str = "repair.untold.new";
 /// What a repair appends to the names of folders that it fills.
 pub(crate) const UNFINISHED: &str = ".new";
 
+/// The folder that a file system of its own begins with.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
+
 /// Everything that the creation of a store makes, and what a file system of its own begins with.
 pub(crate) const CREATED: [&str; 13] = [
     LOCK_FILE,
@@ -49,7 +52,7 @@ pub(crate) const CREATED: [&str; 13] = [
     DUMP_FILE,
     NEW_FORMAT_FILE,
     FORMAT_FILE,
-    "lost+found",
+    LOST_AND_FOUND,
 ];
 
 /// Returns the name of a pack's file.

@@ -138,12 +138,14 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
         (b"group" | b"g", b"") => (GROUP_OBJ, NO_ID),
         (b"mask" | b"m", b"") => (MASK, NO_ID),
         (b"other" | b"o", b"") => (OTHER, NO_ID),
-        (b"user" | b"u", who) => {
-            (USER, number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("user", who))?)
-        }
-        (b"group" | b"g", who) => {
-            (GROUP, number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("group", who))?)
-        }
+        (b"user" | b"u", who) => (
+            USER,
+            number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("user", digits.unwrap_or(who)))?,
+        ),
+        (b"group" | b"g", who) => (
+            GROUP,
+            number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("group", digits.unwrap_or(who)))?,
+        ),
         _ => return Err(malformed()),
     };
     let mut bits = 0;
@@ -161,7 +163,12 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
 
 /// Which number a name stands for is known only where the archive was made.
 fn unnumbered(kind: &str, who: &[u8]) -> Refusal {
+    let is_number = !who.is_empty() && who.iter().all(u8::is_ascii_digit);
     let who = String::from_utf8_lossy(who);
+    if is_number {
+        let max = NO_ID - 1;
+        return Refusal::invalid(format!("has an ACL for the {kind} {who}; numbers go to {max}"));
+    }
     Refusal::unsupported(format!(
         "has an ACL for the {kind} '{who}' without a number; pack it with --xattrs --xattrs-include='*', which keeps numbers"
     ))
@@ -214,6 +221,19 @@ mod tests {
         assert!(matches!(attribute(ACCESS, text), Ok(None)));
         assert!(matches!(attribute(DEFAULT, text), Ok(Some(_))));
         assert!(matches!(attribute(DEFAULT, b""), Ok(None)));
+    }
+
+    #[test]
+    fn a_number_that_is_too_large_is_not_taken_for_a_name() {
+        for (entry, words) in [
+            ("user:99999999999:r--", "the user 99999999999; numbers go to 4294967294"),
+            ("group:staff:r--:4294967295", "the group 4294967295; numbers go to"),
+            ("user:lisa:r--", "the user 'lisa' without a number"),
+        ] {
+            let Err(refusal) = attribute(ACCESS, entry.as_bytes()) else { panic!("{entry} was taken") };
+            let text = refusal.at(b"f").to_string();
+            assert!(text.contains(words), "{text}");
+        }
     }
 
     #[test]

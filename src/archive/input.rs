@@ -9,8 +9,9 @@ use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 use zstd::stream::read::Decoder as ZstdDecoder;
 
-use super::{Deadline, Limits, Refusal};
+use super::{Limits, Refusal};
 use crate::error::{Error, Result, Subject};
+use crate::task::Deadline;
 
 /// Bytes enough to tell every compression.
 const MAGIC_BYTES: usize = 10;
@@ -24,7 +25,14 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// A zstd frame that carries no data starts with a byte of this range and these three.
 const ZSTD_SKIPPABLE_FIRST: RangeInclusive<u8> = 0x50..=0x5f;
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
-const XZ_MAGIC: [u8; 6] = *b"\xfd7zXZ\0";
+/// How other compressions begin.
+const OTHERS: [(&[u8], &str); 5] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x02\x21\x4c\x18", "lz4"),
+    (b"LZIP\x01", "lzip"),
+    (b"\x89LZO\0\r\n\x1a\n", "lzop"),
+];
 /// Follow `BZh` and a digit: the first block's mark, or the last's.
 const BZIP2_MARKS: [[u8; 6]; 2] = [*b"\x31\x41\x59\x26\x53\x59", *b"\x17\x72\x45\x38\x50\x90"];
 
@@ -73,7 +81,7 @@ impl<R: Read> Input<R> {
             stream_bytes_max: limits.stream_bytes_max,
             ratio_max: limits.ratio_max,
             window_log_max: limits.zstd_window_log_max,
-            deadline: Deadline::of(limits),
+            deadline: Deadline::after(limits.time_max),
         })
     }
 
@@ -273,13 +281,57 @@ impl Compression {
                 Self::Zstd
             }
             _ if magic.starts_with(&ZSTD_MAGIC) => Self::Zstd,
-            _ if magic.starts_with(&XZ_MAGIC) => Self::Other("xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', mark @ ..] if BZIP2_MARKS.iter().any(|known| mark == known) => {
-                Self::Other("bzip2")
-            }
-            _ => Self::Plain,
+            _ => other_compression(magic).map_or(Self::Plain, Self::Other),
         }
     }
+}
+
+/// Returns the name of a compression that `tar` writes and that is not read here.
+fn other_compression(magic: &[u8]) -> Option<&'static str> {
+    let known = OTHERS.iter().find(|(start, _)| magic.starts_with(start)).map(|(_, name)| *name);
+    known.or(match magic {
+        [b'B', b'Z', b'h', b'1'..=b'9', mark @ ..] if BZIP2_MARKS.iter().any(|known| mark == known) => {
+            Some("bzip2")
+        }
+        // The third byte has the bits of its codes, 9 to 16, and two bits that nobody sets.
+        [0x1f, 0x9d, bits, ..] if bits & 0x60 == 0 && (9..=16).contains(&(bits & 0x1f)) => Some("compress"),
+        // Its parameters, the size of its dictionary, and the size of what it holds. A tar of a file `]` has zeros there.
+        [0x5d, dictionary @ ..] => {
+            let size = u32::from_le_bytes(*dictionary.first_chunk()?);
+            (size >= 4096 && (size.is_power_of_two() || (size / 3).is_power_of_two())).then_some("lzma")
+        }
+        _ => None,
+    })
+}
+
+/// Files that are taken for tars, by how they begin.
+const KINDS: [(&[u8], &str); 11] = [
+    (b"PK\x03\x04", "a zip archive; unpack it, and import the directory"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it, and import the directory"),
+    (b"070701", "a cpio archive; unpack it, and import the directory"),
+    (b"070702", "a cpio archive; unpack it, and import the directory"),
+    (b"070707", "a cpio archive; unpack it, and import the directory"),
+    (
+        b"!<arch>\n",
+        "an ar archive, such as a Debian package; unpack it (dpkg-deb -x), and import the directory",
+    ),
+    (b"\xed\xab\xee\xdb", "an RPM package; unpack it (rpm2archive), and import that"),
+    (b"hsqs", "a squashfs image; mount it, and import the directory"),
+    (b"XFSB", "an image of an XFS; mount it, and import the directory"),
+    (b"QFI\xfb", "a virtual machine's disk; mount it (qemu-nbd), and import the directory"),
+    (b"\x7fELF", "a program"),
+];
+
+/// Returns what a file is that begins so and is no tar, with what to do about it.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<String> {
+    let known = KINDS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| (*kind).to_owned());
+    let compression = match Compression::of(bytes.get(..MAGIC_BYTES).unwrap_or(bytes)) {
+        Compression::Plain => return known,
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+        Compression::Other(name) => name,
+    };
+    Some(format!("compressed twice, within by {compression}; uncompress it once"))
 }
 
 /// The compressed bytes: counted as they are used up, its failures remembered.

@@ -1,8 +1,6 @@
 //! How much an import may ask for before it is refused.
 
-use std::time::{Duration, Instant};
-
-use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
+use std::time::Duration;
 
 /// What an import may ask for; passing one is [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) with the limit's name in
 /// the message. The defaults let any sane root file system through.
@@ -38,7 +36,8 @@ pub struct Limits {
     /// Bytes of an extended attribute's value.
     pub xattr_value_bytes_max: usize,
     /// How long it may take, none for as long as it takes; passing it is [`TimedOut`](crate::ErrorKind::TimedOut). It is
-    /// looked at whenever something was read and before each file: a source that gives nothing at all is waited for.
+    /// looked at whenever something was read, before each file, and at the end. A stream that gives nothing at all is waited
+    /// for, unless it has a [time of its own](crate::task::Interruptible::with_timeout).
     pub time_max: Option<Duration>,
 }
 
@@ -64,31 +63,5 @@ impl Default for Limits {
             xattr_value_bytes_max: 1 << 16,
             time_max: None,
         }
-    }
-}
-
-/// When an import has taken as long as it may.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
-    /// None if it may take any time, as if its end could not be told.
-    end: Option<Instant>,
-    time_max: Duration,
-}
-
-impl Deadline {
-    /// That of an import which begins now.
-    pub(crate) fn of(limits: &Limits) -> Self {
-        let time_max = limits.time_max.unwrap_or_default();
-        Self { end: limits.time_max.and_then(|time| Instant::now().checked_add(time)), time_max }
-    }
-
-    /// Fails with *timed out* once it has passed.
-    pub(crate) fn check(&self, subject: impl FnOnce() -> Subject) -> Result<()> {
-        if self.end.is_none_or(|end| Instant::now() < end) {
-            return Ok(());
-        }
-        let message = format!("takes longer than the limit of {:?}", self.time_max);
-        let remedy = Remedy::RaiseLimit { name: "time_max" };
-        Err(Error::new(ErrorKind::TimedOut, subject(), message).with_remedy(remedy))
     }
 }

@@ -42,7 +42,6 @@
 //!   blocks and goes on so is no archive of nothing: a disk image, most likely.
 
 pub use assemble::{Assembled, Assembly, GaveWay, Placed};
-pub(crate) use limits::Deadline;
 pub use limits::Limits;
 pub use reader::{Piece, Reader, TarSummary, UnkeptRecord};
 pub(crate) use route::{Found, is_link_to_directory, route};

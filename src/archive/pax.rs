@@ -35,6 +35,10 @@ const UNIMPORTANT: [&[u8]; 14] = [
     b"SCHILY.filetype",
 ];
 
+/// What a volume is that goes on with a file of the one before it.
+pub(super) const LATER_VOLUME: &str = "is the rest of a file that begins in an earlier volume (tar --multi-volume); unpack all \
+                                       volumes together, and import the directory";
+
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The same in order, as members have them.
 type XattrList = Vec<(Vec<u8>, Vec<u8>)>;
@@ -51,6 +55,7 @@ pub(super) struct Records {
     pub(super) device_major: Option<u32>,
     pub(super) device_minor: Option<u32>,
     pub(super) sparse: sparse::Records,
+    /// By their names as they are written.
     xattrs: Xattrs,
     libarchive_xattrs: Xattrs,
     /// Keys of records that say something of the entry which no image has.
@@ -78,6 +83,10 @@ impl Records {
         each_record(body, |key, value| match key {
             b"uid" | b"gid" | b"mtime" => self.apply_attribute(key, value),
             b"path" | b"linkpath" | b"size" => Err(one_entry_only(key)),
+            // Where in a file the volume goes on.
+            b"GNU.volume.offset" if number::decimal(value) != Some(0) => {
+                Err(Refusal::unsupported(LATER_VOLUME))
+            }
             _ if [b"GNU.sparse.", SCHILY_XATTR, LIBARCHIVE_XATTR, SCHILY_ACL]
                 .iter()
                 .any(|start| key.starts_with(start)) =>
@@ -90,16 +99,27 @@ impl Records {
 
     /// Returns the extended attributes, each once and in its canonical form, names ascending. The text of an ACL counts only
     /// where its attribute is not there: the attribute has numbers where the text may have names.
+    ///
+    /// bsdtar writes each attribute in both forms, and escapes both names as libarchive does.
     pub(super) fn into_xattrs(self, limits: &Limits) -> Result<XattrList, Refusal> {
-        let mut all = self.libarchive_xattrs;
-        all.extend(self.xattrs);
-        for (name, text) in self.acls {
+        let Self { xattrs, libarchive_xattrs, acls, .. } = self;
+        let is_libarchive = |name: &[u8]| libarchive_xattrs.contains_key(name);
+        let named = xattrs.into_iter().map(|(name, value)| {
+            let name = if is_libarchive(&name) { percent_decoded(&name) } else { unescape(&name) };
+            (name, value)
+        });
+        let named: Vec<_> = named.collect();
+        let decoded = libarchive_xattrs.into_iter().map(|(name, value)| (percent_decoded(&name), value));
+        let mut all: Xattrs = decoded.chain(named).collect();
+        for (name, text) in acls {
             if !all.contains_key(name)
                 && let Some(value) = acl::attribute(name, &text)?
             {
-                insert(&mut all, name.to_vec(), value, limits)?;
+                check_xattr(name, &value, limits)?;
+                all.insert(name.to_vec(), value);
             }
         }
+        check_count(&all, limits)?;
         let canonical = |(name, value): (Vec<u8>, Vec<u8>)| {
             let value = xattr::canonical(&name, &value).into_owned();
             (name, value)
@@ -125,10 +145,14 @@ impl Records {
                 if let Some(field) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.apply(field, value, limits)?;
                 } else if let Some(name) = key.strip_prefix(SCHILY_XATTR) {
-                    insert(&mut self.xattrs, unescape(name), value.to_vec(), limits)?;
+                    check_xattr(&unescape(name), value, limits)?;
+                    self.xattrs.insert(name.to_vec(), value.to_vec());
+                    check_count(&self.xattrs, limits)?;
                 } else if let Some(name) = key.strip_prefix(LIBARCHIVE_XATTR) {
                     let value = base64(value).ok_or_else(|| malformed(key))?;
-                    insert(&mut self.libarchive_xattrs, percent_decoded(name), value, limits)?;
+                    check_xattr(&percent_decoded(name), &value, limits)?;
+                    self.libarchive_xattrs.insert(name.to_vec(), value);
+                    check_count(&self.libarchive_xattrs, limits)?;
                 } else if value.is_empty() {
                     self.unkept.remove(key);
                 } else if !UNIMPORTANT.contains(&key) {
@@ -243,7 +267,7 @@ fn one_entry_only(key: &[u8]) -> Refusal {
     Refusal::invalid(format!("is a global PAX header with '{key}', which only makes sense for one entry"))
 }
 
-fn insert(xattrs: &mut Xattrs, name: Vec<u8>, value: Vec<u8>, limits: &Limits) -> Result<(), Refusal> {
+fn check_xattr(name: &[u8], value: &[u8], limits: &Limits) -> Result<(), Refusal> {
     if name.is_empty() || name.contains(&0) {
         return Err(Refusal::invalid("has an extended attribute without a name or with a zero byte in it"));
     }
@@ -255,7 +279,10 @@ fn insert(xattrs: &mut Xattrs, name: Vec<u8>, value: Vec<u8>, limits: &Limits) -
         let limit = limits.xattr_value_bytes_max;
         return Err(Refusal::limit("an extended attribute's value", "xattr_value_bytes_max", limit));
     }
-    xattrs.insert(name, value);
+    Ok(())
+}
+
+fn check_count(xattrs: &Xattrs, limits: &Limits) -> Result<(), Refusal> {
     if xattrs.len() > limits.xattrs_max {
         return Err(Refusal::limit("its number of extended attributes", "xattrs_max", limits.xattrs_max));
     }

@@ -52,6 +52,11 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn link(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; one that is not there is no error.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Removes a file or an empty folder in the store's directory, where they would be seen by others: a disk that nobody else
+    /// looks at keeps them. One that is not there is no error.
+    fn clear(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes a folder; one that is there is no error.
     fn create_dir(&self, name: &str) -> io::Result<()>;
     /// Whether others than its owner have any permission on the store's directory.

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,6 +132,12 @@ impl Disk for RealDisk {
         }
     }
 
+    fn clear(&self, name: &str) -> io::Result<()> {
+        let path = self.path(name);
+        let is_folder = path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        if is_folder { self.at(name, fs::remove_dir(path)) } else { self.remove(name) }
+    }
+
     fn create_dir(&self, name: &str) -> io::Result<()> {
         match fs::create_dir(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -206,6 +212,10 @@ impl RealDisk {
                 return Ok(LockAttempt::Busy(text.trim().parse().ok()));
             }
             Err(error) => return Err(error),
+        }
+        if file.metadata()?.nlink() == 0 {
+            // It was removed with the store that it was of, between the two calls.
+            return Ok(LockAttempt::Busy(None));
         }
         // Only for whoever waits to read: on a full disk the lock holds all the same.
         if is_writable && file.set_len(0).and_then(|()| file.rewind()).is_ok() {

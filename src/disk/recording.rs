@@ -148,6 +148,10 @@ impl Disk for RecordingDisk {
         self.inner.is_open_to_others()
     }
 
+    fn clear(&self, name: &str) -> io::Result<()> {
+        self.inner.clear(name)
+    }
+
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.inner.create_dir(name)
     }

@@ -41,6 +41,10 @@ impl Disk for UnsyncedDisk {
         self.0.is_open_to_others()
     }
 
+    fn clear(&self, name: &str) -> io::Result<()> {
+        self.0.clear(name)
+    }
+
     fn create_dir(&self, name: &str) -> io::Result<()> {
         self.0.create_dir(name)
     }

@@ -7,7 +7,8 @@ use crate::disk::RealDisk;
 use crate::error::{Error, Remedy, Result, Subject};
 use crate::format::FORMAT_VERSION;
 use crate::layout::{
-    CATALOG_FILE, CREATED, DIRECTORIES, DUMP_FILE, FORMAT_FILE, GENERATIONS, PACKS, SEGMENTS,
+    CATALOG_FILE, CREATED, DIRECTORIES, DUMP_FILE, FORMAT_FILE, GENERATIONS, LOCK_FILE, LOST_AND_FOUND,
+    PACKS, SEGMENTS,
 };
 use crate::path::escape_bytes;
 
@@ -29,17 +30,28 @@ impl Engine {
             // Under the lock, so that two first uses at once do not meet half of each other's.
             let _lock = self.gate.lock(&self.task)?;
             if !self.disk.exists(FORMAT_FILE).map_err(io)? {
-                for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
-                    self.disk.create_dir(folder).map_err(io)?;
-                }
-                Catalog::create(&*self.disk)?;
-                let catalog = Catalog::open(&*self.disk, Poison::default())?;
-                dump::write(&*self.disk, &catalog, self.surroundings.now())?;
-                format_file::write_unfinished(&*self.disk).map_err(io)?;
-                self.allocate_ballast();
+                self.make().inspect_err(|_| {
+                    // What was made first, on a disk that is full now, is of no use to anybody. The lock is among it, and goes
+                    // last.
+                    let made = CREATED.into_iter().filter(|name| ![LOST_AND_FOUND, LOCK_FILE].contains(name));
+                    made.chain([LOCK_FILE]).try_for_each(|name| self.disk.clear(name)).unwrap_or_default();
+                })?;
             }
         }
         self.check_format()
+    }
+
+    fn make(&self) -> Result<()> {
+        let io = |error| unusable(&self.location, error);
+        for folder in [PACKS, SEGMENTS, DIRECTORIES, GENERATIONS] {
+            self.disk.create_dir(folder).map_err(io)?;
+        }
+        Catalog::create(&*self.disk)?;
+        let catalog = Catalog::open(&*self.disk, Poison::default())?;
+        dump::write(&*self.disk, &catalog, self.surroundings.now())?;
+        format_file::write_unfinished(&*self.disk).map_err(io)?;
+        self.allocate_ballast();
+        Ok(())
     }
 
     /// A directory becomes a store only if it has nothing but what an unfinished creation leaves: a mistyped name

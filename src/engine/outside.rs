@@ -1,10 +1,12 @@
 //! The store's own directory among the directories of the host: imports leave it out, and nothing is written into it.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
 use crate::ingest::{Walk, WalkRules};
+use crate::layout::WORKSPACES;
 
 use super::Engine;
 
@@ -28,5 +30,25 @@ impl Engine {
             return Err(Error::invalid(Subject::Host(destination.to_owned()), message));
         }
         Ok(())
+    }
+
+    /// Refuses to read one of the store's own directories, which change under whoever reads them.
+    pub(crate) fn check_is_no_part(&self, source: &Path) -> Result<()> {
+        if !self.owns(source) {
+            return Ok(());
+        }
+        let message = "is the store, or a part of it; name a directory outside";
+        Err(Error::invalid(Subject::Host(source.to_owned()), message))
+    }
+
+    /// Whether a directory is the store's, or in it. Workspaces lie there, too, and are their users'.
+    pub(crate) fn owns(&self, directory: &Path) -> bool {
+        let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+        let (Some(store), Ok(path)) = (identity(&self.location), directory.canonicalize()) else {
+            return false;
+        };
+        let Some(above) = path.ancestors().find(|above| identity(above) == Some(store)) else { return false };
+        let in_workspaces = path.strip_prefix(above.join(WORKSPACES));
+        !in_workspaces.is_ok_and(|rest| rest.iter().count() > 1)
     }
 }

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatFs, XattrFlags, fsetxattr, major, minor, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, OpenTreeFlags, mount, open_tree};
 
@@ -36,6 +36,9 @@ pub(super) const SOURCE: &str = "layerstone-";
 
 /// `OVERLAYFS_SUPER_MAGIC`.
 const OVERLAY_MAGIC: u32 = 0x794c_7630;
+
+/// `FUSE_SUPER_MAGIC`.
+const FUSE_MAGIC: u32 = 0x6573_5546;
 
 /// An attribute that is set to learn whether attributes of its kind can be.
 const TRUSTED_PROBE: &str = "trusted.overlay.probe";
@@ -175,14 +178,22 @@ pub(crate) fn user_of_detached(device: u64) -> Result<Option<u32>> {
             .entry(namespace.ino())
             .or_insert_with(|| mounts_of(&path).iter().any(|mount| mount.device == device));
         // A number that was free again may be that of no overlay.
-        let is_overlay = |path: &Path| {
-            rustix::fs::statfs(path).is_ok_and(|found| i128::from(found.f_type) == i128::from(OVERLAY_MAGIC))
-        };
+        let is_overlay = |path: &Path| rustix::fs::statfs(path).is_ok_and(|found| is_overlay(&found));
         if !*is_mounted && works_on(&path, |path, found| found == device && is_overlay(path)) {
             return Ok(Some(number));
         }
     }
     Ok(None)
+}
+
+/// Returns whether an open file is one of an overlay, or, if `or_fuse`, of a FUSE, as fuse-overlayfs is one.
+pub(super) fn has(file: impl AsFd, or_fuse: bool) -> rustix::io::Result<bool> {
+    let found = rustix::fs::fstatfs(file)?;
+    Ok(is_overlay(&found) || (or_fuse && i128::from(found.f_type) == i128::from(FUSE_MAGIC)))
+}
+
+fn is_overlay(found: &StatFs) -> bool {
+    i128::from(found.f_type) == i128::from(OVERLAY_MAGIC)
 }
 
 /// The processes that this one sees, by their numbers, with their directories.

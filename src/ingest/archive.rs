@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
-use crate::task::Task;
+use crate::task::{Deadline, Task};
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
@@ -92,12 +92,14 @@ pub(crate) fn read_archive<H: PackHost>(
     threads: usize,
 ) -> Result<ArchiveTree> {
     let mut assembly = Assembly::new(tar.limits.clone());
+    let deadline = Deadline::after(tar.limits.time_max);
     let (contents, summary) = read_contents(tar, false, session, threads, |member| assembly.add(member))?;
     let mut writer = session.writer()?;
     let task = session.task();
     let mut place = |placed| match placed {
         Placed::Inode { member, links } => {
             task.check()?;
+            deadline.check(|| Subject::Archive)?;
             let path = member.path.clone();
             let mut inode = inode(member, &contents, &mut writer)?;
             if !links.is_empty() {
@@ -116,6 +118,8 @@ pub(crate) fn read_archive<H: PackHost>(
     let root = failure.map_or(root, Err)?;
     writer.flush()?;
     tree_writer.flush()?;
+    // Not to be published behind its time.
+    deadline.check(|| Subject::Archive)?;
     let TarSummary { sha256, entries: members, has_end_mark, unkept, other_data_at, .. } = summary;
     let report = SourceReport { gave_way, ..SourceReport::of_tar(unkept, other_data_at) };
     Ok(ArchiveTree { root, sha256, members, report, has_end_mark })

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::archive::{Deadline, Limits};
+use crate::archive::Limits;
 use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 use crate::host::source::Found;
 use crate::host::stat::FileKind;
+use crate::task::Deadline;
 
 /// An import's limits and what was found so far, by all threads of a scan.
 pub(crate) struct Budget {
@@ -26,7 +27,12 @@ struct Taken {
 impl Budget {
     /// That of an import which begins now.
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { limits: limits.clone(), deadline: Deadline::of(limits), taken: Mutex::default() }
+        Self { limits: limits.clone(), deadline: Deadline::after(limits.time_max), taken: Mutex::default() }
+    }
+
+    /// Fails once it has taken too long.
+    pub(crate) fn check_time(&self, subject: impl FnOnce() -> Subject) -> Result<()> {
+        self.deadline.check(subject)
     }
 
     /// Takes what was found, before it is read; `subject` is what it is.

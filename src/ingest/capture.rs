@@ -142,15 +142,17 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
     /// The content and the attributes, all of the moment at which the file was found.
     fn try_file(&mut self, file: SourceFile, path: &TreePath) -> Result<Attempt> {
         // Asked before it is read: a writer that opens it later leaves a trace.
-        let has_writer = file.has_writer();
+        let may_have_writer = file.may_have_writer();
         let content = if file.stat().size < self.buf.len() as u64 {
             let bytes = file.read_whole(&mut self.buf)?;
             self.task.advance(0, bytes.map_or(0, |bytes| bytes.len() as u64))?;
             bytes.map(|bytes| content::write(&mut self.sink, bytes)).transpose()?
         } else {
             let mut writer = ContentWriter::new(file.stat().size);
-            let is_whole =
-                file.read(&mut self.buf, |piece| push(&mut writer, &mut self.sink, piece, &self.task))?;
+            let is_whole = file.read(&mut self.buf, |piece| {
+                self.walk.check_time(path)?;
+                push(&mut writer, &mut self.sink, piece, &self.task)
+            })?;
             if is_whole { Some(writer.finish(&mut self.sink)?) } else { None }
         };
         let xattrs = file.xattrs()?;
@@ -160,7 +162,7 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         let Some(content) = content else { return Ok(Attempt::Misstated) };
         self.walk.note_not_kept(path, file.unkept_flags());
         let stat = file.into_stat();
-        let stat = if has_writer { stat.distrusted() } else { stat };
+        let stat = if may_have_writer { stat.distrusted() } else { stat };
         self.finish(path, InodeKind::File(content), stat, xattrs)
             .map(|captured| Attempt::Read(Box::new(captured)))
     }
@@ -189,7 +191,10 @@ impl<'w, W: Wanted, S: ObjectSink> Capturer<'w, W, S> {
         }
         let file = directory.open_file(found)?.found_now()?;
         let mut writer = ContentWriter::new(file.stat().size);
-        let take = |piece: FilePiece<'_>| push(&mut writer, &mut self.sink, piece, &self.task);
+        let take = |piece: FilePiece<'_>| {
+            self.walk.check_time(&found.path)?;
+            push(&mut writer, &mut self.sink, piece, &self.task)
+        };
         if is_misstated {
             file.read_to_end(&mut self.buf, take)?;
         } else {

@@ -99,7 +99,8 @@ impl Excludes {
                 let message = format!("line {} is no pattern as in .gitignore: {error}", number + 1);
                 Error::invalid(subject(), message)
             };
-            let line = std::str::from_utf8(line).map_err(|_| invalid(&"expected UTF-8"))?;
+            let line = std::str::from_utf8(line)
+                .map_err(|_| invalid(&"it is not UTF-8; put '*' in the place of such bytes"))?;
             self.add_line(line).map_err(|error| invalid(&error))?;
         }
         Ok(())

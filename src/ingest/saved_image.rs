@@ -14,11 +14,14 @@ use crate::path::TreePath;
 /// Names of the files that tell one, at the top.
 const MANIFEST: &[u8] = b"manifest.json";
 const LAYOUT: &[u8] = b"oci-layout";
-/// It tells one where [`BLOBS`] is beside it, as any does that is not at the top.
+/// It tells one where [`BLOBS`] is beside it.
 const INDEX: &[u8] = b"index.json";
 const BLOBS: &[u8] = b"blobs";
 /// As `docker save` wrote one alone before version 1.10.
 const REPOSITORIES: &[u8] = b"repositories";
+/// What a directory that is called like a layer has, as `docker save` wrote it before version 1.10. An image without a name
+/// has nothing else.
+const LAYER_FILES: [&[u8]; 3] = [b"VERSION", b"json", b"layer.tar"];
 /// All of them.
 const TELLING: [&[u8]; 4] = [MANIFEST, LAYOUT, INDEX, REPOSITORIES];
 /// Bytes that such a file has at most, as many as registries take: it is parsed whole.
@@ -47,12 +50,14 @@ pub(super) struct Evidence {
     told: BTreeMap<TreePath, Vec<&'static [u8]>>,
     /// Links with telling names.
     links: BTreeMap<TreePath, TreePath>,
+    /// Which [`LAYER_FILES`] are in directories that are called like layers.
+    layers: BTreeMap<TreePath, [bool; LAYER_FILES.len()]>,
 }
 
 impl Evidence {
     pub(super) fn new(is_layer: bool) -> Self {
-        let (top, has_others, blobs, told, links) = Default::default();
-        Self { is_layer, top, has_others, blobs, told, links }
+        let (top, has_others, blobs, told, links, layers) = Default::default();
+        Self { is_layer, top, has_others, blobs, told, links, layers }
     }
 
     /// Looks at a member.
@@ -76,6 +81,7 @@ impl Evidence {
             None
         };
         self.blobs.extend(at.filter(|at| !self.blobs.contains(at)));
+        self.layer_file(path);
         let target = match &member.kind {
             _ if !may_tell(path) || self.links.len() >= REMEMBERED_MAX => None,
             MemberKind::HardLink(target) => Some(target.clone()),
@@ -83,6 +89,18 @@ impl Evidence {
             _ => None,
         };
         self.links.extend(target.map(|target| (path.clone(), target)));
+    }
+
+    /// Looks at a path in what may be the directory of a layer.
+    fn layer_file(&mut self, path: &TreePath) {
+        let named = path.file_name().and_then(|name| LAYER_FILES.iter().position(|file| *file == name));
+        let (Some(file), Some(directory), 2 | 3) = (named, path.parent(), path.depth()) else { return };
+        let is_known = self.layers.contains_key(&directory);
+        if directory.file_name().is_some_and(is_layer_id) && (is_known || self.layers.len() < REMEMBERED_MAX)
+        {
+            let found = self.layers.entry(directory).or_default();
+            found.iter_mut().skip(file).take(1).for_each(|is_there| *is_there = true);
+        }
     }
 
     /// Looks at a file's content. Fails if that alone tells a saved image.
@@ -115,10 +133,15 @@ impl Evidence {
                 let Ok(path) = directory.join(name) else { continue };
                 let held = self.links.get(&path).unwrap_or(&path);
                 let is_told = self.told.get(held).is_some_and(|names| names.contains(&name));
-                let is_enough = name != INDEX && directory.is_root();
-                if is_told && (is_enough || self.blobs.contains(directory)) {
+                if is_told && (name != INDEX || self.blobs.contains(directory)) {
                     return Err(refusal(&path.to_relative(), Subject::Archive));
                 }
+            }
+            let is_layer = |(layer, has): &(&TreePath, &_)| {
+                layer.parent().as_ref() == Some(directory) && **has == [true; 3]
+            };
+            if let Some((layer, _)) = self.layers.iter().find(is_layer) {
+                return Err(refusal(&layer.to_relative(), Subject::Archive));
             }
         }
         Ok(())
@@ -152,7 +175,7 @@ fn tells(content: &[u8]) -> Vec<&'static [u8]> {
             let all = |name: &str| fields.get(name).and_then(Value::as_array);
             let has_version = fields.contains_key("schemaVersion");
             // Names, each with its tags, each with the id of its last layer.
-            let is_id = |id: &Value| id.as_str().is_some_and(is_layer_id);
+            let is_id = |id: &Value| id.as_str().is_some_and(|id| is_layer_id(id.as_bytes()));
             let has_ids = |tags: &Value| tags.as_object().is_some_and(|tags| tags.values().all(is_id));
             let found = [
                 // As `skopeo copy` writes one to a directory.
@@ -177,8 +200,8 @@ fn refusal(name: &[u8], subject: Subject) -> Error {
 }
 
 /// Whether a text is what programs name layers by: 64 hexadecimal digits.
-fn is_layer_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn is_layer_id(text: &[u8]) -> bool {
+    text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// Fails if a directory is an unpacked saved image or an OCI image layout, or holds nothing but one.
@@ -197,6 +220,8 @@ pub(crate) fn refuse_directory(source: &SourceTree) -> Result<()> {
 }
 
 fn refuse_in(source: &SourceTree, directory: &SourceDirectory<'_>) -> Result<()> {
+    let refused =
+        |path: &TreePath| refusal(&path.to_relative(), Subject::Host(source.host_path(&TreePath::root())));
     for name in TELLING {
         let Some(mut found) = directory.find(name)? else { continue };
         if found.stat.kind == FileKind::Symlink {
@@ -212,13 +237,26 @@ fn refuse_in(source: &SourceTree, directory: &SourceDirectory<'_>) -> Result<()>
         if found.stat.kind != FileKind::File || found.stat.size > BYTES_MAX {
             continue;
         }
-        let is_enough = name != INDEX && directory.path().is_root();
-        let is_enough = is_enough || directory.find(BLOBS)?.is_some();
+        let is_enough = name != INDEX || directory.find(BLOBS)?.is_some();
         let mut buf = vec![0; usize::try_from(found.stat.size).map_or(0, |size| size + 1)];
         let content = directory.open_file(&found)?.read_whole(&mut buf)?;
         if is_enough && content.is_some_and(|content| tells(content).contains(&name)) {
-            let path = directory.join(name)?;
-            return Err(refusal(&path.to_relative(), Subject::Host(source.host_path(&TreePath::root()))));
+            return Err(refused(&directory.join(name)?));
+        }
+    }
+    for listed in directory.list()?.iter().filter(|listed| is_layer_id(&listed.name)) {
+        let path = directory.join(&listed.name)?;
+        let is_directory =
+            directory.find(&listed.name)?.is_some_and(|found| found.stat.kind == FileKind::Directory);
+        let Some(layer) = is_directory.then(|| source.directory(&path)).transpose()?.flatten() else {
+            continue;
+        };
+        let mut has_all = true;
+        for name in LAYER_FILES {
+            has_all &= layer.find(name)?.is_some();
+        }
+        if has_all {
+            return Err(refused(&path));
         }
     }
     Ok(())

@@ -91,6 +91,12 @@ impl<'s> Walk<'s> {
         Ok(is_left_out)
     }
 
+    /// Fails once reading what is at a path has taken too long.
+    pub(crate) fn check_time(&self, path: &TreePath) -> Result<()> {
+        let subject = || Subject::Host(self.source.host_path(path));
+        self.budget.as_ref().map_or(Ok(()), |budget| budget.check_time(subject))
+    }
+
     /// Whether what is mounted below is left out.
     pub(super) fn leaves_out_mounts(&self) -> bool {
         self.rules.one_file_system
@@ -125,7 +131,7 @@ impl<'s> Walk<'s> {
     }
 
     /// Notes kinds of things that this path has and that no image keeps.
-    pub(super) fn note_not_kept(&self, path: &TreePath, what: impl Iterator<Item = &'static str>) {
+    pub(crate) fn note_not_kept(&self, path: &TreePath, what: impl Iterator<Item = &'static str>) {
         for what in what {
             self.report().add_not_kept(Cow::Borrowed(what), 1, path);
         }

@@ -25,6 +25,7 @@ use crate::layer::LayerRecord;
 use crate::name::TagName;
 use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::reader::ObjectReader;
+use crate::path::TreePath;
 use crate::task::Phase;
 use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
@@ -154,7 +155,8 @@ impl Project {
     /// gives the same image and stores nothing; of a directory that this project has imported before, only files are read
     /// whose inode, size or times are not what they were, or that had changed within two seconds of that import.
     ///
-    /// What is gone when it is to be read is left out. The store's own directory is never read. The report has what the image
+    /// What is gone when it is to be read is left out. The store's own directory is never read, and is refused as `path`, with all in it but
+    /// workspaces. The report has what the image
     /// lacks, and what was mounted below the directory.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) for the directory;
@@ -167,6 +169,7 @@ impl Project {
         let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
         let source = SourceTree::open(path.as_ref())?;
+        self.store.check_is_no_part(path.as_ref())?;
         options.exclude.check_relative_to(path.as_ref())?;
         if !options.tar.accept_saved_image {
             refuse_saved_image(&source)?;
@@ -189,6 +192,8 @@ impl Project {
             None => self.import_all(&walk, &session, place, observed),
             Some(base) => import_changes(&walk, base, &session, &reader, observed),
         };
+        // Not to be published behind its time.
+        let made = made.and_then(|made| walk.check_time(&TreePath::root()).map(|()| made));
         let made = made.map_err(advise_exclusion);
         let report = walk.into_report();
         let made = made.map(|ImportedTree { root, examined, state }| Draft {

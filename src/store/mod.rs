@@ -185,11 +185,18 @@ impl Store {
     pub fn location(&self) -> &Path {
         &self.0.location
     }
+
+    /// Returns whether a directory is the store's own, or in it, workspaces left aside: files that a program writes there may
+    /// replace what the store needs, and a collection removes them.
+    #[must_use]
+    pub fn owns(&self, directory: impl AsRef<Path>) -> bool {
+        self.0.owns(directory.as_ref())
+    }
 }
 
 impl StoreOptions {
     /// Opens the store in this directory with these options. Where there is none it is made, unless
-    /// [`create`](Self::create) is off; a new store's directory can be entered by its owner alone, whatever the umask. Who
+    /// [`create`](Self::create) is off; where that fails, nothing is left. A new store's directory can be entered by its owner alone, whatever the umask. Who
     /// wants to share it opens the directory to others afterwards.
     ///
     /// Errors: [`NotFound`](crate::ErrorKind::NotFound) where there is no store and none is to be made, or the directory that
@@ -197,9 +204,13 @@ impl StoreOptions {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for a store of another format.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store> {
         let path = path.as_ref();
+        let is_new = !path.exists();
         let disk = store_directory(path, self.create)?;
         let location = path.canonicalize().map_err(|error| unusable(path, error))?;
-        Store::on_disk(Arc::new(disk), Some(location), self, Surroundings::default())
+        Store::on_disk(Arc::new(disk), Some(location), self, Surroundings::default()).inspect_err(|_| {
+            // It is empty again, unless somebody else has made a store there meanwhile.
+            let _ = is_new.then(|| std::fs::remove_dir(path));
+        })
     }
 }
 

@@ -3,12 +3,14 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 
-use super::{Task, cancelled};
+use super::{Deadline, Task, cancelled};
+use crate::error::Subject;
 
 /// What a pipe that can be written to takes at once without waiting.
 const PIPE_BYTES: usize = 4096;
@@ -21,6 +23,7 @@ pub struct Interruptible<S> {
     stream: S,
     /// Whether it is a file, which never waits.
     is_file: bool,
+    deadline: Deadline,
 }
 
 impl Task {
@@ -48,7 +51,7 @@ impl Task {
             self.cancel();
         }
         let is_file = FileType::from_raw_mode(fstat(&stream)?.st_mode) == FileType::RegularFile;
-        Ok(Interruptible { task: self.clone(), stream, is_file })
+        Ok(Interruptible { task: self.clone(), stream, is_file, deadline: Deadline::default() })
     }
 }
 
@@ -59,6 +62,13 @@ pub(super) fn wake(wake: &OwnedFd) {
 }
 
 impl<S: AsFd> Interruptible<S> {
+    /// Makes its reads and writes also fail where they would wait so long from now, with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut).
+    #[must_use]
+    pub fn with_timeout(self, time: Duration) -> Self {
+        Self { deadline: Deadline::after(Some(time)), ..self }
+    }
+
     /// Waits until the stream is ready; fails if it is not and the task was cancelled.
     fn wait(&self, ready: PollFlags) -> io::Result<()> {
         if self.is_file {
@@ -71,7 +81,10 @@ impl<S: AsFd> Interruptible<S> {
             .map(|(file, flags): (BorrowedFd<'_>, _)| PollFd::from_borrowed_fd(file, flags))
             .collect();
         loop {
-            match poll(&mut waited, None) {
+            // One that is too long for the system's clock has no end.
+            let left = self.deadline.left().and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut waited, left.as_ref()) {
+                Ok(0) => self.deadline.check(|| Subject::Argument("stream")).map_err(io::Error::other)?,
                 Ok(_) if waited.first().is_some_and(|stream| !stream.revents().is_empty()) => return Ok(()),
                 Ok(_) if self.task.is_cancelled() => return Err(io::Error::other(cancelled())),
                 Ok(_) | Err(Errno::INTR) => {}
@@ -148,6 +161,27 @@ mod tests {
             assert_eq!(kind(waiting.join().unwrap()), ErrorKind::Cancelled);
         });
         drop(writer);
+    }
+
+    #[test]
+    fn a_read_and_a_write_that_wait_end_in_time() {
+        let task = Task::new();
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"abc").unwrap();
+        let short = Duration::from_millis(20);
+        let mut from = task.stream(reader).unwrap().with_timeout(short);
+        let mut buffer = [0; 10];
+        assert_eq!(from.read(&mut buffer).unwrap(), 3);
+        let error = from.read(&mut buffer).unwrap_err();
+        assert!(error.to_string().contains("longer than the limit of 20ms"), "{error}");
+        assert_eq!(kind(error), ErrorKind::TimedOut);
+        let mut to = task.stream(writer).unwrap().with_timeout(short);
+        assert_eq!(kind(to.write_all(&[7; 1 << 20]).unwrap_err()), ErrorKind::TimedOut);
+        drop(from);
+        let (reader, writer) = io::pipe().unwrap();
+        drop(writer);
+        let mut ended = task.stream(reader).unwrap().with_timeout(Duration::MAX);
+        assert_eq!(ended.read(&mut buffer).unwrap(), 0);
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn bytes_have_units_and_a_refusal_has_figures() {
     assert!(code == 8 && said.contains("adds at least ") && said.contains("limit is 1000000"), "{said}");
     assert_eq!(cli.fails(&["import", "tree", "--max-bytes", "1XB"]).0, 2);
     assert_eq!(cli.fails(&["import", "tree", "--max-bytes", "8B"]).0, 8);
-    cli.ok(&["import", "tree", "--max-bytes", "1kB", "--max-metadata-bytes", "1 MiB"]);
+    cli.ok(&["import", "tree", "--max-bytes", "1kB"]);
 }
 
 #[test]

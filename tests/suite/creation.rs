@@ -174,6 +174,67 @@ fn what_fails_leaves_no_store_that_was_not_there() {
 }
 
 #[test]
+fn nothing_is_written_among_the_files_of_a_store() {
+    let cli = Cli::new();
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    std::os::unix::fs::symlink("store/packs/x.tar", cli.path("link")).unwrap();
+    std::os::unix::fs::symlink("store", cli.path("other")).unwrap();
+    for file in ["store/x.tar", "store/packs/0000000001.pack", "store/format", "other/catalog.redb", "link"] {
+        for words in [&["export", "a", "--output", file][..], &["run", "--id-file", file, "a", "true"]] {
+            let (code, text) = cli.fails(words);
+            assert!(code != 0 && text.contains(file), "{words:?}: {code}: {text}");
+        }
+    }
+    assert!(!cli.path("store/packs/x.tar").exists() && !cli.path("store/x.tar").exists());
+    cli.ok(&["verify"]);
+    cli.ok(&["export", "a", "--output", "x.tar"]);
+    // A workspace's files are the user's.
+    cli.ok(&["workspace", "create", "a", "--name", "w"]);
+    let inside = format!("{}/x.tar", cli.ok(&["workspace", "path", "w"]).trim());
+    cli.ok(&["export", "a", "--output", &inside]);
+    assert!(Path::new(&inside).exists());
+    cli.ok(&["workspace", "discard", "w"]);
+}
+
+/// Whatever does not fit any more: the first files of a store, or what is put into it.
+#[test]
+fn a_disk_that_is_too_small_is_left_as_it_was() {
+    if !crate::system::is_on() {
+        return;
+    }
+    let cli = Cli::new();
+    cli.tree();
+    fs::write(cli.path("tree/noise"), crate::roundtrip::noise(2 << 20, 7)).unwrap();
+    fs::create_dir(cli.path("small")).unwrap();
+    let (mut failed, mut done) = (0, 0);
+    for kib in [4, 8, 16, 32, 64, 128, 256, 512, 600, 1_024, 1_536, 2_048, 16_384] {
+        let size = format!("size={kib}k");
+        let small = cli.path("small");
+        let words = ["-t", "tmpfs", "-o", &size, "tmpfs"].map(Path::new);
+        crate::system::program("mount", &[&words[..], &[&small]].concat());
+        let store = small.join("a/store");
+        let place = store.to_str().unwrap();
+        let left = |place: &Path| fs::read_dir(place).unwrap().count();
+        let mut outcomes = Vec::new();
+        for words in [&["import", "tree", "--store", place][..], &["init", "--store", place]] {
+            if words[0] == "import" {
+                fs::create_dir(small.join("a")).unwrap();
+            }
+            let is_done = cli.run(words).status.success();
+            let kept = if words[0] == "import" { &small.join("a") } else { &small };
+            outcomes.push((is_done, is_done || left(kept) == 0));
+            let _ = fs::remove_dir_all(small.join("a"));
+        }
+        crate::system::unmount(&small);
+        assert!(outcomes.iter().all(|(_, is_clean)| *is_clean), "{kib}: {outcomes:?}");
+        let (one, other): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(is_done, _)| *is_done);
+        (done, failed) = (done + one.len(), failed + other.len());
+    }
+    assert!(failed > 5 && done > 1, "{failed} failed, {done} did not");
+}
+
+#[test]
 fn what_only_reads_makes_no_default_project() {
     let cli = Cli::new();
     cli.tree();

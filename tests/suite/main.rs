@@ -69,6 +69,7 @@ mod schema;
 mod shared;
 mod signals;
 mod slips;
+mod slow_sources;
 mod system;
 mod tar_ends;
 mod tars;

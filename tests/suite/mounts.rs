@@ -156,14 +156,21 @@ fn the_store_is_no_part_of_what_it_imports() {
     fs::create_dir_all(source.join("var/lib")).unwrap();
     let store = Store::open(source.join("var/lib/store")).unwrap();
     let project = project(&store, "p");
-    for _ in 0..2 {
+    let [base, _] = [1, 2].map(|_| {
         let report = project.import_directory(&source, &ImportOptions::default()).unwrap();
         assert_eq!(list(&find(&project, &report)), ["/a", "/var", "/var/lib"]);
         assert_eq!(report.source.store.as_slice(), paths(&["var/lib/store"]));
+        report.image
+    });
+    std::os::unix::fs::symlink(source.join("var/lib/store/packs"), place.path("link")).unwrap();
+    let parts = ["store", "store/packs", "store/packs/../segments", "store/workspaces"];
+    fs::create_dir(source.join("var/lib/store/workspaces")).unwrap();
+    for part in parts.map(|part| source.join("var/lib").join(part)).into_iter().chain([place.path("link")]) {
+        let error = project.import_directory(&part, &ImportOptions::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        let options = layerstone::CommitOptions { base: Some(base.into()), ..Default::default() };
+        assert_eq!(project.commit(&part, &options).unwrap_err().kind(), ErrorKind::Invalid);
     }
-    let error =
-        project.import_directory(source.join("var/lib/store"), &ImportOptions::default()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(project.images(&layerstone::ListOptions::default()).unwrap().images.len(), 1);
 }
 
@@ -291,7 +298,18 @@ fn the_command_names_mounts_that_it_read_or_left_out() {
         String::from_utf8(output.stderr).unwrap()
     };
     let read = "What is mounted at 4 paths (/bound, /conf, /m, /m/inner) was read, too; ";
-    assert!(said(&[]).starts_with(read), "{}", said(&[]));
+    let more = "unmount it, or import with --one-file-system, to leave it out.\n";
+    assert_eq!(said(&[]), format!("{read}{more}"));
+    // A commit has no such option.
+    cli.tree();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    cli.ok(&["checkout", "a", "work"]);
+    fs::create_dir(cli.path("work/m")).unwrap();
+    mount(&["-t", "tmpfs", "tmpfs"], &cli.path("work/m"));
+    let output = cli.run(&["commit", "work"]);
+    system::unmount(&cli.path("work/m"));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(text, "What is mounted at 1 path (/m) was read, too; unmount it to leave it out.\n");
     let left_out = "What is mounted at 3 paths (/bound, /conf, /m) was left out.\n";
     assert_eq!(said(&["--one-file-system"]), left_out);
 }

@@ -268,3 +268,34 @@ fn an_upper_directory_of_another_image_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("/moved"), "{error}");
 }
+
+#[test]
+fn flags_that_the_merged_view_had_are_counted() {
+    if !system::is_on() {
+        return;
+    }
+    for options in ["", ",userxattr"] {
+        let mut given = Given::new(options);
+        shell(&given.merged(), "chattr +i e/five g; chattr +a h/eight; chattr +ia d/two");
+        given.unmount();
+        let counted = given.commit().source.not_kept;
+        let counted: Vec<_> =
+            counted.iter().map(|kind| (&*kind.what, kind.paths, kind.example.to_string())).collect();
+        let expected = [("append-only", 2, "/d/two".to_owned()), ("immutable", 3, "/d/two".to_owned())];
+        assert_eq!(counted, expected, "{options}");
+    }
+}
+
+#[test]
+fn the_merged_view_is_no_upper_directory() {
+    if !system::is_on() {
+        return;
+    }
+    let given = Given::new("");
+    shell(&given.merged(), "rm e/five");
+    let error = given
+        .project
+        .commit_upper(given.merged(), &given.base.into(), OverlayMarks::Trusted, &CommitOptions::default())
+        .unwrap_err();
+    assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains("name its upper"), "{error}");
+}

@@ -7,6 +7,7 @@ use crate::tars::Given;
 
 const MANIFEST: &str = r#"[{"Config":"c.json","RepoTags":null,"Layers":["l/layer.tar"]}]"#;
 const LAYOUT: &str = r#"{"imageLayoutVersion": "1.0.0"}"#;
+const ID: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:00","size":1}]}"#;
 
 impl Given {
@@ -44,9 +45,15 @@ fn every_form_of_a_saved_image_is_refused() {
             file("img/blobs/sha256/00", ""),
         ]
     };
-    for parts in
-        [layout("oci-layout", LAYOUT), layout("index.json", INDEX), layout("manifest.json", MANIFEST)]
-    {
+    let alone = |name: &str, content: &str| vec![directory("img/"), file(format!("img/{name}"), content)];
+    for parts in [
+        layout("oci-layout", LAYOUT),
+        layout("index.json", INDEX),
+        layout("manifest.json", MANIFEST),
+        alone("oci-layout", LAYOUT),
+        alone("manifest.json", MANIFEST),
+        alone("repositories", &format!(r#"{{"a":{{"latest":"{ID}"}}}}"#)),
+    ] {
         let (code, text) = given.import_code(&parts);
         assert!(code == Some(7) && text.contains("is a saved image, as its '/img/"), "{text}");
     }
@@ -57,13 +64,59 @@ fn every_form_of_a_saved_image_is_refused() {
 }
 
 #[test]
+fn an_image_without_a_name_is_told_by_its_layers() {
+    let given = Given::new();
+    let layer = |place: &str, names: &[&str]| -> Vec<_> {
+        let names = names.iter().map(|name| file(format!("{place}{ID}/{name}"), "1.0"));
+        std::iter::once(directory(format!("{place}{ID}/"))).chain(names).collect()
+    };
+    let all = ["VERSION", "json", "layer.tar"];
+    for parts in [layer("", &all), layer("saved/", &all), [layer("", &all), vec![file("x", "")]].concat()] {
+        let (code, text) = given.import_code(&parts);
+        assert!(code == Some(7) && text.contains("is a saved image, as its '/"), "{text}");
+    }
+    for parts in [
+        layer("", &all[..2]),
+        layer("a/b/", &all),
+        [layer("saved/", &all), vec![file("x", "")]].concat(),
+        all.iter().map(|name| file(format!("short/{name}"), "1.0")).collect(),
+    ] {
+        given.taken(&archive(&parts));
+    }
+    for (names, code) in [(&all[..2], 0), (&all, 7)] {
+        let saved = given.cli.path("saved");
+        let layer = saved.join(ID);
+        std::fs::create_dir_all(&layer).unwrap();
+        for name in names {
+            std::fs::write(layer.join(name), "1.0").unwrap();
+        }
+        assert_eq!(given.cli.run(&["import", "saved"]).status.code(), Some(code));
+        std::fs::remove_dir_all(&saved).unwrap();
+    }
+}
+
+#[test]
+fn a_refusal_names_options_of_the_command_that_was_given() {
+    let given = Given::new();
+    let tar = archive(&[file("manifest.json", MANIFEST)]);
+    for (way, word, other) in [
+        (&["import", "-"][..], "--format", "--any-layer"),
+        (&["commit", "--layer", "-", "--base", "base"], "--any-layer", "--format"),
+    ] {
+        let text = String::from_utf8(given.run(way, &tar).stderr).unwrap();
+        assert!(text.contains(word) && !text.contains(other), "{text}");
+    }
+}
+
+#[test]
 fn a_file_system_that_holds_such_files_is_taken() {
     let given = Given::new();
     for parts in [
         vec![file("index.json", INDEX)],
         vec![file("index.json", r#"{"schemaVersion":2}"#), file("blobs/x", "")],
         vec![file("srv/oci-layout", LAYOUT), file("srv/blobs/sha256/00", ""), file("etc/passwd", "")],
-        vec![file("srv/oci-layout", LAYOUT)],
+        vec![file("srv/oci-layout", LAYOUT), directory("etc")],
+        vec![file("srv/index.json", INDEX)],
         vec![file("a/b/oci-layout", LAYOUT), file("a/b/blobs/sha256/00", "")],
         vec![file("m.json", MANIFEST)],
         vec![symlink("manifest.json", "m.json"), file("m.json", "{}")],

@@ -123,6 +123,11 @@ fn an_archive_of_nothing_is_said_to_be_one() {
                 assert!(text.contains("The tar has no entries: the image is empty."), "{text}");
                 assert_eq!((&report["entries"], &report["examined"]), (&json!(1), &json!(0)));
             }
+            for way in [WAYS[1], WAYS[3]] {
+                let (text, report) = given.said(way, &tar);
+                assert!(text.contains("The tar has no entries: it changes nothing."), "{text}");
+                assert_eq!((&report["is_new"], &report["examined"]), (&json!(false), &json!(0)));
+            }
         }
     }
     for tar in [&[][..], &[0; 512]] {

@@ -133,6 +133,7 @@ fn bodiless(flag: u8, link: &[u8], header: &Header, records: &pax::Records) -> R
         b'3' => device().map(|(major, minor)| MemberKind::CharDevice { major, minor })?,
         b'4' => device().map(|(major, minor)| MemberKind::BlockDevice { major, minor })?,
         b'6' => MemberKind::Fifo,
+        b'M' => return Err(Refusal::unsupported(pax::LATER_VOLUME)),
         _ => {
             let flag = char::from(flag).escape_default();
             return Err(Refusal::unsupported(format!("has the type '{flag}', which has no meaning here")));

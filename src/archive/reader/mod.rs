@@ -10,7 +10,7 @@ use self::body::Body;
 use self::entry::{Pending, Resolved, Stored};
 use super::dump_list::DumpList;
 use super::header::{self, Header};
-use super::input::Input;
+use super::input::{self, Input};
 use super::{BLOCK, BLOCK_BYTES, Limits, Member, MemberKind, Refusal, pax};
 use crate::error::{Error, Result, Subject};
 
@@ -164,8 +164,8 @@ impl<R: Read> Reader<R> {
         let mut pending = Pending { records: self.global.clone(), ..Pending::default() };
         while let Some(block) = self.header_block(&pending)? {
             let header = Header::parse(&block).map_err(|refusal| self.at_header(&block, refusal))?;
-            let own_name = header.name();
-            if !self.prepare(&header, &mut pending).map_err(|failure| failure.at(&own_name))? {
+            let prepared = self.prepare(&header, &mut pending);
+            if !prepared.map_err(|failure| failure.at(&self.name_ahead(&header, &mut pending)))? {
                 let name = pending.take_name(&header);
                 return self.entry(name, &header, pending).map(Some);
             }
@@ -173,10 +173,23 @@ impl<R: Read> Reader<R> {
         Ok(None)
     }
 
+    /// The name of the entry that an extended header which failed is for, if that can be found out: its own is of no use to
+    /// anybody. Nothing more is read after a failure.
+    fn name_ahead(&mut self, failed: &Header, pending: &mut Pending) -> Vec<u8> {
+        if !matches!(failed.type_flag(), b'x' | b'X') {
+            return failed.name();
+        }
+        let next = self.block().ok().flatten().and_then(|block| Header::parse(&block).ok());
+        match next {
+            Some(next) if !is_preparing(next.type_flag()) => pending.take_name(&next),
+            _ => failed.name(),
+        }
+    }
+
     /// Takes a header that is no entry; whether it was one.
     fn prepare(&mut self, header: &Header, pending: &mut Pending) -> Result<bool, Failure> {
         let flag = header.type_flag();
-        if !matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K' | b'V') {
+        if !is_preparing(flag) {
             return Ok(false);
         }
         pending.count += 1;
@@ -330,7 +343,7 @@ impl<R: Read> Reader<R> {
         match self.input.fill(&mut block)? {
             0 => Ok(None),
             BLOCK => Ok(Some(block)),
-            _ if self.input.bytes() < BLOCK_BYTES => Err(no_tar()),
+            len if self.input.bytes() < BLOCK_BYTES => Err(no_tar(block.get(..len).unwrap_or_default())),
             len => {
                 let message = format!("is cut short: expected a block of {BLOCK} bytes, found {len}");
                 Err(Error::invalid(Subject::Archive, message))
@@ -341,11 +354,16 @@ impl<R: Read> Reader<R> {
     /// The error about the header just read, whose name can't be trusted.
     fn at_header(&self, block: &[u8; BLOCK], refusal: Refusal) -> Error {
         if self.input.bytes() == BLOCK_BYTES && !header::has_magic(block) {
-            return no_tar();
+            return no_tar(block);
         }
         let offset = self.input.bytes().saturating_sub(BLOCK_BYTES);
         refusal.at(format!("<at byte {offset}>").as_bytes())
     }
+}
+
+/// Whether a header of this type is no entry.
+fn is_preparing(flag: u8) -> bool {
+    matches!(flag, b'x' | b'X' | b'g' | b'L' | b'K' | b'V')
 }
 
 /// A long name's bytes up to the zero that ends it; nothing may follow that.
@@ -366,9 +384,13 @@ fn begins_with_zeros(nonzero: u64) -> Error {
     Error::invalid(Subject::Archive, message)
 }
 
-/// The very first block is no header.
-fn no_tar() -> Error {
-    Error::invalid(Subject::Archive, "is no tar archive (plain, or compressed by gzip or zstd)")
+/// The very first bytes are no header.
+fn no_tar(bytes: &[u8]) -> Error {
+    let message = match input::kind_of(bytes) {
+        Some(kind) => format!("is no tar archive, but {kind}"),
+        None => "is no tar archive (plain, or compressed by gzip or zstd)".to_owned(),
+    };
+    Error::invalid(Subject::Archive, message)
 }
 
 fn failed() -> Error {

@@ -93,6 +93,7 @@ fn main() -> ExitCode {
     // Whoever runs a command wants to know whether a failure is the command's.
     let runs = matches!(arguments.command, arguments::Command::Run(_));
     let own_code = |kind| ExitCode::from(if runs { run::OWN_FAILURE } else { exit_code(kind) });
+    output::explain_to_users_of(&arguments.command);
     let advice = advice(&arguments.command);
     let fail = |errors: &[Error]| {
         Output::explain(errors, json);

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use layerstone::path::is_active;
@@ -17,6 +18,7 @@ use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::arguments::Command;
 use crate::left::{self, Stream};
 use crate::{Failure, interrupt, progress};
 
@@ -175,6 +177,30 @@ pub(crate) fn explained(error: &Error) -> String {
     error.remedy().map_or(message.clone(), |remedy| format!("{message}; {}", advice(remedy)))
 }
 
+/// The command that is explained, as far as it matters which options it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Import,
+    Commit,
+    Other,
+}
+
+static ASKED: OnceLock<Asked> = OnceLock::new();
+
+/// Has all that is said explained to those who gave this command.
+pub(crate) fn explain_to_users_of(command: &Command) {
+    let _ = ASKED.set(match command {
+        Command::Import(_) => Asked::Import,
+        Command::Commit(_) => Asked::Commit,
+        _ => Asked::Other,
+    });
+}
+
+/// The command that was given.
+pub(crate) fn asked() -> Asked {
+    ASKED.get().copied().unwrap_or(Asked::Other)
+}
+
 /// How this program has the option that would help.
 fn advice(remedy: Remedy) -> String {
     let advice = match remedy {
@@ -189,9 +215,10 @@ fn advice(remedy: Remedy) -> String {
         Remedy::ExcludeOrKeepChanging => {
             "leave it out (--exclude), or keep what can be read of such files (--changing keep)"
         }
-        Remedy::AcceptSavedImage => {
-            "or say what it is to take it so (--format of import, --any-layer of commit)"
+        Remedy::AcceptSavedImage if asked() == Asked::Commit => {
+            "or take it as a layer all the same (--any-layer)"
         }
+        Remedy::AcceptSavedImage => "or say what it is to take it so (--format)",
         Remedy::Marks { found, or_own } => {
             let option = match found {
                 FoundMarks::User => "with --userxattr",
@@ -204,6 +231,7 @@ fn advice(remedy: Remedy) -> String {
         Remedy::VisibleMarks => {
             "commit as root, or with --userxattr or --fuse-overlayfs if it is of such an overlay"
         }
+        Remedy::RaiseLimit { .. } if asked() == Asked::Commit => "no option of commit raises it",
         Remedy::RaiseLimit { name } => match name {
             "entries_max" => "raise it with --max-entries if the source is trusted",
             "logical_bytes_max" | "stream_bytes_max" => "raise it with --max-bytes if the source is trusted",

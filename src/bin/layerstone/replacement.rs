@@ -36,6 +36,11 @@ pub(crate) fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>)
     Ok(written)
 }
 
+/// The directory in which [`write_file`] makes a file at `path`; none where it makes none.
+pub(crate) fn written_folder(path: &Path) -> Option<PathBuf> {
+    place(path)?.parent().map(Path::to_owned)
+}
+
 /// Opens what is no regular file. A signal ends the wait for a reader of a pipe.
 fn open_as_it_is(path: &Path) -> Result<File> {
     loop {

@@ -47,9 +47,9 @@ impl SourceFile {
     }
 
     /// Returns whether somebody may write to it without a trace: see [`writers`].
-    pub(crate) fn has_writer(&self) -> bool {
+    pub(crate) fn may_have_writer(&self) -> bool {
         writers::may_be_dirty(self.stat.size, self.stat.ctime, file_time())
-            && writers::has_writer(self.file.as_fd())
+            && writers::may_have_writer(self.file.as_fd())
     }
 
     pub(crate) fn into_stat(self) -> Stat {

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result, Subject};
 use crate::path::TreePath;
 
+use super::overlay;
 use super::stat::{FileKind, Stat};
 use super::{failed, open_beneath};
 
@@ -96,6 +97,11 @@ impl SourceTree {
         let stat = Stat::of(&parent, b"").ok()?;
         let (mode, links, inode, attributes) = (stat.mode & 0o777, 1, 0, StatxAttributes::empty());
         Some(Stat { kind, device, inode, links, mode, size: 0, is_mount_point: true, attributes, ..stat })
+    }
+
+    /// Whether this is the root of a mounted overlay, or, if `or_fuse`, of a FUSE: what programs see there is merged already.
+    pub(crate) fn is_merged_view(&self, or_fuse: bool) -> Result<bool> {
+        Ok(self.root_stat()?.is_mount_point && overlay::has(&*self.root, or_fuse).unwrap_or(false))
     }
 
     /// Whether this process sees attributes `trusted.*`, which others are not even listed.

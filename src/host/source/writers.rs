@@ -1,4 +1,4 @@
-//! Whether somebody has a file open for writing.
+//! Whether somebody may have a file open for writing.
 //!
 //! A write through a shared mapping changes a file's times only where it meets a clean page. Until the kernel has written the
 //! page back, further writes to it leave no trace, so neither size nor times say whether the file is as it was read.
@@ -10,6 +10,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::host::overlay;
 use crate::tree::Timestamp;
 
 /// Longer than the kernel leaves a page that was written to.
@@ -27,13 +28,17 @@ pub(super) fn may_be_dirty(size: u64, ctime: Timestamp, now: Timestamp) -> bool 
 /// The command that names the signal for the holder of a lease; libc has it for some systems only.
 const F_SETSIG: libc::c_int = 10;
 
-/// Returns whether any process has the file open for writing, or mapped so. The file must be open for reading only. Files of
-/// other owners can't be asked without `CAP_LEASE`, nor those of some file systems: of these it returns `false`.
-///
-/// The kernel gives a read lease only while no process has the file open for writing. It is given back at once; a writer that
-/// opens the file between the two calls waits for the second.
+/// Returns whether any process may have the file open for writing, or mapped so. The file must be open for reading only.
+/// Where the question can't be asked the answer is `true`: files of other owners without `CAP_LEASE`, file systems without
+/// leases, and overlays, whose mappings are those of a file of the layer below, of which their own files know nothing.
+pub(super) fn may_have_writer(file: BorrowedFd<'_>) -> bool {
+    overlay::has(file, false).unwrap_or(true) || !takes_lease(file)
+}
+
+/// Returns whether the kernel gives a read lease, as it does only while no process has the file open for writing. It is given
+/// back at once; a writer that opens the file between the two calls waits for the second.
 #[expect(unsafe_code, reason = "no safe wrapper of fcntl has leases")]
-pub(super) fn has_writer(file: BorrowedFd<'_>) -> bool {
+fn takes_lease(file: BorrowedFd<'_>) -> bool {
     let descriptor = file.as_raw_fd();
     // SAFETY: the descriptor is open for as long as it is borrowed, and these commands take a number and touch no memory of
     // this process. The signal for a writer that comes between the calls is one that is ignored unless asked for; the
@@ -43,11 +48,11 @@ pub(super) fn has_writer(file: BorrowedFd<'_>) -> bool {
             return false;
         }
         if libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) != 0 {
-            return std::io::Error::last_os_error().kind() == std::io::ErrorKind::WouldBlock;
+            return false;
         }
         libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK);
     }
-    false
+    true
 }
 
 #[cfg(test)]
@@ -73,16 +78,16 @@ mod tests {
         let path = folder.path().join("file");
         std::fs::write(&path, [0; 4096]).unwrap();
         let reader = File::open(&path).unwrap();
-        assert!(!has_writer(reader.as_fd()), "nobody writes");
-        assert!(!has_writer(reader.as_fd()), "and the question leaves nothing");
+        assert!(!may_have_writer(reader.as_fd()), "nobody writes");
+        assert!(!may_have_writer(reader.as_fd()), "and the question leaves nothing");
         let writer = File::options().read(true).write(true).open(&path).unwrap();
-        assert!(has_writer(reader.as_fd()));
+        assert!(may_have_writer(reader.as_fd()));
         #[expect(unsafe_code, reason = "only this test has the file")]
         // SAFETY: nobody else changes or shortens the file.
         let map = unsafe { memmap2::MmapMut::map_mut(&writer).unwrap() };
         drop(writer);
-        assert!(has_writer(reader.as_fd()), "the mapping is one");
+        assert!(may_have_writer(reader.as_fd()), "the mapping is one");
         drop(map);
-        assert!(!has_writer(reader.as_fd()));
+        assert!(!may_have_writer(reader.as_fd()));
     }
 }

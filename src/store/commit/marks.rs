@@ -16,7 +16,7 @@ use crate::error::{Error, FoundMarks, Remedy, Result, Subject};
 use crate::host::overlay::whiteout;
 use crate::host::source::{Found, SourceTree, Xattr};
 use crate::host::stat::FileKind;
-use crate::ingest::{Judge, Wanted};
+use crate::ingest::{Judge, Walk, Wanted};
 use crate::pack::reader::ObjectReader;
 use crate::path::{TreePath, escape_bytes};
 use crate::tree::{Inode, Root};
@@ -157,6 +157,7 @@ fn sort_for_fuse(name: &[u8]) -> Attribute<'_> {
 /// Takes an overlay's own attributes away from what is read, and keeps what they say.
 pub(super) struct MarkReader<'r> {
     kind: OverlayMarks,
+    walk: &'r Walk<'r>,
     reader: &'r ObjectReader,
     /// The image that is the lower layer.
     lower: &'r Root,
@@ -196,8 +197,13 @@ impl Wanted for MarkReader<'_> {
 }
 
 impl<'r> MarkReader<'r> {
-    pub(super) fn new(kind: OverlayMarks, reader: &'r ObjectReader, lower: &'r Root) -> Self {
-        Self { kind, reader, lower, marks: Mutex::default() }
+    pub(super) fn new(
+        kind: OverlayMarks,
+        walk: &'r Walk<'r>,
+        reader: &'r ObjectReader,
+        lower: &'r Root,
+    ) -> Self {
+        Self { kind, walk, reader, lower, marks: Mutex::default() }
     }
 
     pub(super) fn into_marks(self) -> HashMap<TreePath, Marks> {
@@ -229,6 +235,7 @@ impl<'r> MarkReader<'r> {
             }
             b"metacopy" => marks.is_metacopy = true,
             b"redirect" => marks.redirect = Some(value),
+            b"protattr" if !is_fuse => self.walk.note_not_kept(path, protected(&value)),
             b"override_stat" if is_fuse => override_stat(path, &value, inode)?,
             _ => {}
         }
@@ -264,6 +271,14 @@ impl<'r> MarkReader<'r> {
         let message = format!("has {what} of another kind of overlay");
         Error::invalid(Subject::Path(path.clone()), message).with_remedy(Remedy::Marks { found, or_own })
     }
+}
+
+/// Returns the names of the flags (`chattr`) that a file of the merged view has: its file in the upper directory has a letter
+/// for each, and not the flag, which would keep the overlay itself from changing it.
+fn protected(letters: &[u8]) -> impl Iterator<Item = &'static str> {
+    let has = |letter| letters.contains(&letter);
+    let append_only = has(b'a').then_some("append-only");
+    append_only.into_iter().chain(has(b'i').then_some("immutable"))
 }
 
 /// Takes owner, group and mode from what fuse-overlayfs wrote where it could not set them.

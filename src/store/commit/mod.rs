@@ -93,6 +93,7 @@ impl Project {
         options: &CommitOptions,
     ) -> Result<WriteReport> {
         let source = SourceTree::open(directory)?;
+        self.store.check_is_no_part(directory)?;
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         let stat = source.root_stat()?;

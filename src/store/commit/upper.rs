@@ -65,6 +65,12 @@ impl Project {
             return Err(Error::invalid(Subject::Argument("base"), message));
         }
         let source = SourceTree::open(upper.as_ref())?;
+        self.store.check_is_no_part(upper.as_ref())?;
+        if source.is_merged_view(marks == OverlayMarks::FuseOverlayfs)? {
+            let message = "is a mounted overlay, which shows what is gone as little as what is not changed; name its upper \
+                           directory, or import it";
+            return Err(Error::invalid(Subject::Host(upper.as_ref().to_owned()), message));
+        }
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         let base = catalog.read(|tx| {
@@ -114,7 +120,7 @@ fn delta_of_upper(
     let kind = marks;
     kind.check_are_seen(walk.source)?;
     let root = Root::open(reader, base)?;
-    let marks = MarkReader::new(kind, reader, &root);
+    let marks = MarkReader::new(kind, walk, reader, &root);
     let mut upper = read_upper(walk, &marks, session)?;
     let examined = upper.inodes.len() as u64;
     let mut marks = marks.into_marks();

@@ -32,6 +32,8 @@ pub(super) struct Editor<'s> {
     writer: ObjectWriter<'s, Host>,
     pub(super) changes: Changeset<&'s ObjectReader>,
     time: Timestamp,
+    /// Steps that were taken, members of tars among them.
+    pub(super) examined: u64,
     /// Whether all tars that were applied had their end mark; none if there was none.
     pub(super) has_end_mark: Option<bool>,
     /// The report on the tars that were applied.
@@ -57,6 +59,7 @@ impl<'s> Editor<'s> {
             writer,
             changes,
             time,
+            examined: 0,
             has_end_mark: None,
             source: SourceReport::default(),
             xattrs: HashMap::new(),
@@ -71,6 +74,7 @@ impl<'s> Editor<'s> {
     }
 
     pub(super) fn take(&mut self, step: Step<'_>) -> Result<()> {
+        self.examined += u64::from(!matches!(step, Step::ApplyTar(..)));
         match step {
             Step::Write { path, bytes, permissions } => {
                 let content = self.store(&path, bytes.open()?)?;

@@ -74,6 +74,7 @@ impl Editor<'_> {
         let tar = Tar { stream, limits: Limits::default(), options };
         let LayerTar { members, has_end_mark, report } = read_layer(tar, self.session, self.threads)?;
         self.source.add_tar(report);
+        self.examined += members.len() as u64;
         self.has_end_mark = Some(has_end_mark && self.has_end_mark.unwrap_or(true));
         let mut planned = HashMap::new();
         for (path, member) in &members {

@@ -256,14 +256,14 @@ impl<'e> Edit<'e> {
     ) -> Result<Draft> {
         let Self { image, time, steps } = self;
         let root = image.root()?;
-        let examined = steps.len() as u64;
         let threads = image.project.store.options.threads;
         let mut editor = Editor::new(session, threads, reader, &root, time.unwrap_or_else(file_time))?;
         for step in steps {
             reader.task().advance(1, 0)?;
             editor.take(step?)?;
         }
-        let (has_end_mark, source) = (editor.has_end_mark, std::mem::take(&mut editor.source));
+        let (has_end_mark, examined) = (editor.has_end_mark, editor.examined);
+        let source = std::mem::take(&mut editor.source);
         let delta = editor.finish()?;
         let draft = draft_of_delta(&Equal::from(&image.record), "edit", &delta, session, reader, options)?;
         Ok(Draft { examined, source, has_end_mark, ..draft })

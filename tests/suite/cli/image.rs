@@ -56,7 +56,7 @@ fn layers_are_applied_images_merged_and_their_lineage_shown() {
     let (code, said) =
         cli.fails(&["commit", "--layer", "ours.tar", "--base", "base", "--max-layer-bytes", "5"]);
     assert!(code == 8 && said.contains("limit is 5"), "{said}");
-    assert_eq!(cli.fails(&["commit", "--layer", "tree", "--base", "base"]).0, 1);
+    assert_eq!(cli.fails(&["commit", "--layer", "tree", "--base", "base"]).0, 2);
     assert_eq!(cli.fails(&["commit", "--layer", "ours.tar"]).0, 2);
     assert_eq!(cli.fails(&["commit", "tree", "--upper", "tree", "--base", "base"]).0, 2);
 

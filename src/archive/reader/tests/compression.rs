@@ -63,9 +63,37 @@ fn other_compressions_are_named() {
     refused(b"\xfd7zXZ\0\0\x04", ErrorKind::Unsupported, "xz");
     refused(b"BZh91AY&SY....", ErrorKind::Unsupported, "bzip2");
     refused(b"BZh9\x17\x72\x45\x38\x50\x90", ErrorKind::Unsupported, "bzip2");
+    for (start, name) in [
+        (&b"\x04\x22\x4d\x18\x64\x40\xa7"[..], "lz4"),
+        (b"\x02\x21\x4c\x18", "lz4"),
+        (b"\x5d\x00\x00\x80\x00\xff\xff\xff\xff\xff", "lzma"),
+        (b"\x5d\x00\x00\x00\x03\x00\x28\x00\x00\x00", "lzma"),
+        (b"\x1f\x9d\x90\x61\x00", "compress"),
+        (b"LZIP\x01\x0c", "lzip"),
+        (b"\x89LZO\x00\r\n\x1a\n\x10", "lzop"),
+    ] {
+        refused(start, ErrorKind::Unsupported, &format!("is compressed by {name}; expected"));
+    }
     // A name may start like a magic.
-    for name in [&b"BZh9-notes"[..], b"\x1f\x8bname", b"P*M"] {
+    for name in [&b"BZh9-notes"[..], b"\x1f\x8bname", b"P*M", b"]", b"]\x01", b"LZIP", b"\x1f\x9dx"] {
         assert_eq!(read(&archive(&[file(name).bytes()])).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn other_files_are_named() {
+    let twice = gzip(&gzip(&sample()));
+    let inner = zstd(&gzip(&sample()));
+    for (bytes, words) in [
+        (&b"PK\x03\x04\x14\0\0\0"[..], "but a zip archive; unpack it"),
+        (b"!<arch>\ndebian-binary", "but an ar archive"),
+        (&[&b"070701"[..], &[b'0'; 600]].concat(), "but a cpio archive"),
+        (&[&b"\x7fELF"[..], &[0; 600]].concat(), "but a program"),
+        (&twice, "but compressed twice, within by gzip"),
+        (&inner, "but compressed twice, within by gzip"),
+        (b"# words", "(plain, or compressed by gzip or zstd)"),
+    ] {
+        refused(bytes, ErrorKind::Invalid, words);
     }
 }
 

@@ -168,6 +168,29 @@ fn extended_attributes_are_bytes() {
     assert_eq!(found.xattrs, wanted);
 }
 
+/// bsdtar 3.6.2 writes every attribute in both forms, under one name.
+#[test]
+fn an_attribute_that_is_written_twice_is_one() {
+    let records = [
+        ("LIBARCHIVE.xattr.user.%C3%BC", &b"djE"[..]),
+        ("SCHILY.xattr.user.%C3%BC", b"v1"),
+        ("LIBARCHIVE.xattr.user.a%3Db%2541", b"djI"),
+        ("SCHILY.xattr.user.a%3Db%2541", b"v2"),
+        ("LIBARCHIVE.xattr.user.%25C3%25BC", b"djM"),
+        ("SCHILY.xattr.user.%25C3%25BC", b"v3"),
+        ("SCHILY.xattr.user.%41", b"of GNU tar"),
+    ];
+    let (found, _) = only(&archive(&[pax(&records), file(b"f").bytes()]));
+    let named = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
+    let wanted = [
+        named("user.%41", b"of GNU tar"),
+        named("user.%C3%BC", b"v3"),
+        named("user.a=b%41", b"v2"),
+        named("user.ü", b"v1"),
+    ];
+    assert_eq!(found.xattrs, wanted);
+}
+
 /// GNU tar writes names without numbers in the text, and numbers in the attribute if that is asked for.
 #[test]
 fn an_acl_counts_by_its_attribute_where_that_is_there() {

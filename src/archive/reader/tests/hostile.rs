@@ -134,7 +134,7 @@ fn numbers_as_gnu_tar_and_bsdtar_read_them() {
 
 #[test]
 fn types_without_meaning() {
-    for flag in *b"MNAIEz89\xff" {
+    for flag in *b"NAIEz89\xff" {
         refused(&archive(&[Raw::gnu(flag, b"e").bytes()]), ErrorKind::Unsupported, "has the type");
     }
 }
@@ -147,6 +147,38 @@ fn checksums() {
     let mut bytes = archive(&[file(b"e").bytes()]);
     bytes[148..156].fill(b'x');
     refused(&bytes, ErrorKind::Invalid, "checksum field is not a number");
+}
+
+#[test]
+fn an_extended_header_that_is_refused_is_named_by_its_entry() {
+    let bad = || Raw::ustar(b'x', b"././@PaxHeader").with(&pax_body(&[("mtime", b"x.1")]));
+    let both = Raw::ustar(b'x', b"././@PaxHeader").with(&pax_body(&[("path", b"long/e"), ("mtime", b"x.1")]));
+    let cases = [
+        (vec![bad(), file(b"dir/e").bytes()], "dir/e"),
+        (vec![both, file(b"cut").bytes()], "long/e"),
+        (vec![long(b'L', b"gnu/e"), bad(), file(b"cut").bytes()], "gnu/e"),
+        (vec![bad(), long(b'L', b"gnu/e"), file(b"cut").bytes()], "././@PaxHeader"),
+        (vec![bad()], "././@PaxHeader"),
+    ];
+    for (parts, name) in cases {
+        let error = read(&archive(&parts)).unwrap_err();
+        assert_eq!(*error.subject(), Subject::ArchiveEntry(name.into()), "{error}");
+        assert!(error.to_string().contains("its PAX 'mtime' is malformed"), "{error}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_file_of_an_earlier_volume_is_named_as_such() {
+    let rest = Raw::gnu(b'M', b"large").with(b"rest");
+    refused(&archive(&[rest]), ErrorKind::Unsupported, "unpack all volumes together");
+    // So in the PAX form, whose first volume may have a label.
+    let global = |records: &[(&str, &[u8])]| Raw::ustar(b'g', b"h").with(&pax_body(records));
+    let rest =
+        [("GNU.volume.filename", &b"large"[..]), ("GNU.volume.size", b"4"), ("GNU.volume.offset", b"8")];
+    let part = file(b"GNUFileParts/large.2").with(b"rest");
+    refused(&archive(&[global(&rest), part]), ErrorKind::Unsupported, "unpack all volumes together");
+    let label = global(&[("GNU.volume.label", b"x Volume 1")]);
+    assert_eq!(read(&archive(&[label, file(b"e").bytes()])).unwrap().len(), 1);
 }
 
 #[test]

@@ -56,9 +56,12 @@ pub(super) fn run(context: &Context, arguments: &CommitArguments) -> Outcome {
     let options = CommitOptions { changing: read.changing(), ..made.options() };
     let report = match (directory, layer, upper, base) {
         (None, Some(layer), None, Some(base)) => {
+            if let Some(option) = read.given() {
+                return Err(usage(option, "is for directories, and a layer is a tar; leave it out"));
+            }
             let edit = project.find(base)?.edit();
             let tar = tar_options(layer, arguments.require_end, arguments.any_layer);
-            edit.apply_tar_with(open_tar(layer)?, tar).commit(&options)?
+            edit.apply_tar_with(open_tar(layer, None)?, tar).commit(&options)?
         }
         (None, None, Some(upper), Some(base)) => {
             project.commit_upper(upper, base, marks(arguments), &options)?

@@ -36,6 +36,7 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     }
     let image = context.project_to_read()?.find(&arguments.image)?;
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
+    file.map_or(Ok(()), |file| context.check_is_outside("--output", file))?;
     let name = file.map_or("standard output".into(), |file| file.to_string_lossy().into_owned());
     let options = ExportOptions { name, fill_holes: arguments.no_sparse };
     let left_out = match file {

@@ -1,5 +1,6 @@
 //! `import`: makes an image of a directory or a tar.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,7 +57,7 @@ pub(crate) struct DirectoryArguments {
     /// Leave out names of a directory that match, as in .gitignore: `*.log`, `/proc/*`, `cache/`; `!keep.log` takes one in
     /// again; may be repeated
     #[arg(long, value_name = "PATTERN")]
-    exclude: Vec<String>,
+    exclude: Vec<OsString>,
     /// Leave out what the patterns of a file match (`-` is standard input), which come before those of `--exclude`; may be
     /// repeated
     #[arg(long, value_name = "FILE")]
@@ -64,18 +65,27 @@ pub(crate) struct DirectoryArguments {
 }
 
 impl DirectoryArguments {
-    fn excludes(&self) -> Result<Excludes, Failure> {
+    fn excludes(&self, timeout: Option<Duration>) -> Result<Excludes, Failure> {
         let mut excludes = Excludes::new();
         for file in &self.exclude_from {
-            excludes.add_from(open_input(file)?, file)?;
+            excludes.add_from(open_input(file, timeout)?, file)?;
         }
-        self.exclude.iter().try_for_each(|pattern| excludes.add(pattern))?;
+        for pattern in &self.exclude {
+            let message = "a pattern is not UTF-8, which patterns are; put '*' in the place of such bytes";
+            excludes.add(pattern.to_str().ok_or_else(|| usage("--exclude", message))?)?;
+        }
         Ok(excludes)
     }
 
-    /// Whether an option was given that a tar has no use for.
-    fn is_given(&self) -> bool {
-        self.one_file_system || !self.exclude.is_empty() || !self.exclude_from.is_empty()
+    /// An option that was given and that a tar has no use for.
+    fn given(&self) -> Option<&'static str> {
+        let named = [
+            (self.one_file_system, "--one-file-system"),
+            (!self.exclude.is_empty(), "--exclude"),
+            (!self.exclude_from.is_empty(), "--exclude-from"),
+        ];
+        let named = named.into_iter().find_map(|(is_given, name)| is_given.then_some(name));
+        named.or_else(|| self.read.given())
     }
 }
 
@@ -99,7 +109,7 @@ pub(crate) struct LimitArguments {
     /// Refuse more bytes than this of a tar's names and attributes, which are held in memory [default: 128 MiB]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_metadata_bytes: Option<u64>,
-    /// Stop after so many seconds, as soon as the source (a stalled pipe) gives something [default: no limit]
+    /// Stop after so many seconds, also where a pipe gives nothing [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) timeout: Option<f64>,
 }
@@ -121,30 +131,33 @@ impl LimitArguments {
     }
 }
 
+impl ImportArguments {
+    /// Refuses options that say nothing of what the source is.
+    fn check_options(&self, is_tar: bool) -> Outcome {
+        let (option, message) = if is_tar {
+            let reread = self.reread.then_some("--reread");
+            (
+                reread.or_else(|| self.directory.given()),
+                "is for directories; a tar is read whole: unpack it to leave parts out",
+            )
+        } else {
+            let require_end = self.require_end.then_some("--require-end");
+            let names = self.limits.max_metadata_bytes.map(|_| "--max-metadata-bytes");
+            (require_end.or(names), "is for tars, and the source is a directory; leave it out")
+        };
+        option.map_or(Ok(()), |option| Err(usage(option, message)))
+    }
+}
+
 pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
     let ImportArguments { source, tags, format, message, reread, require_end, directory, limits, quiet } =
         arguments;
-    let options = ImportOptions {
-        tags: tags.clone(),
-        comment: message.clone(),
-        reread: *reread,
-        changing: directory.read.changing(),
-        one_file_system: directory.one_file_system,
-        exclude: directory.excludes()?,
-        limits: limits.limits(),
-        // Who says the format has looked at it.
-        tar: tar_options(source, *require_end, format.is_some()),
-    };
     let is_stdin = source.as_os_str() == "-";
     let is_tar = match format {
         Some(format) => *format == SourceFormat::Tar,
         // A tar also comes through a pipe: `import <(tar …)`, `import /dev/stdin`.
         None => is_stdin || !source.is_dir(),
     };
-    if is_tar && directory.is_given() {
-        let message = "--one-file-system, --exclude and --exclude-from are for directories; unpack the tar to leave parts out";
-        return Err(usage("SOURCE", message));
-    }
     if !is_tar && is_stdin {
         return Err(usage("--format", "only a tar can be read from standard input"));
     }
@@ -152,9 +165,25 @@ pub(super) fn run(context: &Context, arguments: &ImportArguments) -> Outcome {
         let message = "registries are not supported, nor are addresses; hand over what another program fetches: curl URL | layerstone import -";
         return Err(usage("SOURCE", message));
     }
+    if is_tar && !is_stdin && source.is_dir() {
+        return Err(usage("--format", "the source is a directory; leave the option out, or name a tar"));
+    }
+    arguments.check_options(is_tar)?;
+    let limits = limits.limits();
+    let options = ImportOptions {
+        tags: tags.clone(),
+        comment: message.clone(),
+        reread: *reread,
+        changing: directory.read.changing(),
+        one_file_system: directory.one_file_system,
+        exclude: directory.excludes(limits.time_max)?,
+        // Who says the format has looked at it.
+        tar: tar_options(source, *require_end, format.is_some()),
+        limits,
+    };
     // Opened before a store is made for it.
     let tar = if is_tar {
-        Some(open_tar(source)?)
+        Some(open_tar(source, options.limits.time_max)?)
     } else {
         check_directory(source)?;
         options.exclude.check_relative_to(source)?;

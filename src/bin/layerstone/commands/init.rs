@@ -9,6 +9,7 @@ use layerstone::path::JsonPath;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::new_store::NewStore;
 use super::{Context, Outcome, make_folders_of};
 use crate::output::{Output, Report};
 
@@ -19,8 +20,11 @@ pub(crate) struct InitArguments {}
 
 pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
     let location = context.location()?;
+    context.made.replace(NewStore::planned(&location));
     make_folders_of(&location)?;
     let store = context.options()?.open(location)?;
+    // It stays, also where that can't be said.
+    context.made.take();
     let store = store.location();
     let made = Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) };
     context.out.report(&made, || format!("the store {} is there", store.display()))

@@ -56,9 +56,9 @@ impl Report for Written<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, message, quiet } = *self;
         note(report, message);
-        // `examined` counts the members of a tar that was imported, and the steps of a commit.
         if report.has_end_mark.is_some() && report.examined == 0 {
-            Output::note("The tar has no entries: the image is empty.");
+            let comes_of_it = if report.entries <= 1 { "the image is empty" } else { "it changes nothing" };
+            Output::note(&format!("The tar has no entries: {comes_of_it}."));
         }
         if report.has_end_mark == Some(false) {
             Output::note(

@@ -40,6 +40,7 @@ use layerstone::{Error, Project, ProjectName, Store, StoreOptions};
 
 use crate::arguments::{Arguments, Command, GlobalArguments};
 use crate::output::Output;
+use crate::replacement::written_folder;
 use crate::{Failure, environment, interrupt};
 
 use new_store::NewStore;
@@ -119,6 +120,17 @@ impl Context {
             }
             found => Ok(found?),
         }
+    }
+
+    /// Refuses a file that is to be written among those of the store that is open.
+    fn check_is_outside(&self, argument: &'static str, file: &Path) -> Outcome {
+        let folder = written_folder(file);
+        if self.opened.get().zip(folder).is_some_and(|(store, folder)| store.owns(folder)) {
+            let file = file.display().to_string();
+            let message = format!("'{}' lies in the store; name a file outside", file.escape_debug());
+            return Err(usage(argument, &message));
+        }
+        Ok(())
     }
 
     /// The project that the user named, unless it is the default one.

@@ -32,21 +32,35 @@ impl NewStore {
 
     /// Removes the store, unless another process uses it or put something into it.
     pub(super) fn take_back(self) {
-        let options = StoreOptions::default().create(false).exclusive(true).lock_timeout(Duration::ZERO);
-        let Ok(store) = options.open(&self.location) else { return };
-        if !is_empty(&store) || self.is_in_use() || fs::remove_file(self.location.join(FORMAT)).is_err() {
+        let is_made = self.location.join(FORMAT).symlink_metadata().is_ok();
+        if is_made && !self.remove() {
             return;
         }
+        // One that could not be made has left nothing.
+        if self.is_new_directory && !self.location.exists() {
+            // One that was not made, either, is passed over, and one that somebody uses stays.
+            for folder in &self.folders {
+                let _ = fs::remove_dir(folder);
+            }
+        }
+    }
+
+    /// Removes the store; false if it stays.
+    fn remove(&self) -> bool {
+        let options = StoreOptions::default().create(false).exclusive(true).lock_timeout(Duration::ZERO);
+        let Ok(store) = options.open(&self.location) else { return false };
+        if !is_empty(&store) || self.is_in_use() || fs::remove_file(self.location.join(FORMAT)).is_err() {
+            return false;
+        }
         if self.is_new_directory {
-            let _ = fs::remove_dir_all(&self.location);
-            self.folders.iter().try_for_each(fs::remove_dir).unwrap_or_default();
-            return;
+            return fs::remove_dir_all(&self.location).is_ok();
         }
         for entry in fs::read_dir(&self.location).into_iter().flatten().flatten() {
             let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
             let _ =
                 if is_directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
+        true
     }
 
     /// Whether another process has begun something: it keeps the generation in which it did.

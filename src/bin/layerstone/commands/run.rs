@@ -90,6 +90,7 @@ fn run_and_commit(context: &Context, arguments: &RunArguments) -> Result<u8, Fai
     // Of what is committed the UUID would be lost.
     left::check_stdout().map_err(Failure::Output)?;
     let project = context.project()?;
+    arguments.id_file.as_deref().map_or(Ok(()), |file| context.check_is_outside("--id-file", file))?;
     let runtime = Runtime::find(arguments.runtime)?;
     let image = project.find(&arguments.image)?;
     job.check(&image)?;

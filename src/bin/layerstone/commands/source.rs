@@ -3,20 +3,19 @@
 use clap::{Args, ValueEnum};
 use layerstone::{Changing, GaveWay, NotKept, SourceReport, TreePath};
 
-use crate::output::{Output, count};
+use crate::output::{Asked, Output, asked, count};
 
 /// How a directory is read that others use meanwhile.
 #[derive(Debug, Args)]
 pub(crate) struct ReadArguments {
-    /// What to do with files that can't be read as they were at one moment
-    #[arg(long, value_enum, value_name = "RULE", default_value_t)]
-    changing: ChangingRule,
+    /// What to do with files that can't be read as they were at one moment [default: refuse]
+    #[arg(long, value_enum, value_name = "RULE")]
+    changing: Option<ChangingRule>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ChangingRule {
     /// Name one and make no image
-    #[default]
     Refuse,
     /// Keep what could be read of each, and name them all
     Keep,
@@ -25,9 +24,14 @@ enum ChangingRule {
 impl ReadArguments {
     pub(super) fn changing(&self) -> Changing {
         match self.changing {
-            ChangingRule::Refuse => Changing::Refuse,
-            ChangingRule::Keep => Changing::Keep,
+            Some(ChangingRule::Keep) => Changing::Keep,
+            Some(ChangingRule::Refuse) | None => Changing::Refuse,
         }
+    }
+
+    /// The options that were given, of which a tar has no use.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.changing.map(|_| "--changing")
     }
 }
 
@@ -53,9 +57,8 @@ pub(super) fn note(report: &SourceReport) {
     }
     if !mounts_read.is_empty() {
         let mounts = mounts(mounts_read);
-        Output::note(&format!(
-            "{mounts} was read, too; unmount it, or import with --one-file-system, to leave it out."
-        ));
+        let or = if asked() == Asked::Import { ", or import with --one-file-system," } else { "" };
+        Output::note(&format!("{mounts} was read, too; unmount it{or} to leave it out."));
     }
     if !mounts_left_out.is_empty() {
         Output::note(&format!("{} was left out.", mounts(mounts_left_out)));
