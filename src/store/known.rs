@@ -5,6 +5,9 @@
 //! transaction that makes it count, and never changed; so whoever holds the lock and finds a file without a row knows that
 //! it is a killed process's. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
 //! imported directory only saves time, and one that is lost or damaged is no loss.
+//!
+//! The file of a checkout begins with a zstd frame that readers skip, which has its row as it was then: should the catalog be
+//! lost, a repair names the checkout by it. The row itself can't come back so, since segments may have come after it.
 
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,10 +15,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord};
-use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, key_bytes};
+use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, Table as _, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
+use crate::format::record;
 use crate::host::source::SourceTree;
 use crate::host::stat::Stat;
 use crate::host::state::State;
@@ -30,6 +34,9 @@ const LOOKED_AT: usize = 64;
 
 /// How a state is compressed: the paths and times of neighbours are much alike.
 const STATE_LEVEL: i32 = 3;
+
+/// How a frame begins that readers of zstd skip; the bytes in it have their number before them.
+const SKIPPED: u32 = 0x184D_2A5C;
 
 /// What the store remembers of a directory.
 pub(super) struct KnownDirectory {
@@ -194,6 +201,34 @@ fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
     tx.remove::<Directories>(&id).map(drop)
 }
 
+/// The row of a directory as a frame that readers of its state skip.
+fn row_frame(id: DirectoryId, record: &DirectoryRecord) -> Result<Vec<u8>> {
+    let row = record::encode(Directories::NAME, &key_bytes(&id), record);
+    let row = row.map_err(|error| Error::corrupt(Subject::Catalog, error.to_string()))?;
+    let bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
+    Ok([&SKIPPED.to_le_bytes()[..], &bytes.to_le_bytes(), &row].concat())
+}
+
+/// Returns the checkout whose state a file has, if the file says so and the checkout is still there.
+pub(super) fn checkout_of(disk: &dyn Disk, id: DirectoryId) -> std::io::Result<Option<KnownDirectory>> {
+    let file = disk.open(&state_file(id), OpenMode::Read)?;
+    let mut head = [0; 8];
+    let len = file.len()?.saturating_sub(head.len() as u64);
+    if len > 0 {
+        file.read_at(&mut head, 0)?;
+    }
+    let [magic, bytes] = [0, 4]
+        .map(|at| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes));
+    if magic != SKIPPED || u64::from(bytes) > len.min(record::MAX_RECORD_BYTES as u64) {
+        return Ok(None);
+    }
+    let mut row = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    file.read_at(&mut row, head.len() as u64)?;
+    let record = record::decode::<DirectoryRecord>(Directories::NAME, &key_bytes(&id), &row).ok();
+    let known = record.map(|record| KnownDirectory { id, record });
+    Ok(known.filter(|known| is_precious(known.record.usage) && !known.is_abandoned()))
+}
+
 /// Whether a lost state is a loss.
 fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
@@ -209,9 +244,14 @@ impl Engine {
         state: &StateFile,
     ) -> Result<Option<DirectoryId>> {
         let id = DirectoryId::new(tx.next(Sequence::Directory)?);
-        self.create_state(id, &state.packed, is_precious(record.usage))?;
+        let mut bytes = Vec::new();
+        if is_precious(record.usage) {
+            bytes = row_frame(id, &record)?;
+        }
+        bytes.extend_from_slice(&state.packed);
+        self.create_state(id, &bytes, is_precious(record.usage))?;
         let record = DirectoryRecord {
-            state_bytes: state.packed.len() as u64,
+            state_bytes: bytes.len() as u64,
             unpacked_state_bytes: state.unpacked_bytes,
             ..record
         };

@@ -14,6 +14,7 @@ use crate::host::stat::{FileKind, Stat};
 use crate::store::known::born_ns;
 
 use super::folder::Folder;
+use super::mark;
 
 impl Folder {
     /// Fails with *conflict* or *in use* unless what is there of a workspace is its own: nothing else lies where its files are
@@ -155,6 +156,7 @@ pub(super) fn is_kernels(name: &[u8]) -> bool {
 pub(super) fn remove_directory(directory: &Path) -> Result<()> {
     clear_mount_point(directory)?;
     check_names(&directory.join(WORK), is_kernels)?;
+    mark::remove(directory);
     remove_own(directory, is_own)
 }
 

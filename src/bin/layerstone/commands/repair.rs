@@ -49,7 +49,7 @@ impl Report for Repaired<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, store } = self;
         faults(&report.faults, report.fault_count)?;
-        lost(report)?;
+        lost(report, store)?;
         if !report.salvaged.is_empty() {
             Output::line("What is sound of those, as images without a tag:")?;
             some_lines(&report.salvaged, report.salvaged.len() as u64, |left| {
@@ -90,7 +90,7 @@ impl Report for Repaired<'_> {
             let folder = store.join("quarantine");
             Output::line(&format!(
                 "{files} set aside in {}: delete it once nothing is missing.",
-                folder.display()
+                escape_bytes(folder.as_os_str().as_bytes())
             ))?;
         }
         let images = count(report.images, "image", "images");
@@ -101,7 +101,7 @@ impl Report for Repaired<'_> {
 }
 
 /// What was there and is no longer in the store.
-fn lost(report: &RepairReport) -> io::Result<()> {
+fn lost(report: &RepairReport, store: &Path) -> io::Result<()> {
     let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
     if lost > 0 {
         Output::line("Lost, and no longer in the store:")?;
@@ -116,6 +116,12 @@ fn lost(report: &RepairReport) -> io::Result<()> {
     }
     for workspace in &report.lost_workspaces {
         Output::line(&format!("  workspace {workspace}"))?;
+    }
+    if !report.lost_workspaces.is_empty() {
+        let store = escape_bytes(store.as_os_str().as_bytes());
+        Output::line(&format!(
+            "  (in {store}; 'files' there has what was written, or all of a full copy; 'merged', if it is mounted, the whole)"
+        ))?;
     }
     if report.may_lack_images {
         let since =
