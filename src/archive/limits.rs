@@ -87,7 +87,7 @@ impl Deadline {
         if self.end.is_none_or(|end| Instant::now() < end) {
             return Ok(());
         }
-        let message = format!("takes longer than the limit of {:?}", self.time_max);
+        let message = format!("takes longer than the limit of {} s", self.time_max.as_secs_f64());
         let remedy = Remedy::RaiseLimit { name: "time_max" };
         Err(Error::new(ErrorKind::TimedOut, subject(), message).with_remedy(remedy))
     }

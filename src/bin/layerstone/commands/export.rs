@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Context, Outcome, usage};
 use crate::interrupt;
-use crate::output::{Output, Report, stdout};
+use crate::output::{Output, Report, write_stream};
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
             let stream = interrupt::task().stream(file);
             image.export(stream.map_err(|error| Error::host(path, "write it", error))?, &options)
         })?,
-        None => image.export(stdout()?, &options)?,
+        None => write_stream(|stdout| Ok(image.export(stdout, &options)?))?,
     };
     let exported = Exported { image: image.id(), left_out };
     // Standard output has the tar, so JSON has no place.
