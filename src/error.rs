@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::id::{ImageId, ObjectId, PackId, SegmentId};
-use crate::path::{TreePath, escape_bytes};
+use crate::path::{TreePath, escape_bytes, visible};
 
 pub use crate::format::DecodeError;
 
@@ -418,8 +418,8 @@ impl fmt::Display for Fault<'_> {
         let Inner { subject, message, archive, .. } = &*self.0.0;
         match (archive, subject) {
             (None, _) => write!(f, "{subject}: {message}"),
-            (Some(archive), Subject::Archive) => write!(f, "{}: {message}", archive.escape_debug()),
-            (Some(archive), _) => write!(f, "{}: {subject}: {message}", archive.escape_debug()),
+            (Some(archive), Subject::Archive) => write!(f, "{}: {message}", visible(archive)),
+            (Some(archive), _) => write!(f, "{}: {subject}: {message}", visible(archive)),
         }
     }
 }

@@ -209,4 +209,8 @@ fn an_error_shows_every_byte_of_a_path_of_the_host() {
     let output = cli.command(&["import"]).arg(name).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with(r"layerstone: a\xffb\n: "), "{said}");
+    fs::write(cli.path("").join(name), [7; 2048]).unwrap();
+    let output = cli.command(&["import"]).arg(name).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with(r"layerstone: a\xffb\n: "), "a tar: {said}");
 }

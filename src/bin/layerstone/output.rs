@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use layerstone::path::is_active;
+use layerstone::path::{escape_bytes, is_active};
 use layerstone::task::Interruptible;
 use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath};
 use schemars::JsonSchema;
@@ -280,6 +280,11 @@ fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
         }
     }
     visible
+}
+
+/// A path of the host in a text: it says exactly which bytes it stands for.
+pub(crate) fn shown(path: &Path) -> String {
+    escape_bytes(path.as_os_str().as_bytes())
 }
 
 /// So many things, in words.

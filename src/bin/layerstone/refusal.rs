@@ -25,7 +25,7 @@ pub(crate) fn parse() -> Result<Arguments, u8> {
             let words = std::env::args_os().chain(["--help".into()]);
             Arguments::try_parse_from(words).err().unwrap_or(error)
         }
-        Err(error) => negative_value(std::env::args_os().collect()).unwrap_or(error),
+        Err(error) => negative_value(std::env::args_os()).unwrap_or(error),
     };
     let json = asks_for_json(std::env::args_os());
     if !error.use_stderr() {
@@ -51,7 +51,7 @@ fn print(text: &clap::Error, json: bool) -> u8 {
 }
 
 /// Returns why a value such as `-1` or `-1d` is refused by the option before it. The parser takes it for an option of its own.
-fn negative_value(words: Vec<OsString>) -> Option<clap::Error> {
+fn negative_value(words: impl Iterator<Item = OsString>) -> Option<clap::Error> {
     let is_negative = |word: &OsString| matches!(word.as_bytes(), [b'-', b'0'..=b'9' | b'.', ..]);
     let is_option =
         |word: &OsString| matches!(word.as_bytes(), [b'-', b'a'..=b'z', ..] | [b'-', b'-', b'a'..=b'z', ..]);
@@ -227,7 +227,7 @@ mod tests {
     fn a_negative_value_is_refused_by_its_option() {
         let refused = |words: &[&str]| {
             let words = [&["layerstone"], words].concat().into_iter().map(OsString::from);
-            Some(explain(&mut negative_value(words.collect())?).message)
+            Some(explain(&mut negative_value(words)?).message)
         };
         for (words, message) in [
             (&["images", "--since", "-1d"][..], "an age has no '-'"),

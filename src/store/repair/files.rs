@@ -155,7 +155,7 @@ impl Repair<'_> {
     pub(super) fn unnamed_states(
         &self,
         rows: &Rows,
-        dropped: Vec<DirectoryId>,
+        dropped: &[DirectoryId],
         report: &mut RepairReport,
     ) -> Result<Vec<String>> {
         let mut unnamed: Vec<_> = dropped.iter().copied().map(state_file).collect();

@@ -199,7 +199,7 @@ impl Repair<'_> {
         images::name_projects(rows, report);
         rows.add_parents();
         let dropped = rows.drop_directories(disk, report)?;
-        unnamed.kept.extend(self.unnamed_states(rows, dropped, report)?);
+        unnamed.kept.extend(self.unnamed_states(rows, &dropped, report)?);
         Catalog::build(disk, |tx| rows.fill(tx, &scanned, &output, now))?;
         report.images = rows.images.len() as u64;
         report.packs = (scanned.kept.len() + output.packs.len()) as u64;

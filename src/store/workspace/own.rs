@@ -11,6 +11,7 @@ use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
 use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
+use crate::path::escape_bytes;
 use crate::store::known::born_ns;
 
 use super::folder::Folder;
@@ -100,7 +101,7 @@ impl Folder {
         }
         let elsewhere = own.map(|own| place_of(&own.source)).transpose()?.flatten();
         elsewhere.map_or(Ok(()), |place| {
-            let place = place.display();
+            let place = escape_bytes(place.as_os_str().as_bytes());
             let message = format!(
                 "the workspace's mount is at {place}; move it back (mount --move), or unmount it there"
             );

@@ -154,7 +154,7 @@ fn checkouts_whose_rows_are_lost_are_named_while_they_are_there() {
     }
     lose_catalog(&given);
     let report = given.repair(PRESENT);
-    assert_eq!(report.lost_checkouts, [copy.clone()]);
+    assert_eq!(report.lost_checkouts, std::slice::from_ref(&copy));
     assert!(report.has_losses());
     fs::write(copy.join("more"), "more").unwrap();
     let options = CommitOptions { base: Some(reference("t1")), ..CommitOptions::default() };

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Context, Outcome, usage};
 use crate::interrupt;
-use crate::output::{Output, Report, write_stream};
+use crate::output::{Output, Report, shown, write_stream};
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     }
     let image = context.project_to_read()?.find(&arguments.image)?;
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
-    let name = file.map_or("standard output".into(), |file| file.to_string_lossy().into_owned());
+    let name = file.map_or("standard output".into(), shown);
     let options = ExportOptions { name, fill_holes: arguments.no_sparse };
     let left_out = match file {
         Some(path) => write_file(path, |file| {

@@ -16,6 +16,7 @@ mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, PipeReader, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -123,7 +124,7 @@ impl Job<'_> {
                 (program, why.to_owned(), ErrorKind::Invalid, NOT_EXECUTABLE)
             }
         };
-        let message = format!("'{}' {why}", what.display().to_string().escape_debug());
+        let message = format!("'{}' {why}", escape_bytes(what.as_bytes()));
         Err(Failure::Run { kind, message, code })
     }
 }
