@@ -4,11 +4,12 @@
 //! error is about, typed) and the message (what was expected and what to do).
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::id::{ImageId, ObjectId, PackId, SegmentId};
-use crate::path::TreePath;
+use crate::path::{TreePath, escape_bytes, visible};
 
 pub use crate::format::DecodeError;
 
@@ -110,14 +111,14 @@ pub enum Subject {
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Store(path) => write!(f, "store {}", path.display()),
+            Self::Store(path) => write!(f, "store {}", escape_bytes(path.as_os_str().as_bytes())),
             Self::Project(name) => write!(f, "project '{}'", name.escape_debug()),
             Self::Tag(name) => write!(f, "tag '{}'", name.escape_debug()),
             Self::Workspace(name) => write!(f, "workspace '{}'", name.escape_debug()),
             Self::Image(id) => write!(f, "image {id}"),
             Self::Reference(text) => write!(f, "'{}'", text.escape_debug()),
             Self::Path(path) => write!(f, "{path}"),
-            Self::Host(path) => write!(f, "{}", path.display().to_string().escape_debug()),
+            Self::Host(path) => f.write_str(&escape_bytes(path.as_os_str().as_bytes())),
             Self::ArchiveEntry(name) => write!(f, "archive entry '{name}'"),
             Self::Archive => f.write_str("archive"),
             Self::Pack(id) => write!(f, "pack {id}"),
@@ -420,8 +421,8 @@ impl fmt::Display for Fault<'_> {
         let Inner { subject, message, archive, .. } = &*self.0.0;
         match (archive, subject) {
             (None, _) => write!(f, "{subject}: {message}"),
-            (Some(archive), Subject::Archive) => write!(f, "{}: {message}", archive.escape_debug()),
-            (Some(archive), _) => write!(f, "{}: {subject}: {message}", archive.escape_debug()),
+            (Some(archive), Subject::Archive) => write!(f, "{}: {message}", visible(archive)),
+            (Some(archive), _) => write!(f, "{}: {subject}: {message}", visible(archive)),
         }
     }
 }

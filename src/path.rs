@@ -271,6 +271,19 @@ pub fn is_active(character: char) -> bool {
         )
 }
 
+/// A text with its active characters escaped and nothing else, so that what is escaped already stays as it is.
+pub(crate) fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_active(character) {
+            visible.extend(character.escape_default());
+        } else {
+            visible.push(character);
+        }
+    }
+    visible
+}
+
 impl fmt::Display for TreePath {
     /// The absolute path inside the image, escaped as [`escape_bytes`] does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

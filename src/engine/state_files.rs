@@ -1,13 +1,19 @@
 //! Files of what this machine remembers of a directory: written before the transaction whose rows name them, never changed.
 //!
 //! A file without a row is a killed process's for whoever has the lock and the [turn](Turn).
+//!
+//! The file of a checkout begins with a zstd frame that readers skip, which has its row as it was then: should the catalog be
+//! lost, a repair names the checkout by it. The row itself can't come back so, since segments may have come after it.
 
-use std::sync::{Mutex, PoisonError};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::catalog::table::Sequence;
+use crate::catalog::record::DirectoryRecord;
+use crate::catalog::table::{Directories, Sequence, Table as _, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
-use crate::disk::OpenMode;
+use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
+use crate::format::record;
 use crate::id::DirectoryId;
 use crate::layout::{DIRECTORIES, state_file};
 
@@ -17,41 +23,85 @@ use super::gate::{OpenCatalog, Turn};
 /// How a state is compressed: the paths and times of neighbours are much alike.
 const STATE_LEVEL: i32 = 3;
 
+/// How a frame begins that readers of zstd skip; the bytes in it have their number before them.
+const SKIPPED: u32 = 0x184D_2A5C;
+
 /// A state that is to be written.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     packed: Vec<u8>,
     unpacked_bytes: u64,
-    /// Whether it must be durable before it counts.
-    is_durable: bool,
-    /// Its number, once it has one.
-    id: Mutex<Option<DirectoryId>>,
+    /// The row of a checkout, whose state must be durable before it counts.
+    row: Mutex<Option<DirectoryRecord>>,
+    /// Its number and the frame with its row, once it has them.
+    placed: Mutex<Option<(DirectoryId, Vec<u8>)>>,
 }
 
 impl StateFile {
     /// Compresses a state.
-    pub(crate) fn pack(state: &[u8], is_durable: bool) -> Result<Self> {
+    pub(crate) fn pack(state: &[u8]) -> Result<Self> {
         let io = |error| Error::io(Subject::Argument("level"), "compress a directory's state", error);
         let packed = zstd::bulk::compress(state, STATE_LEVEL).map_err(io)?;
-        Ok(Self { packed, unpacked_bytes: state.len() as u64, is_durable, id: Mutex::default() })
+        Ok(Self {
+            packed,
+            unpacked_bytes: state.len() as u64,
+            row: Mutex::default(),
+            placed: Mutex::default(),
+        })
     }
 
-    /// Returns the length of the file, and of what it unpacks to.
-    pub(crate) fn bytes(&self) -> (u64, u64) {
-        (self.packed.len() as u64, self.unpacked_bytes)
+    /// Makes the file one of a checkout, which has this row.
+    pub(crate) fn name_checkout(&self, row: DirectoryRecord) {
+        *lock(&self.row) = Some(row);
     }
 
-    /// Returns its number, and takes it out of the sequence.
-    pub(crate) fn take_number(&self, tx: &mut WriteTx) -> Result<DirectoryId> {
-        let id = self.number()?;
+    /// Returns its number, which it takes out of the sequence, the length of the file, and of what it unpacks to.
+    pub(crate) fn take_number(&self, tx: &mut WriteTx) -> Result<(DirectoryId, u64, u64)> {
+        let placed = lock(&self.placed);
+        let (id, frame) = placed.as_ref().ok_or_else(unwritten)?;
         tx.advance(Sequence::Directory, id.get())?;
-        Ok(id)
+        Ok((*id, (frame.len() + self.packed.len()) as u64, self.unpacked_bytes))
     }
 
-    fn number(&self) -> Result<DirectoryId> {
-        let number = *self.id.lock().unwrap_or_else(PoisonError::into_inner);
-        number.ok_or_else(|| Error::invalid(Subject::Catalog, "names a state file that was not written"))
+    fn place(&self, id: DirectoryId) -> Result<()> {
+        let frame = lock(&self.row).as_ref().map_or(Ok(Vec::new()), |row| row_frame(id, row))?;
+        *lock(&self.placed) = Some((id, frame));
+        Ok(())
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unwritten() -> Error {
+    Error::invalid(Subject::Catalog, "names a state file that was not written")
+}
+
+/// The row of a directory as a frame that readers of its state skip.
+fn row_frame(id: DirectoryId, row: &DirectoryRecord) -> Result<Vec<u8>> {
+    let row = record::encode(Directories::NAME, &key_bytes(&id), row);
+    let row = row.map_err(|error| Error::corrupt(Subject::Catalog, error.to_string()))?;
+    let bytes = u32::try_from(row.len()).unwrap_or(u32::MAX);
+    Ok([&SKIPPED.to_le_bytes()[..], &bytes.to_le_bytes(), &row].concat())
+}
+
+/// Returns the row that a state file begins with, as it was when the file was written.
+pub(crate) fn row_of(disk: &dyn Disk, id: DirectoryId) -> io::Result<Option<DirectoryRecord>> {
+    let file = disk.open(&state_file(id), OpenMode::Read)?;
+    let mut head = [0; 8];
+    let len = file.len()?.saturating_sub(head.len() as u64);
+    if len > 0 {
+        file.read_at(&mut head, 0)?;
+    }
+    let [magic, bytes] = [0, 4]
+        .map(|at| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes));
+    if magic != SKIPPED || u64::from(bytes) > len.min(record::MAX_RECORD_BYTES as u64) {
+        return Ok(None);
+    }
+    let mut row = vec![0; usize::try_from(bytes).unwrap_or(0)];
+    file.read_at(&mut row, head.len() as u64)?;
+    Ok(record::decode(Directories::NAME, &key_bytes(&id), &row).ok())
 }
 
 impl Engine {
@@ -82,19 +132,25 @@ impl Engine {
         }
         let last = catalog.read(|tx| tx.last(Sequence::Directory))?;
         for (number, state) in (last + 1..).zip(states) {
-            *state.id.lock().unwrap_or_else(PoisonError::into_inner) = Some(DirectoryId::new(number));
+            state.place(DirectoryId::new(number))?;
         }
         Ok(())
     }
 
     /// Writes a state file under its number.
     pub(super) fn create_state_file(&self, _turn: &Turn<'_>, state: &StateFile) -> Result<()> {
-        let name = state_file(state.number()?);
+        let placed = lock(&state.placed);
+        let (id, frame) = placed.as_ref().ok_or_else(unwritten)?;
+        let name = state_file(*id);
         let write = || {
             self.disk.remove(&name)?;
             let file = self.disk.open(&name, OpenMode::CreateNew)?;
-            file.write_at(&state.packed, 0)?;
-            if state.is_durable { file.sync().and_then(|()| self.disk.sync_dir(DIRECTORIES)) } else { Ok(()) }
+            file.write_at(&[frame, &state.packed[..]].concat(), 0)?;
+            if lock(&state.row).is_some() {
+                file.sync().and_then(|()| self.disk.sync_dir(DIRECTORIES))
+            } else {
+                Ok(())
+            }
         };
         write().map_err(|error| {
             Error::io(Subject::Store(self.location.clone()), "write a directory's state", error)

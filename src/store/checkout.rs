@@ -121,7 +121,7 @@ impl Image {
         let stat = checkout.root_stat()?;
         let report = report(&written, root.bytes());
         let remembered =
-            self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]), true)?);
+            self.remember(directory, &stat, &StateFile::pack(&written.rows.finish(observed, &[]))?);
         let untracked = match remembered {
             Ok(()) => None,
             // Whatever kept the store from it, the image could be read.
@@ -143,6 +143,7 @@ impl Image {
         let store = &self.project.store;
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
         let record = place.record(&Equal::from(&self.record));
+        state.name_checkout(record.clone());
         let abandoned = store.abandoned_directories()?;
         let gone = store.write_with_state(Some(state), |tx| {
             let mut gone = store.forget_abandoned(tx, &abandoned)?;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::archive::Limits;
-use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, OriginRecord};
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord, OriginRecord};
 use crate::catalog::table::{Identities, Images, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Remedy, Result, Subject};
@@ -122,12 +122,15 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// A state file that must be written before it is published.
-    fn state_file(&self) -> Option<Arc<StateFile>> {
-        match &self.state.as_ref()?.news {
-            StateNews::Whole(_, file) => Some(Arc::clone(file)),
-            StateNews::Segment(..) => None,
+    /// A state file that must be written before the draft is published as an image.
+    fn state_file(&self, image: &ImageRecord) -> Option<Arc<StateFile>> {
+        let StateUpdate { place, news: StateNews::Whole(_, file), .. } = self.state.as_ref()? else {
+            return None;
+        };
+        if is_precious(place.usage) {
+            file.name_checkout(place.record(&Equal::from(image)));
         }
+        Some(Arc::clone(file))
     }
 }
 
@@ -251,10 +254,7 @@ impl Project {
         observed: Timestamp,
     ) -> Result<ImportedTree> {
         let (root, rows) = store_tree(walk, session)?;
-        let news = StateNews::Whole(
-            None,
-            Arc::new(StateFile::pack(&rows.finish(observed, &[]), is_precious(place.usage))?),
-        );
+        let news = StateNews::Whole(None, Arc::new(StateFile::pack(&rows.finish(observed, &[]))?));
         let abandoned = self.store.abandoned_directories()?;
         let state = StateUpdate { place, news, abandoned };
         Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
@@ -289,8 +289,9 @@ impl Project {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
                 let (project, draft) = (self.clone(), Arc::new(draft));
                 let shared = Arc::clone(&draft);
+                let state = draft.state_file(&record);
                 let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record.clone());
-                let published = self.store.publish(session, draft.state_file(), publish)?;
+                let published = self.store.publish(session, state, publish)?;
                 let Published { record, is_new, is_late, later_image, gone } = published;
                 self.store.remove_states(gone);
                 if is_late {
@@ -308,7 +309,7 @@ impl Project {
         if !has_news && draft.tags.is_empty() && draft.workspace.is_none() {
             return Ok(true);
         }
-        let settled = self.store.write_with_state(draft.state_file().as_deref(), |tx| {
+        let settled = self.store.write_with_state(draft.state_file(record).as_deref(), |tx| {
             match self.image_row(tx, record.id)? {
                 Some(_) => self.settle(tx, draft, record).map(Some),
                 None => Ok(None),

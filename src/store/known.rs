@@ -4,6 +4,9 @@
 //! A state is a compressed file (see `engine::state_files`) and, as long as they are small, the segments that came since as
 //! rows. A checkout's file is durable before it counts: it alone knows what could not be set. That of an
 //! imported directory only saves time, and one that is lost or damaged is no loss.
+//!
+//! The file of a checkout begins with a zstd frame that readers skip, which has its row as it was then: should the catalog be
+//! lost, a repair names the checkout by it. The row itself can't come back so, since segments may have come after it.
 
 use std::ops::ControlFlow;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,7 +26,7 @@ use crate::layout::state_file;
 use crate::time::Moment;
 
 use crate::engine::Engine;
-use crate::engine::state_files::StateFile;
+use crate::engine::state_files::{self, StateFile};
 
 /// Rows that are looked at for abandoned directories when one is added: more than one, so their number falls.
 const LOOKED_AT: usize = 64;
@@ -176,6 +179,12 @@ fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
     tx.remove::<Directories>(&id).map(drop)
 }
 
+/// Returns the checkout whose state a file has, if the file says so and the checkout is still there.
+pub(super) fn checkout_of(disk: &dyn Disk, id: DirectoryId) -> std::io::Result<Option<KnownDirectory>> {
+    let known = state_files::row_of(disk, id)?.map(|record| KnownDirectory { id, record });
+    Ok(known.filter(|known| is_precious(known.record.usage) && !known.is_abandoned()))
+}
+
 /// Whether a lost state is a loss.
 pub(super) fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
@@ -189,8 +198,7 @@ impl Engine {
         record: DirectoryRecord,
         state: &StateFile,
     ) -> Result<Option<DirectoryId>> {
-        let id = state.take_number(tx)?;
-        let (state_bytes, unpacked_state_bytes) = state.bytes();
+        let (id, state_bytes, unpacked_state_bytes) = state.take_number(tx)?;
         let record = DirectoryRecord { state_bytes, unpacked_state_bytes, ..record };
         let place = ((record.device, record.inode), record.usage);
         // The inode was another directory's before, which is gone, or is this one's with an older state.

@@ -372,7 +372,6 @@ fn budgets_on_the_command_line() {
     for (option, value, limit) in [
         ("--max-entries", "1", "--max-entries"),
         ("--max-bytes", "1", "--max-bytes"),
-        ("--timeout", "0", "--timeout"),
         ("--timeout", "0.000001", "--timeout"),
     ] {
         let (code, message) = cli.fails(&["import", "tree", option, value]);
@@ -392,4 +391,6 @@ fn budgets_on_the_command_line() {
         let (code, message) = cli.fails(&["import", "tree", time]);
         assert!(code == 2 && message.contains("a number of seconds is expected"), "{code}: {message}");
     }
+    let (code, message) = cli.fails(&["import", "tree", "--timeout", "0"]);
+    assert!(code == 2 && message.contains("more than 0 seconds"), "{code}: {message}");
 }

@@ -40,6 +40,7 @@ mod gc;
 mod given;
 mod host_races;
 mod hostile;
+mod json_rules;
 mod kill;
 mod layers;
 mod left_over;

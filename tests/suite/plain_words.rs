@@ -181,3 +181,36 @@ fn a_repair_without_names_says_how_its_projects_are_called() {
     assert!(said.contains(" of recovered-1, made ") && said.contains("'--project recovered-1'"), "{said}");
     assert_eq!(cli.ok(&["--project", "recovered-1", "images", "-a", "-q"]).lines().count(), 1);
 }
+
+#[test]
+fn help_that_can_not_be_printed_is_a_failure() {
+    let cli = Cli::new();
+    for words in [&["--help"][..], &["ls", "--help"], &["help"], &["--version"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = cli.command(words).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("standard output"), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn the_program_knows_its_commands_under_any_name() {
+    let cli = Cli::new();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_layerstone"), cli.path("ls2")).unwrap();
+    let output = Command::new(cli.path("ls2")).args(["images", "--filter", "x"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--prefix") && said.contains("Usage: layerstone images"), "{said}");
+}
+
+#[test]
+fn an_error_shows_every_byte_of_a_path_of_the_host() {
+    let cli = Cli::new();
+    let name = OsStr::from_bytes(b"a\xffb\n");
+    let output = cli.command(&["import"]).arg(name).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with(r"layerstone: a\xffb\n: "), "{said}");
+    fs::write(cli.path("").join(name), [7; 2048]).unwrap();
+    let output = cli.command(&["import"]).arg(name).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with(r"layerstone: a\xffb\n: "), "a tar: {said}");
+}

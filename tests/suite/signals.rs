@@ -68,6 +68,17 @@ fn assert_stopped(what: &str, output: &Output, name: &str, code: i32) {
     assert_eq!(said, format!("layerstone: {name}: cancelled; nothing was changed\n"), "{what}");
 }
 
+/// The same of what its reader has got in part, and can't be taken back.
+fn assert_cut_short(words: &[&str], output: &Output, name: &str, code: i32) {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{words:?}: {said}");
+    assert_eq!(
+        said,
+        format!("layerstone: {name}: cancelled; what was written is not complete\n"),
+        "{words:?}"
+    );
+}
+
 /// Stops a command that is under way with each signal in turn.
 fn stop(what: &str, start: impl Fn() -> Child) {
     for (signal, name, code) in SIGNALS {
@@ -185,7 +196,7 @@ fn a_write_to_a_pipe_that_nobody_reads_ends_on_a_signal() {
             let pipe = child.stdout.as_ref().unwrap();
             wait_until("the pipe is full", || rustix::io::ioctl_fionread(pipe).unwrap() >= 60_000);
             send(&child, signal);
-            assert_stopped(words[0], &finish(child), name, code);
+            assert_cut_short(words, &finish(child), name, code);
         }
     }
     fifo(&cli);
@@ -435,4 +446,19 @@ fn a_workspace_that_is_being_prepared_ends_on_a_signal() {
         assert_eq!(cli.ok(&["--json", "workspace", "ls"]).trim(), "[]");
     }
     drop(locks);
+}
+
+#[test]
+fn a_cancelled_export_to_a_pipe_is_not_complete() {
+    let cli = Cli::new();
+    cli.tree();
+    fs::write(cli.path("tree/big"), vec![7; 1 << 20]).unwrap();
+    cli.ok(&["import", "tree", "--tag", "a"]);
+    let words = ["export", "a", "-o", "fifo"];
+    let fifo = fifo(&cli);
+    let child = start(&mut cli.command(&words));
+    let mut reader = File::open(fifo).unwrap();
+    reader.read_exact(&mut [0]).unwrap();
+    send(&child, Signal::INT);
+    assert_cut_short(&words, &finish(child), "SIGINT", 130);
 }

@@ -84,6 +84,13 @@ const OTHERS: &[(&[&str], &str)] = &[
     (&["rollback", "1"], "history"),
     (&["file", "edit", "/x"], "workspace create"),
     (&["op", "ls"], "workspace ls"),
+    (&["operation", "ls"], "workspace ls"),
+    (&["grep", "x"], "| grep TEXT"),
+    (&["cd", "/etc"], "'layerstone ls IMAGE PATH'"),
+    (&["env", "A=B"], "run --env"),
+    (&["images", "--since", "-1d"], "leave that out: 1d"),
+    (&["commit", "x", "--max-layer-bytes", "-1"], "a number of bytes"),
+    (&["import", "x", "--timeout", "0"], "leave the option out"),
     (&["image", "prune"], "'layerstone gc'"),
     (&["image", "save", "x"], "'layerstone export"),
 ];

@@ -16,6 +16,7 @@ use crate::values::seconds;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    bin_name = "layerstone",
     max_term_width = 100,
     subcommand_required = true,
     arg_required_else_help = true,

@@ -36,6 +36,8 @@ enum Failure {
     Output(io::Error),
     /// The same when something was done already, which is said then.
     Unreported { error: io::Error, done: String },
+    /// A stream of bytes was cancelled of which a part is written.
+    CutShort,
     /// A command that was run ended with this exit code.
     Ended(u8),
     /// A command was not run, or what it did was not committed; the exit code to end with.
@@ -48,7 +50,7 @@ impl Failure {
         let mut cause: Option<&dyn StdError> = match self {
             Self::Output(error) | Self::Unreported { error, .. } => Some(error),
             Self::Store(error) => Some(error),
-            Self::Several(_) | Self::Ended(_) | Self::Run { .. } => None,
+            Self::Several(_) | Self::CutShort | Self::Ended(_) | Self::Run { .. } => None,
         };
         while let Some(error) = cause {
             if error
@@ -119,6 +121,7 @@ fn main() -> ExitCode {
             own_code(ErrorKind::Io)
         }
         Err(Failure::Store(error)) if error.kind() == ErrorKind::Cancelled => stopped(error.message(), json),
+        Err(Failure::CutShort) => stopped("cancelled; what was written is not complete", json),
         Err(Failure::Ended(code)) => ExitCode::from(code),
         Err(Failure::Run { kind, message, code }) => {
             Output::complain(kind, &message, json);

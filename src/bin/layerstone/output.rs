@@ -9,10 +9,11 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use layerstone::path::is_active;
+use layerstone::path::{escape_bytes, is_active};
 use layerstone::task::Interruptible;
 use layerstone::{Error, ErrorKind, FoundMarks, Moment, Remedy, Subject, TreePath};
 use schemars::JsonSchema;
@@ -30,11 +31,50 @@ pub(crate) trait Report: Serialize + JsonSchema {
 
 /// Returns standard output. A signal ends a write that waits for a reader.
 pub(crate) fn stdout() -> io::Result<BufWriter<Interruptible<File>>> {
+    begin_stdout().map(BufWriter::new)
+}
+
+fn begin_stdout() -> io::Result<Interruptible<File>> {
     left::check_stdout()?;
     progress::clear();
     let mut stdout = stream_of(io::stdout())?;
     stdout.write_all(left::needed(Stream::Stdout).as_bytes())?;
-    Ok(BufWriter::new(stdout))
+    Ok(stdout)
+}
+
+/// Standard output that notes whether it took anything.
+pub(crate) struct Noting {
+    stdout: Interruptible<File>,
+    has_taken: Arc<AtomicBool>,
+}
+
+/// Has `write` fill standard output, of which nothing can be taken back; where that is cancelled in between, the failure says
+/// so.
+pub(crate) fn write_stream<T>(
+    write: impl FnOnce(BufWriter<Noting>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let has_taken = Arc::new(AtomicBool::new(false));
+    let noting = Noting { stdout: begin_stdout()?, has_taken: Arc::clone(&has_taken) };
+    write(BufWriter::new(noting)).map_err(|failure| match failure {
+        Failure::Store(error)
+            if error.kind() == ErrorKind::Cancelled && has_taken.load(Ordering::Relaxed) =>
+        {
+            Failure::CutShort
+        }
+        other => other,
+    })
+}
+
+impl Write for Noting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.stdout.write(bytes)?;
+        self.has_taken.fetch_or(taken > 0, Ordering::Relaxed);
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
 }
 
 /// Returns one of this process's streams without a buffer.
@@ -268,6 +308,11 @@ fn escape(text: &str, escaped: impl Fn(char) -> String) -> String {
         }
     }
     visible
+}
+
+/// A path of the host in a text: it says exactly which bytes it stands for.
+pub(crate) fn shown(path: &Path) -> String {
+    escape_bytes(path.as_os_str().as_bytes())
 }
 
 /// So many things, in words.

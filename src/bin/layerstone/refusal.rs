@@ -1,6 +1,7 @@
 //! What the argument parser refuses, said as every other failure is: one or two lines, or one JSON object.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 
 use clap::error::{ContextKind, ContextValue};
@@ -14,8 +15,8 @@ use crate::hints::{instead_of_argument, instead_of_command, keep_likely_suggesti
 use crate::output::{Output, visible};
 use crate::run::OWN_FAILURE;
 
-/// Returns the command line's arguments, or the exit code if they are refused, which is then said. Help and the version are
-/// printed, and end the program.
+/// Returns the command line's arguments, or the exit code if they are refused, which is then said, or if they ask for help or
+/// the version, which is printed.
 pub(crate) fn parse() -> Result<Arguments, u8> {
     let mut error = match Arguments::try_parse() {
         Ok(arguments) => return Ok(arguments),
@@ -24,18 +25,48 @@ pub(crate) fn parse() -> Result<Arguments, u8> {
             let words = std::env::args_os().chain(["--help".into()]);
             Arguments::try_parse_from(words).err().unwrap_or(error)
         }
-        Err(error) => error,
+        Err(error) => negative_value(std::env::args_os()).unwrap_or(error),
     };
-    if !error.use_stderr() {
-        error.exit();
-    }
     let json = asks_for_json(std::env::args_os());
+    if !error.use_stderr() {
+        return Err(print(&error, json));
+    }
     let refused = explain(&mut error);
     Output::complain(ErrorKind::Invalid, &refused.message, json);
     if let (false, Some(usage)) = (json, refused.usage) {
         Output::note(&usage);
     }
     Err(if asks_for_run(std::env::args_os()) { OWN_FAILURE } else { exit_code(ErrorKind::Invalid) })
+}
+
+/// Prints help or the version, and gives the exit code.
+fn print(text: &clap::Error, json: bool) -> u8 {
+    match text.print().and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Output::complain(ErrorKind::Io, &format!("standard output: could not write: {error}"), json);
+            exit_code(ErrorKind::Io)
+        }
+        _ => 0,
+    }
+}
+
+/// Returns why a value such as `-1` or `-1d` is refused by the option before it. The parser takes it for an option of its own.
+fn negative_value(words: impl Iterator<Item = OsString>) -> Option<clap::Error> {
+    let is_negative = |word: &OsString| matches!(word.as_bytes(), [b'-', b'0'..=b'9' | b'.', ..]);
+    let is_option =
+        |word: &OsString| matches!(word.as_bytes(), [b'-', b'a'..=b'z', ..] | [b'-', b'-', b'a'..=b'z', ..]);
+    let mut joined: Vec<OsString> = Vec::new();
+    for word in words {
+        match joined.last_mut().filter(|before| is_negative(&word) && is_option(before)) {
+            Some(option) => {
+                option.push("=");
+                option.push(word);
+            }
+            None => joined.push(word),
+        }
+    }
+    let error = Arguments::try_parse_from(joined).err()?;
+    matches!(error.kind(), clap::error::ErrorKind::ValueValidation).then_some(error)
 }
 
 /// Whether words that could not be parsed are those of `run`, which has a code of its own for its own failures.
@@ -190,6 +221,25 @@ mod tests {
         let (message, usage) = refused(&["import", "--format", "zip", "x"]);
         assert_eq!(message, "invalid value 'zip' for '--format <FORMAT>' [possible values: dir, tar]");
         assert_eq!(usage, None);
+    }
+
+    #[test]
+    fn a_negative_value_is_refused_by_its_option() {
+        let refused = |words: &[&str]| {
+            let words = [&["layerstone"], words].concat().into_iter().map(OsString::from);
+            Some(explain(&mut negative_value(words)?).message)
+        };
+        for (words, message) in [
+            (&["images", "--since", "-1d"][..], "an age has no '-'"),
+            (&["images", "-n", "-1"], "a whole number is expected"),
+            (&["import", "d", "--timeout", "-.5"], "a number of seconds is expected"),
+            (&["project", "limit", "p", "--max-layer-bytes", "-1"], "expected a number of bytes"),
+        ] {
+            let said = refused(words).unwrap();
+            assert!(said.starts_with("invalid value '-") && said.contains(message), "{words:?}: {said}");
+        }
+        assert_eq!(refused(&["images", "--quiet", "-1"]), None, "no value of that");
+        assert_eq!(refused(&["rm", "-1"]), None);
     }
 
     #[test]

@@ -11,11 +11,11 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use layerstone::{Error, Result};
+use layerstone::{Error, ErrorKind, Result};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::interrupt;
+use crate::{Failure, interrupt};
 
 /// Links that are followed, as many as Linux follows itself.
 const LINKS_MAX: usize = 40;
@@ -27,8 +27,14 @@ const PERMISSIONS: u32 = 0o777;
 
 /// Has `write` fill the file at `path`. A regular file, or none yet, is replaced by the complete new one; what is no
 /// regular file (a device, a pipe) is written to as it is.
-pub(crate) fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T> {
-    let Some(place) = place(path) else { return write(&open_as_it_is(path)?) };
+pub(crate) fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>) -> Result<T, Failure> {
+    let Some(place) = place(path) else {
+        let file = open_as_it_is(path)?;
+        return write(&file).map_err(|error| match error.kind() {
+            ErrorKind::Cancelled => Failure::CutShort,
+            _ => error.into(),
+        });
+    };
     let draft =
         Draft::beside(&place).map_err(|error| Error::host(path, "make a file in its directory", error))?;
     let written = write(&draft.file)?;
@@ -208,7 +214,7 @@ mod tests {
         mode_of(&fs::metadata(path).unwrap())
     }
 
-    fn fill(path: &Path, bytes: &[u8]) -> Result<()> {
+    fn fill(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         write_file(path, |mut file| {
             file.write_all(bytes).map_err(|error| Error::host(path, "write it", error))?;
             assert_eq!(mode_of(&file.metadata().unwrap()), PRIVATE, "nobody else reads an incomplete file");

@@ -56,7 +56,16 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
         .filter(|seconds| (0.0..1e9).contains(seconds))
-        .ok_or_else(|| "a number of seconds is expected".into())
+        .ok_or_else(|| "a number of seconds is expected, such as 30 or 0.5".into())
+}
+
+/// The same for a time in which something is to be done: none at all is too short for anything.
+pub(crate) fn some_seconds(text: &str) -> Result<f64, String> {
+    let seconds = seconds(text)?;
+    if seconds == 0.0 {
+        return Err("more than 0 seconds are needed; leave the option out for no limit".into());
+    }
+    Ok(seconds)
 }
 
 /// A path inside an image: bytes, as it may hold what no text does.
@@ -93,6 +102,9 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Some(age_ms) = age_ms() {
         return Ok(Moment::from_unix_ms(Moment::now().unix_ms().saturating_sub(age_ms)));
     }
+    if let Some(age) = text.strip_prefix('-').filter(|age| moment(age).is_ok()) {
+        return Err(format!("an age has no '-' before it; leave that out: {age}"));
+    }
     text.parse::<Moment>()
         .map_err(|_| "a moment such as 2026-01-31 or 2026-01-31T12:00:00Z, or an age such as 90s 30m 12h 1d 2w, is expected".into())
 }
@@ -100,6 +112,13 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_is_no_negative_number() {
+        assert!(moment("1d").is_ok() && moment("2026-01-31").is_ok());
+        assert!(moment("-1d").unwrap_err().ends_with("leave that out: 1d"));
+        assert!(moment("-1y").unwrap_err().starts_with("a moment such as"));
+    }
 
     #[test]
     fn bytes_have_units_of_1000_and_of_1024() {

@@ -13,7 +13,7 @@ use crate::ingest::{Captured, Judge, Wanted};
 use crate::object::ObjectSource;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate, is_precious};
+use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
 use crate::store::links::Members;
 use crate::tree::xattr::{CAPABILITY, canonical};
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
@@ -65,7 +65,7 @@ impl Base {
             Some(state) => state.rewritten(started, rows, gone),
             None => segment,
         };
-        let file = StateFile::pack(&whole, is_precious(self.place.usage))?;
+        let file = StateFile::pack(&whole)?;
         let news = StateNews::Whole(Some(known), Arc::new(file));
         Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }))
     }

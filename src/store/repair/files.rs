@@ -1,7 +1,5 @@
 //! The files that are there: which are read, which go, and which numbers are taken.
 
-use std::collections::BTreeSet;
-
 use crate::catalog::table::Sequence;
 use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::Result;
@@ -11,6 +9,7 @@ use crate::layout::{
     segment_file, state_file,
 };
 use crate::pack::segment::Segment;
+use crate::store::known::checkout_of;
 use crate::store::unusable;
 
 use super::Repair;
@@ -89,7 +88,7 @@ impl Repair<'_> {
     }
 
     /// The numbers of a folder's files, ascending.
-    fn numbered(&self, folder: &str, ending: &str) -> Result<Vec<u64>> {
+    pub(super) fn numbered(&self, folder: &str, ending: &str) -> Result<Vec<u64>> {
         let number = |name: &String| {
             let digits = name.strip_suffix(ending).filter(|digits| digits.len() == 10)?;
             digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -100,7 +99,7 @@ impl Repair<'_> {
     }
 
     /// The numbers of files and folders that were in a folder and are set aside.
-    fn numbered_in_quarantine(&self, folder: &str) -> Result<Vec<u64>> {
+    pub(super) fn numbered_in_quarantine(&self, folder: &str) -> Result<Vec<u64>> {
         let prefix = format!("{folder}-");
         let names = self.list(QUARANTINE)?;
         let numbers = names.iter().filter_map(|name| name.strip_prefix(&prefix)?.get(..10)?.parse().ok());
@@ -151,32 +150,31 @@ impl Repair<'_> {
         Ok(old)
     }
 
-    /// The states of directories that can't be read or that may be of rows that are lost.
-    pub(super) fn unnamed_states(&self, rows: &Rows, dropped: Vec<DirectoryId>) -> Result<Vec<String>> {
-        let mut unnamed: Vec<_> = dropped.into_iter().map(state_file).collect();
-        if !rows.is_whole {
-            let files = self.numbered(DIRECTORIES, ".state")?.into_iter().map(DirectoryId::new);
-            unnamed.extend(files.filter(|id| !rows.directories.contains_key(id)).map(state_file));
-            unnamed.sort_unstable();
-            unnamed.dedup();
+    /// The states of directories that can't be read or that may be of rows that are lost. Checkouts among the latter that
+    /// are still there are lost.
+    pub(super) fn unnamed_states(
+        &self,
+        rows: &Rows,
+        dropped: &[DirectoryId],
+        report: &mut RepairReport,
+    ) -> Result<Vec<String>> {
+        let mut unnamed: Vec<_> = dropped.iter().copied().map(state_file).collect();
+        if rows.is_whole {
+            return Ok(unnamed);
         }
+        let files = self.numbered(DIRECTORIES, ".state")?.into_iter().map(DirectoryId::new);
+        let location = self.location.canonicalize().unwrap_or_else(|_| self.location.to_owned());
+        let workspaces = location.join(WORKSPACES);
+        for id in files.filter(|id| !rows.directories.contains_key(id) && !dropped.contains(id)) {
+            unnamed.push(state_file(id));
+            let known = checkout_of(&*self.disk, id).map_err(|error| unusable(self.location, error))?;
+            let Some(path) = known.map(|known| known.path()) else { continue };
+            // That of a workspace goes with it.
+            if !path.starts_with(&workspaces) && !report.lost_checkouts.contains(&path) {
+                report.lost_checkouts.push(path);
+            }
+        }
+        unnamed.sort_unstable();
         Ok(unnamed)
-    }
-
-    /// The directories of workspaces that are not in the new catalog, if that may lack any: those that are there, and those
-    /// that a repair set aside before it was killed.
-    pub(super) fn lost_workspaces(&self, rows: &Rows) -> Result<Vec<String>> {
-        if rows.is_whole && rows.lost_workspaces.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut lost: BTreeSet<_> = rows.lost_workspaces.iter().map(|id| id.get()).collect();
-        lost.extend(self.numbered(WORKSPACES, "")?);
-        if !rows.is_whole {
-            // Their rows may be among those that are lost.
-            lost.extend(self.numbered_in_quarantine(WORKSPACES)?);
-        }
-        let named = rows.workspaces.values().map(|record| record.id.get());
-        let named: BTreeSet<_> = named.chain(rows.lowers.values().map(|record| record.id.get())).collect();
-        Ok(lost.difference(&named).map(|number| format!("{WORKSPACES}/{number:010}")).collect())
     }
 }

@@ -21,6 +21,7 @@ use super::report::{FoundImage, RepairReport};
 use super::rows::Rows;
 use super::salvage::Damaged;
 use super::scan::FoundRecord;
+use super::workspaces::label;
 
 impl Rows {
     /// Adds the images that only packs tell of, unless they were removed: a catalog that lost no row would have them
@@ -90,20 +91,18 @@ impl Rows {
             self.tags.retain(|(of, _), tag| (*of, tag.image) != (scope, id));
         }
         let mut lost = Vec::new();
-        for ((scope, name), WorkspaceRecord { id, base, last, .. }) in &self.workspaces {
+        for ((scope, name), WorkspaceRecord { base, last, .. }) in &self.workspaces {
             let mut losses = Losses::default();
             for equal in [base, last] {
                 walk.follow(equal.root, Some(equal.layer), &mut losses)?;
             }
             if !losses.is_none() {
-                self.lost_workspaces.push(*id);
                 lost.push((*scope, name.clone()));
             }
         }
         for key in lost {
-            let project = scope_name(key.0, self.project_name(key.0));
-            report.lost_workspaces.push(format!("{} of {project}", key.1));
-            self.workspaces.remove(&key);
+            let name = label(self, key.0, &key.1.to_string());
+            self.lost_workspaces.extend(self.workspaces.remove(&key).map(|record| (record.id, name)));
         }
         self.drop_dangling(report);
         Ok(dropped)

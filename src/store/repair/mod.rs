@@ -7,7 +7,8 @@
 //!    images of the records in packs ([`rows`], [`images`]); what is sound of images that are lost in part becomes images of
 //!    their own ([`salvage`]); the index and what follows from other rows is made anew ([`publish`]).
 //! 3. What is damaged gets a further name in the folder `quarantine`, and so does the old catalog where it is not whole
-//!    ([`quarantine`]). The directories of lost workspaces are moved there. A damaged file `format` is made anew.
+//!    ([`quarantine`]). The directories of lost workspaces are moved there ([`workspaces`]). A damaged file `format` is made
+//!    anew.
 //! 4. What is lost is kept in a file until 6, so that a repair that is killed in 5 does not hide it ([`untold`]).
 //! 5. The new catalog is renamed into place. What it does not name any more goes, and a new dump is written.
 //! 6. The file of 4 goes.
@@ -26,6 +27,7 @@ mod rows;
 mod salvage;
 mod scan;
 pub(crate) mod untold;
+mod workspaces;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -139,6 +141,7 @@ impl Repair<'_> {
         let stage = self.options.task.begin(Phase::CheckingIndex, None);
         let mut rows = Rows::read(disk, &self.surroundings, &mut report)?;
         drop(stage);
+        self.add_workspaces(&mut rows)?;
         self.remove_unfinished()?;
         let untold = Untold::read(disk, &mut report)?;
         let numbers = self.numbers(&mut rows)?;
@@ -196,7 +199,7 @@ impl Repair<'_> {
         images::name_projects(rows, report);
         rows.add_parents();
         let dropped = rows.drop_directories(disk, report)?;
-        unnamed.kept.extend(self.unnamed_states(rows, dropped)?);
+        unnamed.kept.extend(self.unnamed_states(rows, &dropped, report)?);
         Catalog::build(disk, |tx| rows.fill(tx, &scanned, &output, now))?;
         report.images = rows.images.len() as u64;
         report.packs = (scanned.kept.len() + output.packs.len()) as u64;
@@ -225,7 +228,7 @@ impl Repair<'_> {
         damaged.try_for_each(|(name, _)| quarantine.keep(name))?;
         quarantine.sync()?;
         // Last, since what can't be linked is moved.
-        quarantine.take_workspaces(&self.lost_workspaces(rows)?)?;
+        self.take_workspaces(rows, &mut quarantine, report)?;
         report.quarantined = quarantine.into_names();
         if has_format {
             return Ok(());

@@ -16,7 +16,6 @@ use crate::disk::{Disk, OpenMode, cannot_link};
 use crate::error::{Error, Result, Subject};
 use crate::layout::{QUARANTINE, UNFINISHED, WORKSPACES};
 
-/// The folder of workspaces.
 /// Bytes that are copied or compared at once.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -39,14 +38,14 @@ impl<'d> Quarantine<'d> {
         Ok(())
     }
 
-    /// Moves the directories of workspaces, those that are still there, and names where they are. All of it is durable then.
-    pub(super) fn take_workspaces(&mut self, names: &[String]) -> Result<()> {
+    /// Moves the directories of workspaces, those that are still there, and gives where each is. All of it is durable then.
+    pub(super) fn take_workspaces(&mut self, names: &[String]) -> Result<Vec<Option<String>>> {
         if names.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let taken = self.try_take_workspaces(names).map_err(|error| self.failed(error))?;
-        self.names.extend(taken);
-        Ok(())
+        self.names.extend(taken.iter().flatten().cloned());
+        Ok(taken)
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
@@ -73,7 +72,7 @@ impl<'d> Quarantine<'d> {
         Ok(None)
     }
 
-    fn try_take_workspaces(&self, names: &[String]) -> std::io::Result<Vec<String>> {
+    fn try_take_workspaces(&self, names: &[String]) -> std::io::Result<Vec<Option<String>>> {
         self.disk.create_dir(QUARANTINE)?;
         self.disk.sync_dir("")?;
         let taken: Vec<_> = names.iter().map(|name| self.try_take(name)).collect::<Result<_, _>>()?;
@@ -81,7 +80,7 @@ impl<'d> Quarantine<'d> {
         if self.disk.exists(WORKSPACES)? {
             self.disk.sync_dir(WORKSPACES)?;
         }
-        Ok(taken.into_iter().flatten().collect())
+        Ok(taken)
     }
 
     /// Moves a folder, if it is there; if not, gives where a repair that was killed moved it.

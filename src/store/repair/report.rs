@@ -64,7 +64,7 @@ pub struct RepairReport {
     #[serde(serialize_with = "json::host_paths")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<json::Path>"))]
     pub lost_checkouts: Vec<PathBuf>,
-    /// Workspaces that are no longer in the store; their files are in its folder `quarantine`.
+    /// Workspaces that are no longer in the store, each with where their files are in its directory, if they are there.
     pub lost_workspaces: Vec<String>,
     /// What was set aside, in the store's folder `quarantine`, by this repair or by one before it that was killed: files, and
     /// directories of workspaces.

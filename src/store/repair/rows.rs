@@ -40,8 +40,8 @@ pub(super) struct Rows {
     pub(super) lowers: BTreeMap<ObjectId, LowerRecord>,
     /// Images that had been removed and are to come back where all of their content is there.
     pub(super) recalled: BTreeSet<(ProjectId, ImageId)>,
-    /// Workspaces that were dropped because their image is damaged.
-    pub(super) lost_workspaces: Vec<WorkspaceId>,
+    /// Workspaces that were dropped because their image is damaged, and what they are called.
+    pub(super) lost_workspaces: Vec<(WorkspaceId, String)>,
     /// Whether no row of the catalog is lost.
     pub(super) is_whole: bool,
     /// The dump that rows were taken from.

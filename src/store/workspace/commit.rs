@@ -128,6 +128,8 @@ impl Workspace {
         };
         if ends {
             self.clear_away(folder, lock);
+        } else {
+            self.without_task().mark(folder);
         }
         Ok(report)
     }

@@ -17,6 +17,7 @@ use crate::id::{ObjectId, WorkspaceId};
 use crate::layout::WORKSPACES;
 use crate::task::Task;
 
+use super::mark;
 use super::own::{clear_mount_point, is_kernels, remove_directory};
 
 /// How the files begin that are locked by whoever makes a lower directory, and how many there are.
@@ -145,6 +146,7 @@ impl Folder {
 
     /// Removes all but the files.
     pub(super) fn keep_files(&self, id: WorkspaceId) -> Result<()> {
+        mark::remove(&self.directory(id));
         clear_mount_point(&self.directory(id))?;
         self.remove_work(id)
     }

@@ -10,6 +10,7 @@ mod evict;
 mod fill;
 mod folder;
 mod lower;
+pub(super) mod mark;
 mod mounted;
 mod own;
 
@@ -214,15 +215,26 @@ impl Workspace {
         change: impl Fn(&mut WriteTx, WorkspaceRecord) -> Result<Option<WorkspaceRecord>>,
     ) -> Result<()> {
         let store = &self.project.store;
+        let key = (self.project.id, self.name.clone());
         let change = |tx: &mut WriteTx| {
-            let record = self.record_in(tx)?;
-            let key = (self.project.id, self.name.clone());
-            match change(tx, record)? {
-                Some(record) => tx.put::<Workspaces>(&key, &record),
-                None => tx.remove::<Workspaces>(&key).map(drop),
+            let changed = change(tx, self.record_in(tx)?)?;
+            match &changed {
+                Some(record) => tx.put::<Workspaces>(&key, record)?,
+                None => tx.remove::<Workspaces>(&key).map(drop)?,
             }
+            Ok(changed)
         };
-        store.freeing(|| store.catalog()?.write(change))
+        if let Some(record) = store.freeing(|| store.catalog()?.write(change))? {
+            mark::write(&store.workspaces()?.directory(self.id), &key, &record);
+        }
+        Ok(())
+    }
+
+    /// Has its directory say what its row says, after a commit changed that.
+    fn mark(&self, folder: &Folder) {
+        if let Ok(record) = self.record() {
+            mark::write(&folder.directory(self.id), &(self.project.id, self.name.clone()), &record);
+        }
     }
 }
 

@@ -11,9 +11,11 @@ use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
 use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, other_place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
+use crate::path::escape_bytes;
 use crate::store::known::born_ns;
 
 use super::folder::Folder;
+use super::mark;
 
 impl Folder {
     /// Fails with *conflict* or *in use* unless what is there of a workspace is its own: nothing else lies where its files are
@@ -99,7 +101,7 @@ impl Folder {
         }
         let elsewhere = own.map(|own| other_place_of(&own.source, &merged)).transpose()?.flatten();
         elsewhere.map_or(Ok(()), |place| {
-            let place = place.display();
+            let place = escape_bytes(place.as_os_str().as_bytes());
             let message = format!(
                 "the workspace's mount is at {place}; move it back (mount --move), or unmount it there"
             );
@@ -183,6 +185,7 @@ pub(super) fn is_kernels(name: &[u8]) -> bool {
 pub(super) fn remove_directory(directory: &Path) -> Result<()> {
     clear_mount_point(directory)?;
     check_names(&directory.join(WORK), is_kernels)?;
+    mark::remove(directory);
     remove_own(directory, is_own)
 }
 

@@ -2,6 +2,7 @@
 
 mod again;
 mod collected;
+mod workspaces;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -348,7 +349,7 @@ fn a_damaged_checkout_and_a_workspace_without_its_image_are_let_go() {
     assert!(report.lost_checkouts.contains(&copy), "{report:?}");
     assert_eq!((report.damaged_images.len(), report.damaged_images[0].image), (1, noisy));
     assert!(report.has_losses(), "{report:?}");
-    assert_eq!(report.lost_workspaces, ["w of p"], "{report:?}");
+    assert_eq!(report.lost_workspaces, [format!("w of p, whose files are in {moved}")], "{report:?}");
     assert!(own.workspaces().unwrap().is_empty());
     let kept = given.files("quarantine").into_iter().any(|folder| {
         let found = walk(&folder);

@@ -7,7 +7,7 @@ use layerstone::{Error, ImageRef, TreePath};
 
 use super::{Context, Outcome, usage};
 use crate::Failure;
-use crate::output::stdout;
+use crate::output::write_stream;
 use crate::values::{path_bytes, tree_path};
 
 /// Print a file of an image
@@ -30,9 +30,10 @@ pub(super) fn run(context: &Context, arguments: &CatArguments) -> Outcome {
     let path = arguments.path_bytes.as_ref().or(arguments.path.as_ref());
     let path = path.ok_or_else(|| usage("PATH", "a path is expected"))?;
     let mut content = context.project_to_read()?.find(&arguments.image)?.read_file(path)?;
-    let mut stdout = stdout()?;
-    copy(&mut content, &mut stdout)?;
-    Ok(stdout.flush()?)
+    write_stream(|mut stdout| {
+        copy(&mut content, &mut stdout)?;
+        Ok(stdout.flush()?)
+    })
 }
 
 /// Copies a stream of the library; what fails in reading is the store's failure, not the output's.

@@ -1,18 +1,16 @@
 //! `checkout`: writes an image as real files.
 
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use layerstone::path::escape_bytes;
 use layerstone::{CheckoutOptions, CheckoutReport, ErrorKind, ImageRef, SharedFiles, Sharing};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Context, Outcome};
 use crate::Failure;
-use crate::output::{Output, Report, count, size};
+use crate::output::{Output, Report, count, shown, size};
 
 /// Write an image as real files
 #[derive(Debug, Args)]
@@ -70,7 +68,7 @@ pub(super) fn run(context: &Context, arguments: &CheckoutArguments) -> Outcome {
         project => project,
     };
     let report = project?.find(&arguments.image)?.check_out(directory, options)?;
-    context.out.report(&CheckedOut { report, directory }, || format!("{} was written", directory.display()))
+    context.out.report(&CheckedOut { report, directory }, || format!("{} was written", shown(directory)))
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -85,7 +83,7 @@ impl Report for CheckedOut<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, directory } = self;
         left_out(report);
-        let directory = escape_bytes(directory.as_os_str().as_bytes());
+        let directory = shown(directory);
         let shared = match report.files_shared {
             0 => String::new(),
             number => format!("; {} from the cache", count(number, "file", "files")),

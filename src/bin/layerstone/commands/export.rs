@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{Context, Outcome, usage};
 use crate::interrupt;
-use crate::output::{Output, Report, stdout};
+use crate::output::{Output, Report, shown, write_stream};
 use crate::replacement::write_file;
 
 /// Write an image as a tar of its root file system
@@ -37,14 +37,14 @@ pub(super) fn run(context: &Context, arguments: &ExportArguments) -> Outcome {
     let image = context.project_to_read()?.find(&arguments.image)?;
     let file = arguments.output.as_deref().filter(|path| path.as_os_str() != "-");
     file.map_or(Ok(()), |file| context.check_is_outside("--output", file))?;
-    let name = file.map_or("standard output".into(), |file| file.to_string_lossy().into_owned());
+    let name = file.map_or("standard output".into(), shown);
     let options = ExportOptions { name, fill_holes: arguments.no_sparse };
     let left_out = match file {
         Some(path) => write_file(path, |file| {
             let stream = interrupt::task().stream(file);
             image.export(stream.map_err(|error| Error::host(path, "write it", error))?, &options)
         })?,
-        None => image.export(stdout()?, &options)?,
+        None => write_stream(|stdout| Ok(image.export(stdout, &options)?))?,
     };
     let exported = Exported { image: image.id(), left_out };
     // Standard output has the tar, so JSON has no place.

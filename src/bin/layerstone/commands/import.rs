@@ -12,7 +12,7 @@ use super::source::ReadArguments;
 use super::tar::{open_input, open_tar, tar_options};
 use super::{Context, Outcome, made, usage};
 use crate::Failure;
-use crate::values::{bytes, number, seconds};
+use crate::values::{bytes, number, some_seconds};
 
 /// Import a directory or a root file system tar as an image, and print its UUID last
 #[derive(Debug, Args)]
@@ -110,7 +110,7 @@ pub(crate) struct LimitArguments {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_metadata_bytes: Option<u64>,
     /// Stop after so many seconds, also where a pipe gives nothing [default: no limit]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds)]
     pub(crate) timeout: Option<f64>,
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::new_store::NewStore;
 use super::{Context, Outcome, make_folders_of};
-use crate::output::{Output, Report};
+use crate::output::{Output, Report, shown};
 
 /// Make a store, and the directories that it lies in; prints its directory
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context, _: &InitArguments) -> Outcome {
     context.made.take();
     let store = store.location();
     let made = Made { store, path: JsonPath::of(store.as_os_str().as_bytes()) };
-    context.out.report(&made, || format!("the store {} is there", store.display()))
+    context.out.report(&made, || format!("the store {} is there", shown(store)))
 }
 
 /// A store that is there now.

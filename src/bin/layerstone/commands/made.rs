@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Outcome, source};
-use crate::output::{Output, Report, count, size};
+use crate::output::{Output, Report, count, shown, size};
 use crate::values::bytes;
 
 /// What goes with a new image.
@@ -122,6 +122,6 @@ pub(super) fn left_over(workspace: &Workspace) -> Option<LeftOver> {
 
 /// Says what a workspace that has ended left on the disk.
 pub(super) fn note_left_over(left: &LeftOver) {
-    let (bytes, path) = (size(left.bytes), left.path.display());
+    let (bytes, path) = (size(left.bytes), shown(&left.path));
     Output::note(&format!("{bytes} stay in {path}, and each gc tries again: {}.", left.reason));
 }

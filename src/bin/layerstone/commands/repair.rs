@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use clap::Args;
-use layerstone::path::escape_bytes;
 use layerstone::{CatalogState, Error, FoundImage, RepairOptions, RepairReport};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -14,7 +12,7 @@ use serde::Serialize;
 use super::damage::{damaged_image, faults, some_lines};
 use super::{Context, Outcome};
 use crate::Failure;
-use crate::output::{Output, Report, age, count};
+use crate::output::{Output, Report, age, count, shown};
 
 /// Keep all of a damaged store that is sound, and say what is lost, while no other process uses it
 #[derive(Debug, Args)]
@@ -29,10 +27,10 @@ pub(super) fn run(context: &Context, arguments: &RepairArguments) -> Outcome {
     let store = context.location()?;
     let options = RepairOptions { include_removed: arguments.include_removed };
     let report = context.options()?.repair(&store, options)?;
-    let shown = Repaired { report: &report, store: &store };
+    let repaired = Repaired { report: &report, store: &store };
     context
         .out
-        .report(&shown, || "the repair is done; 'layerstone verify' says what the store has".to_owned())?;
+        .report(&repaired, || "the repair is done; 'layerstone verify' says what the store has".to_owned())?;
     if report.has_losses() { Err(Failure::Store(Error::lost(&store))) } else { Ok(()) }
 }
 
@@ -49,7 +47,7 @@ impl Report for Repaired<'_> {
     fn text(&self) -> io::Result<()> {
         let Self { report, store } = self;
         faults(&report.faults, report.fault_count)?;
-        lost(report)?;
+        lost(report, store)?;
         if !report.salvaged.is_empty() {
             Output::line("What is sound of those, as images without a tag:")?;
             some_lines(&report.salvaged, report.salvaged.len() as u64, |left| {
@@ -90,7 +88,7 @@ impl Report for Repaired<'_> {
             let folder = store.join("quarantine");
             Output::line(&format!(
                 "{files} set aside in {}: delete it once nothing is missing.",
-                folder.display()
+                shown(&folder)
             ))?;
         }
         let images = count(report.images, "image", "images");
@@ -101,7 +99,7 @@ impl Report for Repaired<'_> {
 }
 
 /// What was there and is no longer in the store.
-fn lost(report: &RepairReport) -> io::Result<()> {
+fn lost(report: &RepairReport, store: &Path) -> io::Result<()> {
     let lost = report.damaged_images.len() + report.lost_checkouts.len() + report.lost_workspaces.len();
     if lost > 0 {
         Output::line("Lost, and no longer in the store:")?;
@@ -111,11 +109,17 @@ fn lost(report: &RepairReport) -> io::Result<()> {
         Output::line(&format!("  (as of {moment}: an image that was removed since may be among them)"))?;
     }
     for checkout in &report.lost_checkouts {
-        let checkout = escape_bytes(checkout.as_os_str().as_bytes());
+        let checkout = shown(checkout);
         Output::line(&format!("  checkout {checkout}: its next commit must name its base"))?;
     }
     for workspace in &report.lost_workspaces {
         Output::line(&format!("  workspace {workspace}"))?;
+    }
+    if !report.lost_workspaces.is_empty() {
+        let store = shown(store);
+        Output::line(&format!(
+            "  (in {store}; 'files' there has what was written, or all of a full copy; 'merged', if it is mounted, the whole)"
+        ))?;
     }
     if report.may_lack_images {
         let since =

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::made::{self, MadeArguments, summary};
 use super::source::ReadArguments;
 use super::{Context, Outcome, usage};
-use crate::output::{Output, Report, explained};
+use crate::output::{Output, Report, explained, shown};
 use crate::replacement::write_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
 use crate::{Failure, interrupt, left};
@@ -182,10 +182,6 @@ fn check_places(arguments: &RunArguments) -> Outcome {
         return Err(usage("--id-file", &format!("'{}' is no directory to write it in", shown(folder))));
     }
     Ok(())
-}
-
-fn shown(path: &Path) -> String {
-    path.display().to_string().escape_debug().to_string()
 }
 
 /// Commits or ends the workspace, says so, and gives the exit code to end with.

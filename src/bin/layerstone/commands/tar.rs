@@ -12,11 +12,12 @@ use layerstone::{Error, TarOptions};
 use rustix::fs::OFlags;
 
 use super::usage;
+use crate::output::shown;
 use crate::{Failure, interrupt};
 
 /// Returns what is expected of the tar at `source`, and what errors call it.
 pub(super) fn tar_options(source: &Path, require_end: bool, accept_saved_image: bool) -> TarOptions {
-    let name = if is_stdin(source) { "standard input".to_owned() } else { source.display().to_string() };
+    let name = if is_stdin(source) { "standard input".to_owned() } else { shown(source) };
     TarOptions { name, require_end, accept_saved_image }
 }
 

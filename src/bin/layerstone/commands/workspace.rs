@@ -14,7 +14,7 @@ use super::list::each;
 use super::made::{MadeArguments, Written};
 use super::source::ReadArguments;
 use super::{Context, Outcome, made};
-use crate::output::{Output, Report, age};
+use crate::output::{Output, Report, age, shown};
 
 /// Make, list, commit or discard writable copies of images
 #[derive(Debug, Subcommand)]
@@ -135,7 +135,7 @@ impl Report for Created<'_> {
             Output::note(&format!("A full copy, not an overlay mount: {why}."));
         }
         if !self.quiet {
-            Output::line(&format!("{} of image {} at {}", form(info), info.image, info.path.display()))?;
+            Output::line(&format!("{} of image {} at {}", form(info), info.image, shown(&info.path)))?;
         }
         Output::line(&info.name.to_string())
     }

@@ -17,6 +17,7 @@ mod signals;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, PipeReader, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
@@ -100,7 +101,7 @@ impl Job<'_> {
         let Err(lacking) = found else { return Ok(()) };
         let what = if lacking == Lacking::Directory { self.directory.as_os_str() } else { program };
         let (why, kind, code) = explained(lacking);
-        let message = format!("'{}' {why}", what.display().to_string().escape_debug());
+        let message = format!("'{}' {why}", escape_bytes(what.as_bytes()));
         Err(Failure::Run { kind, message, code })
     }
 }
