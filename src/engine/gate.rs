@@ -240,6 +240,7 @@ impl Gate {
             return Ok(false);
         }
         self.take_back(catalog, &dead)?;
+        tracing::info!(leases = dead.len(), "took back what dead processes held");
         self.abandoned().retain(|lease| !dead.contains(lease));
         Ok(true)
     }

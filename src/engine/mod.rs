@@ -106,6 +106,7 @@ impl Engine {
             Durability::Synced => disk,
             Durability::Unsynced => Arc::new(UnsyncedDisk(disk)),
         };
+        let _span = tracing::debug_span!("open", store = ?location).entered();
         let poison = Poison::default();
         let packs = Arc::new(PackReader::new(Arc::clone(&disk), options.cache_bytes));
         let gate = Arc::new(Gate::new(

@@ -206,6 +206,7 @@ impl Engine {
         batch: &mut [Publication<'_>],
         write: impl FnOnce(OpenPack) -> WrittenPack,
     ) -> Result<Vec<Option<Error>>> {
+        let _span = tracing::debug_span!("publish", sessions = batch.len()).entered();
         let turn = &self.gate.take_turn();
         self.number_state_files(
             turn,
@@ -240,6 +241,8 @@ impl Engine {
             }
             Ok((failed, unused))
         })?;
+        let refused = failed.iter().flatten().count();
+        tracing::debug!(refused, "published");
         self.remove_packs(&unused);
         self.upkeep.begin(catalog);
         Ok(failed)

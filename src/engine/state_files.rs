@@ -13,7 +13,7 @@ use crate::catalog::table::{Directories, Sequence, Table as _, key_bytes};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::disk::{Disk, OpenMode};
 use crate::error::{Error, Result, Subject};
-use crate::format::record;
+use crate::format::{DecodeError, record};
 use crate::id::DirectoryId;
 use crate::layout::{DIRECTORIES, state_file};
 
@@ -25,6 +25,9 @@ const STATE_LEVEL: i32 = 3;
 
 /// How a frame begins that readers of zstd skip; the bytes in it have their number before them.
 const SKIPPED: u32 = 0x184D_2A5C;
+
+/// The mark of such a frame, and how long it is.
+const HEAD_BYTES: usize = 8;
 
 /// A state that is to be written.
 #[derive(Debug)]
@@ -89,19 +92,23 @@ fn row_frame(id: DirectoryId, row: &DirectoryRecord) -> Result<Vec<u8>> {
 /// Returns the row that a state file begins with, as it was when the file was written.
 pub(crate) fn row_of(disk: &dyn Disk, id: DirectoryId) -> io::Result<Option<DirectoryRecord>> {
     let file = disk.open(&state_file(id), OpenMode::Read)?;
-    let mut head = [0; 8];
-    let len = file.len()?.saturating_sub(head.len() as u64);
-    if len > 0 {
-        file.read_at(&mut head, 0)?;
-    }
-    let [magic, bytes] = [0, 4]
-        .map(|at| head.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes));
-    if magic != SKIPPED || u64::from(bytes) > len.min(record::MAX_RECORD_BYTES as u64) {
-        return Ok(None);
-    }
-    let mut row = vec![0; usize::try_from(bytes).unwrap_or(0)];
-    file.read_at(&mut row, head.len() as u64)?;
-    Ok(record::decode(Directories::NAME, &key_bytes(&id), &row).ok())
+    let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    let mut start = vec![0; len.min(HEAD_BYTES + record::MAX_RECORD_BYTES)];
+    file.read_at(&mut start, 0)?;
+    Ok(row_in(id, &start).ok().flatten())
+}
+
+/// Returns the row that the bytes of a state file begin with; none if the file is of no checkout, or of an older version.
+/// Fails where the row is damaged.
+pub(crate) fn row_in(
+    id: DirectoryId,
+    file: &[u8],
+) -> std::result::Result<Option<DirectoryRecord>, DecodeError> {
+    let Some(rest) = file.strip_prefix(&SKIPPED.to_le_bytes()) else { return Ok(None) };
+    let row = rest
+        .split_first_chunk()
+        .and_then(|(bytes, rest)| rest.get(..usize::try_from(u32::from_le_bytes(*bytes)).ok()?));
+    record::decode(Directories::NAME, &key_bytes(&id), row.unwrap_or_default()).map(Some)
 }
 
 impl Engine {

@@ -41,6 +41,7 @@ impl Project {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) for another compression, and for a saved image, which holds layers
     /// instead of files. Nothing is visible then.
     pub fn import_tar(&self, source: impl Read, options: &ImportOptions) -> Result<WriteReport> {
+        let _span = tracing::info_span!("import", project = %self.name, from = "tar").entered();
         let catalog = self.store.catalog()?;
         catalog.read(|tx| self.check(tx))?;
         let (session, _) = self.store.begin_session(&self.store.hold(&catalog)?)?;
@@ -106,6 +107,7 @@ impl Image {
     /// [otherwise](ExportOptions::fill_holes) asked for. The bytes are a function of the image's tree and the options.
     /// Sockets, which no tar holds, are left out and given back.
     pub fn export(&self, out: impl Write, options: &ExportOptions) -> Result<Vec<TreePath>> {
+        let _span = tracing::info_span!("export", image = %self.id()).entered();
         self.write_tar(out, options).map_err(|error| error.in_archive(&options.name))
     }
 

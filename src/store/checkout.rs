@@ -99,6 +99,7 @@ impl Image {
         options: CheckoutOptions,
         unremembered: Unremembered,
     ) -> Result<CheckoutReport> {
+        let _span = tracing::info_span!("checkout", image = %self.id(), to = ?directory).entered();
         if let Some(shared) = &options.shared {
             self.project.store.check_is_outside(&absolute(&shared.directory)?)?;
         }

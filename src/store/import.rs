@@ -168,6 +168,7 @@ impl Project {
     /// file system says, unless such files are [kept](Changing::Keep), and an OCI image layout, which holds layers instead of
     /// files; [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) and [`TimedOut`](crate::ErrorKind::TimedOut) for a limit that it passes. Nothing is visible then.
     pub fn import_directory(&self, path: impl AsRef<Path>, options: &ImportOptions) -> Result<WriteReport> {
+        let _span = tracing::info_span!("import", project = %self.name, from = ?path.as_ref()).entered();
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         catalog.read(|tx| self.check(tx))?;
@@ -293,6 +294,7 @@ impl Project {
                 let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record.clone());
                 let published = self.store.publish(session, state, publish)?;
                 let Published { record, is_new, is_late, later_image, gone } = published;
+                tracing::info!(image = %record.id, is_new, new_bytes, stored_bytes, "made an image");
                 self.store.remove_states(gone);
                 if is_late {
                     self.store.dump_late_image(record.id);

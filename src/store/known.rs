@@ -146,6 +146,7 @@ impl KnownDirectory {
         let mut packed = vec![0; usize::try_from(self.record.state_bytes).unwrap_or(usize::MAX)];
         let read = self.open_state(disk)?.read_at(&mut packed, 0);
         read.map_err(|error| Error::io(Subject::Host(self.path()), "read the store's state of it", error))?;
+        state_files::row_in(self.id, &packed).map_err(|_| self.damaged("has a damaged row"))?;
         let unpacked_bytes = usize::try_from(self.record.unpacked_state_bytes).unwrap_or(usize::MAX);
         let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
         let mut bytes = unpacked.map_err(|_| self.damaged("can't be unpacked"))?;

@@ -54,6 +54,7 @@ impl Project {
     ///
     /// Errors: [`Invalid`](crate::ErrorKind::Invalid) where no base is given and the images have nothing in common.
     pub fn merge(&self, ours: &ImageRef, theirs: &ImageRef, options: &CommitOptions) -> Result<MergeOutcome> {
+        let _span = tracing::info_span!("merge", project = %self.name).entered();
         let catalog = self.store.catalog()?;
         let hold = self.store.hold(&catalog)?;
         let row = |reference: &ImageRef| {

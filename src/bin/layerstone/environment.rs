@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use layerstone::{Error, ProjectName};
 use rustix::fs::Mode;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 use crate::Failure;
 use crate::values::bytes;
 
 const CACHE_BYTES: &str = "LAYERSTONE_CACHE_BYTES";
+const LOG: &str = "LAYERSTONE_LOG";
 
 /// A variable; one that is empty counts as unset.
 fn variable(name: &str) -> Option<OsString> {
@@ -44,6 +47,18 @@ pub(crate) fn cache_bytes() -> Result<Option<u64>, Failure> {
     let Some(text) = variable(CACHE_BYTES) else { return Ok(None) };
     let parsed = bytes(&text.to_string_lossy());
     Ok(Some(parsed.map_err(|message| Error::usage(CACHE_BYTES, message))?))
+}
+
+/// Prints what the store does on standard error, as far as `LAYERSTONE_LOG` asks for it.
+pub(crate) fn begin_log() -> Result<(), Failure> {
+    let Some(text) = variable(LOG) else { return Ok(()) };
+    let level = text
+        .to_string_lossy()
+        .parse::<LevelFilter>()
+        .map_err(|_| Error::usage(LOG, "expected off, error, warn, info, debug or trace".to_owned()))?;
+    let log = tracing_subscriber::fmt().with_max_level(level).with_span_events(FmtSpan::CLOSE);
+    log.with_ansi(false).with_target(false).with_writer(std::io::stderr).init();
+    Ok(())
 }
 
 /// Leaves the owner of what this program makes what he needs of it, whatever the umask says: nothing would work otherwise.

@@ -104,7 +104,7 @@ fn main() -> ExitCode {
         }
         errors.first().map_or(ExitCode::SUCCESS, |error| own_code(error.kind()))
     };
-    let outcome = commands::run(arguments);
+    let outcome = environment::begin_log().and_then(|()| commands::run(arguments));
     progress::clear();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -195,7 +195,7 @@ fn may_write_workspaces(subject: &Subject) -> bool {
     })
 }
 
-/// The exit code of a kind of failure: part of the program's interface, listed in the README.
+/// The exit code of a kind of failure: part of the program's interface, listed in docs/operations.md.
 fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Invalid => 2,

@@ -92,6 +92,7 @@ impl Project {
         workspace: Option<OfWorkspace>,
         options: &CommitOptions,
     ) -> Result<WriteReport> {
+        let _span = tracing::info_span!("commit", project = %self.name, from = ?directory).entered();
         let source = SourceTree::open(directory)?;
         self.store.check_is_no_part(directory)?;
         let catalog = self.store.catalog()?;

@@ -60,6 +60,7 @@ impl Project {
         marks: OverlayMarks,
         options: &CommitOptions,
     ) -> Result<WriteReport> {
+        let _span = tracing::info_span!("commit", project = %self.name, from = "upper directory").entered();
         if options.base.is_some() {
             let message = "is an argument of its own here; leave the option out";
             return Err(Error::invalid(Subject::Argument("base"), message));

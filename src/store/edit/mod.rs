@@ -235,6 +235,8 @@ impl<'e> Edit<'e> {
     /// [`Io`](crate::ErrorKind::Io) what can't be read; [`QuotaExceeded`](crate::ErrorKind::QuotaExceeded) a layer that
     /// is too large. Nothing is visible then.
     pub fn commit(self, options: &CommitOptions) -> Result<WriteReport> {
+        let _span =
+            tracing::info_span!("commit", project = %self.image.project.name, from = "edit").entered();
         if options.base.is_some() {
             let message = "is the image that is edited; leave the option out";
             return Err(Error::invalid(Subject::Argument("base"), message));

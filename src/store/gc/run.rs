@@ -50,6 +50,7 @@ impl Store {
     /// then it can't be known what is needed, and nothing more is freed; [`Cancelled`](crate::ErrorKind::Cancelled), and then what it has
     /// freed stays freed.
     pub fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport> {
+        let _span = tracing::info_span!("collect", store = ?self.0.location).entered();
         let report = self.0.freeing(|| Collection::begin(&self.0, options)?.run());
         let report = report.map_err(|error| match error.kind() {
             ErrorKind::Cancelled => {

@@ -122,6 +122,7 @@ struct Repair<'p> {
 
 impl Repair<'_> {
     fn run(&self, options: RepairOptions) -> Result<RepairReport> {
+        let _span = tracing::info_span!("repair", store = ?self.location).entered();
         self.check_is_store()?;
         let gate = Gate::new(
             Arc::clone(&self.disk),

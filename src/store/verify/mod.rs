@@ -49,6 +49,7 @@ impl Store {
     }
 
     fn verify_all(&self, is_full: bool) -> Result<VerifyReport> {
+        let _span = tracing::info_span!("verify", is_full).entered();
         let store = &self.0;
         let mut report = VerifyReport::begin(is_full);
         report.is_open_to_others =

@@ -1,4 +1,5 @@
-//! The README's command-line sessions, run as they stand there, on a real root file system.
+//! The sessions of the README and of the pages in `docs`, run as they stand there, on a real root file system; and the page of all
+//! commands against what the program says.
 
 use std::process::{Command, Stdio};
 
@@ -7,7 +8,8 @@ use crate::system;
 /// The sessions: each command and the lines that it prints. One that is shown in part is left out: `run` has tests of its
 /// own for that.
 fn sessions() -> Vec<(String, Vec<String>)> {
-    let blocks = include_str!("../../README.md").split("```console\n").skip(1);
+    let pages = [include_str!("../../README.md"), include_str!("../../docs/workspaces.md")];
+    let blocks = pages.into_iter().flat_map(|page| page.split("```console\n").skip(1));
     let blocks = blocks.map(|rest| rest.split_once("```").unwrap().0);
     let mut steps: Vec<(String, Vec<String>)> = Vec::new();
     for line in blocks.filter(|block| !block.contains('…')).flat_map(str::lines) {
@@ -42,7 +44,7 @@ fn essence(line: &str) -> String {
 }
 
 #[test]
-fn the_sessions_in_the_readme_are_what_happens() {
+fn the_sessions_are_what_happens() {
     if !system::is_on() {
         return;
     }
@@ -76,5 +78,43 @@ fn the_sessions_in_the_readme_are_what_happens() {
             sorted(&mut shown.iter().map(String::as_str)),
             "`{command}` prints:\n{printed}"
         );
+    }
+}
+
+/// The page of all commands: the help of each, with the global options once.
+#[test]
+fn the_page_of_commands_is_what_the_program_says() {
+    let mut page = "# Commands\n\nWhat `layerstone help` and `layerstone help COMMAND` print.\n".to_owned();
+    add_help(&mut page, &[]);
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/commands.md");
+    if std::env::var_os("LAYERSTONE_UPDATE_TRANSCRIPTS").is_some() {
+        std::fs::write(path, &page).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap() == page,
+        "docs/commands.md is not what the program says: write it with LAYERSTONE_UPDATE_TRANSCRIPTS=1"
+    );
+}
+
+/// Adds the help of a command and of those below it.
+fn add_help(page: &mut String, command: &[&str]) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_layerstone"));
+    let output = program.arg("help").args(command).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let name = if command.is_empty() { "layerstone".to_owned() } else { command.join(" ") };
+    let (own, global) = text.split_once("Global options:").unwrap();
+    let examples = global.split_once("\nExamples:").map_or("", |(_, examples)| examples);
+    let shown = match command {
+        [] => text.clone(),
+        _ if examples.is_empty() => own.to_owned(),
+        _ => format!("{own}Examples:{examples}"),
+    };
+    let lines: Vec<_> = shown.trim_end().lines().map(str::trim_end).collect();
+    *page += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
+    let commands = own.split_once("Commands:\n").map_or("", |(_, commands)| commands);
+    let names = commands.lines().take_while(|line| !line.is_empty());
+    for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        add_help(page, &[command, &[name]].concat());
     }
 }
