@@ -185,13 +185,13 @@ impl Catalog {
     }
 
     /// Whether it must be opened anew before it is used again.
-    pub(crate) fn is_spent(&self) -> bool {
+    pub(crate) fn must_reopen(&self) -> bool {
         self.file.has_failed() || (self.is_writable() && self.poison.check().is_err())
     }
 
     /// Fails where it is spent: what it says may be old.
-    pub(crate) fn check_is_not_spent(&self) -> Result<()> {
-        if self.is_spent() {
+    pub(crate) fn check_is_current(&self) -> Result<()> {
+        if self.must_reopen() {
             let failed = std::io::Error::other("an earlier call failed");
             return Err(Error::io(Subject::Catalog, "read it", failed));
         }

@@ -169,21 +169,21 @@ pub(crate) struct DirectoryRecord {
     pub(crate) state_bytes: u64,
     pub(crate) unpacked_state_bytes: u64,
     /// How many segments of the state are rows, and their bytes.
-    pub(crate) news: u64,
-    pub(crate) news_bytes: u64,
+    pub(crate) appended: u64,
+    pub(crate) appended_bytes: u64,
     /// When the directory was last there: made or committed.
     pub(crate) seen_ms: u64,
 }
 
 /// An image, and what it is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct Equal {
+pub(crate) struct ImageVersion {
     pub(crate) image: ImageId,
     pub(crate) root: ObjectId,
     pub(crate) layer: ObjectId,
 }
 
-impl From<&ImageRecord> for Equal {
+impl From<&ImageRecord> for ImageVersion {
     fn from(image: &ImageRecord) -> Self {
         Self { image: image.id, root: image.root, layer: image.layer }
     }
@@ -194,9 +194,9 @@ impl From<&ImageRecord> for Equal {
 pub(crate) struct WorkspaceRecord {
     pub(crate) id: WorkspaceId,
     /// What it was made from: stays as long as the workspace does.
-    pub(crate) base: Equal,
+    pub(crate) base: ImageVersion,
     /// What it was committed as last.
-    pub(crate) last: Equal,
+    pub(crate) last: ImageVersion,
     pub(crate) form: WorkspaceForm,
     pub(crate) created_ms: u64,
     /// The process that makes it or that alone it is for: it ends with that one.

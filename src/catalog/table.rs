@@ -255,7 +255,7 @@ tables! {
     DirectoryPlaces = "directory_places": ((u64, u64), DirectoryUse) => DirectoryId;
     /// What was learned of a directory since its state file was written: small segments, which a commit can publish without
     /// a sync of another file.
-    DirectoryNews = "directory_news": (DirectoryId, u64) => Vec<u8>;
+    DirectoryAppended = "directory_news": (DirectoryId, u64) => Vec<u8>;
     /// Writable copies of images.
     Workspaces = "workspaces": (ProjectId, WorkspaceName) => WorkspaceRecord;
     /// Directories that equal a root, for workspaces to lie over.

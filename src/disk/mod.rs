@@ -69,7 +69,7 @@ pub(crate) trait Disk: Debug + Send + Sync {
     fn sync_dir(&self, folder: &str) -> io::Result<()>;
     /// Takes the store's lock if nobody has it; the lock lasts as long as the guard.
     fn try_lock(&self) -> io::Result<LockAttempt>;
-    /// Holds a file, which is made if it is missing, until the guard is dropped. Any number of holders may, in any process;
+    /// Generations a file, which is made if it is missing, until the guard is dropped. Any number of holders may, in any process;
     /// what a process holds ends with it.
     fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>>;
     /// Whether anybody holds a file.
@@ -85,7 +85,7 @@ pub(crate) enum LockAttempt {
     Busy(Option<u32>),
 }
 
-/// Holds the store's lock, or a file, until it is dropped.
+/// Generations the store's lock, or a file, until it is dropped.
 pub(crate) trait LockGuard: Debug + Send + Sync {}
 
 /// An open file of the store.

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::catalog::record::{Equal, ImageRecord, NeededRecord};
+use crate::catalog::record::{ImageRecord, ImageVersion, NeededRecord};
 use crate::error::Result;
 use crate::id::ObjectId;
 use crate::layer::LayerRecord;
@@ -26,8 +26,8 @@ impl Needs {
     }
 }
 
-impl From<&Equal> for Needs {
-    fn from(equal: &Equal) -> Self {
+impl From<&ImageVersion> for Needs {
+    fn from(equal: &ImageVersion) -> Self {
         Self { root: equal.root, layer: Some(equal.layer) }
     }
 }

@@ -11,7 +11,7 @@ use crate::catalog::table::{CondemnedPacks, RemovedPacks, SealedPacks, Sequence}
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::{Error, Result, Subject};
 use crate::id::PackId;
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 use crate::pack::reader::ObjectReader;
 
 /// Condemns packs, and gives those that were as they are given here.
@@ -39,7 +39,7 @@ pub(crate) fn condemn(
 pub(crate) struct Reliance {
     pub(crate) store: Arc<Engine>,
     /// Since when.
-    pub(crate) hold: Arc<Hold>,
+    pub(crate) hold: Arc<GenerationGuard>,
     /// Packs in which it found objects.
     pub(crate) packs: HashSet<PackId>,
     /// What it took over parts of.

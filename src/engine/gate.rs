@@ -112,7 +112,7 @@ impl Gate {
     pub(crate) fn open(&self, task: &Task) -> Result<Arc<OpenCatalog>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.upgrade().is_some_and(|catalog| catalog.is_spent()) {
+        if open.upgrade().is_some_and(|catalog| catalog.must_reopen()) {
             held.iter_mut().for_each(|held| *held = None);
         }
         if let Some(catalog) = open.upgrade() {

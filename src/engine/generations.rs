@@ -13,24 +13,24 @@ use crate::catalog::{Catalog, ReadTables};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::layout::{GENERATIONS, generation_file};
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 
 use super::{Engine, folder_error};
 
 /// The newest hold of this process, which all who begin now share.
 #[derive(Debug, Default)]
-pub(crate) struct Holds(Mutex<Weak<Hold>>);
+pub(crate) struct Generations(Mutex<Weak<GenerationGuard>>);
 
-impl Holds {
+impl Generations {
     /// While this is kept, nobody in this process begins to hold anything.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Weak<Hold>> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Weak<GenerationGuard>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Engine {
-    /// Holds the generation of now. Taken before anything is looked for that must stay.
-    pub(crate) fn hold(&self, catalog: &Catalog) -> Result<Arc<Hold>> {
+    /// Generations the generation of now. Taken before anything is looked for that must stay.
+    pub(crate) fn hold(&self, catalog: &Catalog) -> Result<Arc<GenerationGuard>> {
         let mut newest = self.holds.lock();
         let generation = catalog.read(|tx| tx.last(Sequence::Generation))?;
         if let Some(hold) = newest.upgrade().filter(|hold| hold.generation() == generation) {
@@ -47,13 +47,13 @@ impl Engine {
             }
             Err(error) => return Err(self.hold_error("hold a generation", error)),
         };
-        let hold = Arc::new(Hold::new(generation, guard));
+        let hold = Arc::new(GenerationGuard::new(generation, guard));
         *newest = Arc::downgrade(&hold);
         Ok(hold)
     }
 
     /// The oldest generation that anybody holds; the one of now if nobody does. Files of older ones go. It stays true while
-    /// the holds are [locked](Holds::lock).
+    /// the holds are [locked](Generations::lock).
     pub(crate) fn oldest_held(&self, catalog: &Catalog) -> Result<u64> {
         let current = catalog.read(|tx| tx.last(Sequence::Generation))?;
         let disk: &dyn Disk = &*self.disk;
@@ -74,7 +74,7 @@ impl Engine {
     }
 
     /// Whether anybody holds a generation, even that of now. It stays true that nobody does while the holds are
-    /// [locked](Holds::lock).
+    /// [locked](Generations::lock).
     pub(crate) fn is_any_held(&self) -> Result<bool> {
         let names =
             self.disk.list(GENERATIONS).map_err(|error| self.hold_error("list generations", error))?;

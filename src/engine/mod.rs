@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use crate::catalog::{Catalog, Poison, ReadTx, WriteTx};
 use crate::disk::{Disk, UnsyncedDisk};
 use crate::error::Result;
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::task::Task;
 
@@ -45,7 +45,7 @@ use creation::folder_error;
 pub(crate) use creation::{store_directory, unusable};
 pub(crate) use gate::Gate;
 use gate::OpenCatalog;
-use generations::Holds;
+use generations::Generations;
 use index_cache::IndexCache;
 #[cfg(feature = "testing")]
 pub use machine::SimulatedMachine;
@@ -74,7 +74,7 @@ pub(crate) struct Shared {
     pub(crate) poison: Poison,
     pub(crate) options: StoreOptions,
     pub(crate) index: Arc<IndexCache>,
-    pub(crate) holds: Holds,
+    pub(crate) holds: Generations,
     pub(crate) publications: Publications,
     pub(crate) upkeep: Upkeep,
     pub(crate) surroundings: Surroundings,
@@ -134,7 +134,7 @@ impl Engine {
             poison,
             options,
             index,
-            holds: Holds::default(),
+            holds: Generations::default(),
             publications: Publications::default(),
             upkeep,
             surroundings,
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// Returns a reader of the objects that the catalog has now. Everything that it finds stays as long as `hold`.
-    pub(crate) fn reader(&self, catalog: &Catalog, hold: &Arc<Hold>) -> Result<ObjectReader> {
+    pub(crate) fn reader(&self, catalog: &Catalog, hold: &Arc<GenerationGuard>) -> Result<ObjectReader> {
         let (view, has_condemned) = self.index.view(catalog)?;
         self.packs.close(view.withdrawn());
         if has_condemned {

@@ -94,7 +94,7 @@ impl StoreOptions {
         self
     }
 
-    /// Holds the store until the last handle is dropped, instead of for one call at a time: faster, and other
+    /// Generations the store until the last handle is dropped, instead of for one call at a time: faster, and other
     /// processes wait. Default: off.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.exclusive = exclusive;

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::catalog::WriteTx;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
-use crate::pack::session::{HeldFrame, OpenPack, Unpublished, WrittenPack};
+use crate::pack::session::{BufferedFrame, OpenPack, Unpublished, WrittenPack};
 
 use super::gate::{OpenCatalog, Turn};
 #[cfg(feature = "testing")]
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Publications {
 /// What one session wants published.
 struct Publication<'c> {
     /// Frames that are to be written.
-    held: Vec<HeldFrame>,
+    held: Vec<BufferedFrame>,
     /// A state file that is to be written.
     state: Option<Arc<StateFile>>,
     change: Change<'c>,
@@ -119,7 +119,7 @@ impl Engine {
         let (indexed, reliance) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                self.let_go(&host, pack.and_then(Arc::into_inner));
+                self.release(&host, pack.and_then(Arc::into_inner));
                 return Err(error);
             }
         };
@@ -141,7 +141,7 @@ impl Engine {
         match publish(self, publication) {
             Ok(()) => lock(&value).take().ok_or_else(unknown_outcome),
             Err(error) => {
-                self.let_go(&host, pack.and_then(Arc::into_inner));
+                self.release(&host, pack.and_then(Arc::into_inner));
                 Err(error)
             }
         }
@@ -253,7 +253,7 @@ impl Engine {
         &self,
         _turn: &Turn<'_>,
         catalog: &OpenCatalog,
-        held: Vec<HeldFrame>,
+        held: Vec<BufferedFrame>,
         write: impl FnOnce(OpenPack) -> WrittenPack,
     ) -> Result<Option<WrittenPack>> {
         if held.is_empty() {

@@ -15,7 +15,7 @@ use crate::catalog::{ReadTables, ReadTx};
 use crate::error::Result;
 use crate::id::{LeaseId, PackId};
 use crate::layout::pack_file;
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
 
@@ -25,23 +25,26 @@ use super::packs::Indexed;
 use super::{Engine, packs};
 
 /// What a session's writers ask the store for.
-pub(crate) struct Host {
+pub(crate) struct SessionContext {
     pub(crate) store: Arc<Engine>,
     /// The lease, once the session needs one.
     pub(crate) lease: OnceLock<LeaseId>,
     /// The generation that the session began in.
-    hold: Arc<Hold>,
+    hold: Arc<GenerationGuard>,
     counted_on: RwLock<HashSet<PackId>>,
     bases: Mutex<Vec<Needs>>,
 }
 
 /// The session of one import or commit.
-pub(crate) type WriteSession = Session<Host>;
+pub(crate) type WriteSession = Session<SessionContext>;
 
 impl Engine {
     /// Begins a session, and gives the view of existing objects that it deduplicates against. What it is to be based on was
     /// found under `hold`, and stays.
-    pub(crate) fn begin_session(self: &Arc<Self>, hold: &Arc<Hold>) -> Result<(WriteSession, ObjectReader)> {
+    pub(crate) fn begin_session(
+        self: &Arc<Self>,
+        hold: &Arc<GenerationGuard>,
+    ) -> Result<(WriteSession, ObjectReader)> {
         self.require_ballast()?;
         self.begin_session_to_free(hold)
     }
@@ -49,12 +52,12 @@ impl Engine {
     /// The same for who makes room.
     pub(crate) fn begin_session_to_free(
         self: &Arc<Self>,
-        hold: &Arc<Hold>,
+        hold: &Arc<GenerationGuard>,
     ) -> Result<(WriteSession, ObjectReader)> {
         let catalog = self.catalog()?;
         catalog.check_is_writable()?;
         let reader = self.reader(&catalog, hold)?;
-        let host = Host {
+        let host = SessionContext {
             store: Arc::clone(self),
             lease: OnceLock::new(),
             hold: Arc::clone(hold),
@@ -76,24 +79,24 @@ impl Engine {
             Unpublished::Held(_) => None,
             Unpublished::Pack(pack) => pack,
         };
-        self.let_go(&host, pack);
+        self.release(&host, pack);
     }
 
     /// Cuts back what was written and releases the lease. An error here changes nothing that was promised: the lease counts
     /// as dead then, and whoever opens the catalog next does the same.
-    pub(crate) fn let_go(&self, host: &Host, written: Option<WrittenPack>) {
+    pub(crate) fn release(&self, host: &SessionContext, written: Option<WrittenPack>) {
         let Some(lease) = host.lease.get() else { return };
         // After a failed sync it may be that the catalog on the disk counts on what was written.
-        if self.poison.check().is_ok() && self.without_task().try_let_go(*lease, written).is_err() {
+        if self.poison.check().is_ok() && self.without_task().try_release(*lease, written).is_err() {
             self.gate.abandon(*lease);
         }
     }
 
-    fn try_let_go(&self, lease: LeaseId, written: Option<WrittenPack>) -> Result<()> {
+    fn try_release(&self, lease: LeaseId, written: Option<WrittenPack>) -> Result<()> {
         let catalog = self.catalog()?;
         if let Some(written) = written {
             // After a failed commit the catalog says whether it counts on what was written, if it was opened anew.
-            catalog.check_is_not_spent()?;
+            catalog.check_is_current()?;
             let is_own = |tx: &ReadTx| {
                 let row = tx.get::<OpenPacks>(&written.pack.id)?;
                 Ok(row.is_some_and(|row| row.owner == Some(lease) && row.committed_bytes <= written.begin()))
@@ -115,7 +118,7 @@ impl Engine {
     }
 }
 
-impl Host {
+impl SessionContext {
     /// What the session makes takes over parts of this, without looking for each of them.
     pub(crate) fn build_on(&self, base: impl Into<Needs>) {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner).push(base.into());
@@ -142,7 +145,7 @@ impl Host {
     }
 }
 
-impl PackHost for Host {
+impl PackHost for SessionContext {
     fn open_pack(&self) -> Result<OpenPack> {
         let known = self.lease.get().copied();
         let options = &self.store.options;

@@ -6,7 +6,7 @@
 
 mod early;
 pub(crate) mod frame;
-pub(crate) mod hold;
+pub(crate) mod generation;
 pub(crate) mod index;
 pub(crate) mod reader;
 pub(crate) mod segment;

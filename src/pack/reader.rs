@@ -15,7 +15,7 @@ use crate::task::Task;
 
 use super::Locator;
 use super::frame::{self, MAX_FRAME_BYTES, Slot};
-use super::hold::Hold;
+use super::generation::GenerationGuard;
 use super::index::ObjectIndex;
 
 /// What a reader of a session's own frames keeps of them.
@@ -193,12 +193,12 @@ impl PackReader {
 pub(crate) struct ObjectReader {
     index: Arc<ObjectIndex>,
     packs: Arc<PackReader>,
-    hold: Arc<Hold>,
+    hold: Arc<GenerationGuard>,
     task: Task,
 }
 
 impl ObjectReader {
-    pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>, hold: Arc<Hold>) -> Self {
+    pub(crate) fn new(index: Arc<ObjectIndex>, packs: Arc<PackReader>, hold: Arc<GenerationGuard>) -> Self {
         Self { index, packs, hold, task: Task::unobserved() }
     }
 
@@ -215,7 +215,7 @@ impl ObjectReader {
         &self.index
     }
 
-    pub(crate) fn hold(&self) -> &Arc<Hold> {
+    pub(crate) fn hold(&self) -> &Arc<GenerationGuard> {
         &self.hold
     }
 

@@ -169,7 +169,7 @@ impl WrittenPack {
 }
 
 /// A frame that is held in memory.
-pub(crate) type HeldFrame = SealedFrame<Vec<u8>>;
+pub(crate) type BufferedFrame = SealedFrame<Vec<u8>>;
 
 /// What a session needs of the store while it runs.
 pub(crate) trait PackHost: Send + Sync {
@@ -198,7 +198,7 @@ pub(crate) struct SessionOptions {
 #[derive(Default)]
 struct Output {
     /// The first frames, until they are more than may be held.
-    held: Vec<HeldFrame>,
+    held: Vec<BufferedFrame>,
     held_bytes: usize,
     /// Whether frames are appended to packs from now on.
     is_written: bool,
@@ -231,7 +231,7 @@ struct ContentLimit {
 /// What a session leaves to be published.
 pub(crate) enum Unpublished {
     /// Frames that are not written yet.
-    Held(Vec<HeldFrame>),
+    Held(Vec<BufferedFrame>),
     /// The last pack, synced; none if nothing was appended since the last seal.
     Pack(Option<WrittenPack>),
 }

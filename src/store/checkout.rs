@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::catalog::record::{DirectoryUse, Equal};
+use crate::catalog::record::{DirectoryUse, ImageVersion};
 use crate::error::{Error, Result, Subject};
 use crate::host::checkout::{Checkout, ContentSource, FileCache, Item, WriteOptions, Written};
 pub use crate::host::checkout::{SharedFiles, Sharing};
@@ -20,8 +20,8 @@ use crate::task::Phase;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
+use super::directories::DirectoryPlace;
 use super::image::Image;
-use super::known::DirectoryPlace;
 use crate::engine::Engine;
 use crate::engine::state_files::StateFile;
 
@@ -143,7 +143,7 @@ impl Image {
     fn remember(&self, directory: &Path, stat: &Stat, state: &StateFile) -> Result<()> {
         let store = &self.project.store;
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
-        let record = place.record(&Equal::from(&self.record));
+        let record = place.record(&ImageVersion::from(&self.record));
         state.name_checkout(record.clone());
         let abandoned = store.abandoned_directories()?;
         let gone = store.write_with_state(Some(state), |tx| {

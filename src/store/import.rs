@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::archive::Limits;
-use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord, OriginRecord};
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, ImageVersion, OriginRecord};
 use crate::catalog::table::{Identities, Images, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::{Error, Remedy, Result, Subject};
@@ -35,7 +35,7 @@ use super::gc::note_image;
 use super::identity::{identity, identity_of};
 use crate::engine::state_files::StateFile;
 
-use super::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate, is_precious};
+use super::directories::{DirectoryPlace, KnownDirectory, StateChange, StateUpdate, is_precious};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
 use super::links::{self, Links};
@@ -124,11 +124,11 @@ pub(super) struct Draft {
 impl Draft {
     /// A state file that must be written before the draft is published as an image.
     fn state_file(&self, image: &ImageRecord) -> Option<Arc<StateFile>> {
-        let StateUpdate { place, news: StateNews::Whole(_, file), .. } = self.state.as_ref()? else {
+        let StateUpdate { place, change: StateChange::Whole(_, file), .. } = self.state.as_ref()? else {
             return None;
         };
         if is_precious(place.usage) {
-            file.name_checkout(place.record(&Equal::from(image)));
+            file.name_checkout(place.record(&ImageVersion::from(image)));
         }
         Some(Arc::clone(file))
     }
@@ -255,9 +255,9 @@ impl Project {
         observed: Timestamp,
     ) -> Result<ImportedTree> {
         let (root, rows) = store_tree(walk, session)?;
-        let news = StateNews::Whole(None, Arc::new(StateFile::pack(&rows.finish(observed, &[]))?));
+        let change = StateChange::Whole(None, Arc::new(StateFile::pack(&rows.finish(observed, &[]))?));
         let abandoned = self.store.abandoned_directories()?;
-        let state = StateUpdate { place, news, abandoned };
+        let state = StateUpdate { place, change, abandoned };
         Ok(ImportedTree { examined: root.entries(), root, state: Some(state) })
     }
 
@@ -307,8 +307,8 @@ impl Project {
 
     /// Does what follows from a draft being an image that is there; false if it is gone.
     fn settle_known(&self, draft: &Draft, record: &ImageRecord) -> Result<bool> {
-        let has_news = draft.state.is_some() && draft.examined > 0;
-        if !has_news && draft.tags.is_empty() && draft.workspace.is_none() {
+        let has_changed = draft.state.is_some() && draft.examined > 0;
+        if !has_changed && draft.tags.is_empty() && draft.workspace.is_none() {
             return Ok(true);
         }
         let settled = self.store.write_with_state(draft.state_file(record).as_deref(), |tx| {

@@ -10,7 +10,7 @@ use crate::catalog::record::ProjectRecord;
 use crate::catalog::table::Projects;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::name::ProjectName;
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 use crate::pack::reader::ObjectReader;
 
 use super::Store;
@@ -69,7 +69,7 @@ impl Project {
     /// Begins a commit, whose options then have the project's limit too. What it is based on was found under `hold`.
     pub(super) fn begin_commit<'o>(
         &self,
-        hold: &Arc<Hold>,
+        hold: &Arc<GenerationGuard>,
         options: &'o CommitOptions,
     ) -> Result<(WriteSession, ObjectReader, Cow<'o, CommitOptions>)> {
         let catalog = self.store.catalog()?;

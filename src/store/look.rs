@@ -8,7 +8,7 @@ use crate::error::{Error, Result, Subject};
 use crate::json;
 use crate::path::TreePath;
 use crate::tree::content::ContentReader;
-use crate::tree::{self, Entry, Inode, InodeKind, Led, Root, Timestamp};
+use crate::tree::{self, Entry, Followed, Inode, InodeKind, Root, Timestamp};
 
 use super::image::Image;
 
@@ -177,11 +177,11 @@ impl Image {
             }
         }
         match tree::follow(wanted, follow_last, find)? {
-            Led::To(path, _) => {
+            Followed::To(path, _) => {
                 let entry = tree::get(&self.reader, root, &path)?.ok_or_else(missing)?;
                 Ok((path, entry))
             }
-            Led::Missing(_) => Err(missing()),
+            Followed::Missing(_) => Err(missing()),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Bringing together what two images made of a third.
 
-use crate::catalog::record::{Equal, ImageRecord};
+use crate::catalog::record::{ImageRecord, ImageVersion};
 use crate::error::{Error, Result, Subject};
 use crate::id::{ImageId, ObjectId};
 use crate::layer;
@@ -87,7 +87,7 @@ impl Project {
                 return Ok(MergeOutcome::Conflicts(paths.collect()));
             }
             Ok(Ok(delta)) => {
-                draft_of_delta(&Equal::from(&ours), "merge", &delta, &session, &reader, &options)
+                draft_of_delta(&ImageVersion::from(&ours), "merge", &delta, &session, &reader, &options)
             }
             Err(error) => Err(error),
         };

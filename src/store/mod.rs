@@ -6,12 +6,12 @@
 mod archive;
 mod checkout;
 mod commit;
+mod directories;
 mod edit;
 mod gc;
 mod identity;
 mod image;
 mod import;
-mod known;
 mod limits;
 mod lineage;
 mod links;

@@ -354,17 +354,17 @@ fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
     let stale = given
         .store
         .0
-        .read(|tx| super::known::KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))
+        .read(|tx| super::directories::KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))
         .unwrap()
         .unwrap();
     fs::write(directory.join("new"), "new").unwrap();
     given.project.commit(&directory, &CommitOptions::default()).unwrap();
     let catalog = given.store.0.catalog().unwrap();
-    let news = super::known::StateNews::Segment(stale, b"segment".to_vec());
+    let change = super::directories::StateChange::Append(stale, b"segment".to_vec());
     let place =
-        super::known::DirectoryPlace::new(DirectoryUse::Checkout, given.project.id, &directory, &stat)
+        super::directories::DirectoryPlace::new(DirectoryUse::Checkout, given.project.id, &directory, &stat)
             .unwrap();
-    let update = super::known::StateUpdate { place, news, abandoned: Vec::new() };
+    let update = super::directories::StateUpdate { place, change, abandoned: Vec::new() };
     let late = catalog.write(|tx| given.store.0.advance_directory(tx, &update, &image.record));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
     drop(catalog);

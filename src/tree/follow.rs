@@ -9,7 +9,7 @@ const MAX_LINKS: usize = 40;
 
 /// Where a path leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Led {
+pub(crate) enum Followed {
     /// To this path, which is there.
     To(TreePath, Inode),
     /// To this path, which is not, though all on the way to its last missing part is.
@@ -23,19 +23,19 @@ pub(crate) fn follow(
     wanted: &TreePath,
     follow_last: bool,
     mut find: impl FnMut(&TreePath) -> Result<Option<Inode>>,
-) -> Result<Led> {
+) -> Result<Followed> {
     // A path that is in the tree has directories all the way: only its last part may be a link.
     if let Some(inode) = find(wanted)?
         && !(follow_last && matches!(inode.kind, InodeKind::Symlink(_)))
     {
-        return Ok(Led::To(wanted.clone(), inode));
+        return Ok(Followed::To(wanted.clone(), inode));
     }
     // Nor is there a link on the way to what a directory has not.
     if let Some(parent) = wanted.parent()
         && find(&parent)?.is_some_and(|inode| inode.kind == InodeKind::Directory)
         && find(wanted)?.is_none()
     {
-        return Ok(Led::Missing(wanted.clone()));
+        return Ok(Followed::Missing(wanted.clone()));
     }
     let invalid = |path: &TreePath, message: &str| Error::invalid(Subject::Path(path.clone()), message);
     let mut here = TreePath::root();
@@ -78,7 +78,7 @@ pub(crate) fn follow(
         ahead.extend(target.split(|byte| *byte == b'/').rev().map(<[u8]>::to_vec));
     }
     Ok(match found {
-        Some(inode) => Led::To(here, inode),
-        None => Led::Missing(here),
+        Some(inode) => Followed::To(here, inode),
+        None => Followed::Missing(here),
     })
 }

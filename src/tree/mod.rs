@@ -25,7 +25,7 @@ pub use diff::{Change, Diff, diff};
 pub use edit::{build, edit, empty};
 pub use entries::{Children, Entries, children, get, iter, range, subtree, summary};
 pub use entry::{Body, Content, Entry, Inode, InodeKind, MAX_TARGET_BYTES, Timestamp};
-pub(crate) use follow::{Led, follow};
+pub(crate) use follow::{Followed, follow};
 pub use node::Root;
 pub(crate) use references::{Below, Reference};
 pub use xattr::Xattrs;

@@ -27,7 +27,7 @@ fn works(directory: &Path, before: &str, after: &str) -> Child {
     child
 }
 
-fn let_go(mut child: Child) {
+fn release(mut child: Child) {
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
@@ -58,7 +58,7 @@ fn one_that_was_unmounted_under_whoever_works_in_it_waits_for_him() {
         mount_as_own(&place, &path);
         assert_refused(&place, &workspace, ErrorKind::InUse, "mounted on it that is not the workspace's");
         unmount(&path);
-        let_go(child);
+        release(child);
         assert_ends_with(&project, &workspace, "new");
     }
 }

@@ -25,7 +25,7 @@ fn shell(directory: &Path, before: &str, path: &Path) -> Command {
     command
 }
 
-fn let_go(mut child: Child) {
+fn release(mut child: Child) {
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
 }
@@ -77,7 +77,7 @@ fn a_full_copy_is_not_ended_under_whoever_works_in_it() {
         }
         assert!(path.join("below").exists());
         workspace.commit(&CommitOptions::default()).unwrap();
-        let_go(child);
+        release(child);
     }
     fs::write(path.join("new"), "new").unwrap();
     let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
@@ -120,7 +120,7 @@ fn one_that_is_mounted_elsewhere_too_stays_mounted_when_its_end_is_refused() {
         assert!(workspace.info().unwrap().is_mounted && path.join("part").exists());
     }
     fs::write(path.join("new"), "new").unwrap();
-    let_go(child);
+    release(child);
     let made = workspace.commit_and_end(&CommitOptions::default()).unwrap().image;
     assert_eq!(read(&image(&project, made), "new").unwrap(), b"new");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::record::Equal;
+use crate::catalog::record::ImageVersion;
 use crate::engine::state_files::StateFile;
 use crate::error::Result;
 use crate::host::source::Xattr;
@@ -13,7 +13,7 @@ use crate::ingest::{Captured, Judge, Wanted};
 use crate::object::ObjectSource;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::known::{DirectoryPlace, KnownDirectory, StateNews, StateUpdate};
+use crate::store::directories::{DirectoryPlace, KnownDirectory, StateChange, StateUpdate};
 use crate::store::links::Members;
 use crate::tree::xattr::{CAPABILITY, canonical};
 use crate::tree::{self, Inode, Root, Timestamp, Xattrs};
@@ -42,8 +42,8 @@ pub(in crate::store) struct Base {
 }
 
 impl Base {
-    pub(in crate::store) fn equal(&self) -> Equal {
-        Equal { image: self.image, root: self.root, layer: self.layer }
+    pub(in crate::store) fn equal(&self) -> ImageVersion {
+        ImageVersion { image: self.image, root: self.root, layer: self.layer }
     }
 
     /// What the directory's state becomes, if it is remembered.
@@ -55,19 +55,19 @@ impl Base {
     ) -> Result<Option<StateUpdate>> {
         let Some(known) = self.known else { return Ok(None) };
         let segment = encode_segment(started, rows.iter(), gone);
-        let rows_bytes = known.record.news_bytes + segment.len() as u64;
+        let rows_bytes = known.record.appended_bytes + segment.len() as u64;
         let is_small = segment.len() <= ROW_BYTES && rows_bytes <= known.record.state_bytes.max(ROWS_BYTES);
         let whole = match self.state {
             Some(_) if is_small => {
-                let news = StateNews::Segment(known, segment);
-                return Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }));
+                let change = StateChange::Append(known, segment);
+                return Ok(Some(StateUpdate { place: self.place, change, abandoned: Vec::new() }));
             }
             Some(state) => state.rewritten(started, rows, gone),
             None => segment,
         };
         let file = StateFile::pack(&whole)?;
-        let news = StateNews::Whole(Some(known), Arc::new(file));
-        Ok(Some(StateUpdate { place: self.place, news, abandoned: Vec::new() }))
+        let change = StateChange::Whole(Some(known), Arc::new(file));
+        Ok(Some(StateUpdate { place: self.place, change, abandoned: Vec::new() }))
     }
 
     /// The paths that the directory had when it was the base, in order.

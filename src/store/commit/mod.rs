@@ -11,7 +11,7 @@ mod upper;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use crate::catalog::record::{DirectoryUse, Equal, OriginRecord};
+use crate::catalog::record::{DirectoryUse, ImageVersion, OriginRecord};
 use crate::error::{Error, Remedy, Result, Subject};
 use crate::host::file_time;
 use crate::host::source::{Found, SourceTree};
@@ -25,8 +25,8 @@ use crate::path::TreePath;
 use crate::task::Phase;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
+use super::directories::{DirectoryPlace, KnownDirectory};
 use super::import::{Draft, LayerDraft, WriteReport};
-use super::known::{DirectoryPlace, KnownDirectory};
 use super::limits::check_layer_bytes;
 use super::links::{self, Links, Members};
 use super::project::Project;
@@ -295,7 +295,7 @@ fn draft(
 
 /// The image that a base becomes with a delta.
 pub(super) fn draft_of_delta(
-    base: &Equal,
+    base: &ImageVersion,
     created_by: &'static str,
     delta: &Delta,
     session: &WriteSession,
@@ -308,8 +308,8 @@ pub(super) fn draft_of_delta(
 
 /// The same as a step from another image, which was made of the base before.
 fn draft_of_further_delta(
-    last: &Equal,
-    base: &Equal,
+    last: &ImageVersion,
+    base: &ImageVersion,
     delta: &Delta,
     session: &WriteSession,
     reader: &ObjectReader,
@@ -325,7 +325,7 @@ fn draft_of_further_delta(
 
 /// A delta as edits of the base's tree.
 fn edits(
-    base: &Equal,
+    base: &ImageVersion,
     delta: &Delta,
     session: &WriteSession,
     reader: &ObjectReader,
@@ -338,7 +338,7 @@ fn edits(
 
 /// The image that a base becomes with these changes, as many as were examined for it.
 fn draft_of_changes(
-    base: &Equal,
+    base: &ImageVersion,
     created_by: &'static str,
     changes: BTreeMap<TreePath, Option<Entry>>,
     session: &WriteSession,

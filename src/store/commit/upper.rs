@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use crate::catalog::record::Equal;
+use crate::catalog::record::ImageVersion;
 use crate::engine::session::WriteSession;
 use crate::error::{Error, Result, Subject};
 use crate::host::source::SourceTree;
@@ -76,7 +76,7 @@ impl Project {
         let hold = self.store.hold(&catalog)?;
         let base = catalog.read(|tx| {
             self.check(tx)?;
-            self.resolve_in(tx, base).map(|(_, record)| Equal::from(&record))
+            self.resolve_in(tx, base).map(|(_, record)| ImageVersion::from(&record))
         })?;
         let (session, reader, options) = self.begin_commit(&hold, options)?;
         drop(catalog);
@@ -98,7 +98,7 @@ impl Project {
     pub(in crate::store) fn draft_of_workspace(
         &self,
         upper: &SourceTree,
-        (base, last): (&Equal, &Equal),
+        (base, last): (&ImageVersion, &ImageVersion),
         session: &WriteSession,
         reader: &ObjectReader,
         options: &CommitOptions,

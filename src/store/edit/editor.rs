@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::Read;
 
-use crate::engine::session::{Host, WriteSession};
+use crate::engine::session::{SessionContext, WriteSession};
 use crate::error::{Error, Result, Subject};
 use crate::ingest::SourceReport;
 use crate::layer::{Changeset, Delta};
@@ -13,7 +13,7 @@ use crate::path::TreePath;
 use crate::tree::content::ContentWriter;
 use crate::tree::xattr;
 use crate::tree::{
-    self, Body, Content, Inode, InodeKind, Led, MAX_TARGET_BYTES, Root, Timestamp, Xattrs, content,
+    self, Body, Content, Followed, Inode, InodeKind, MAX_TARGET_BYTES, Root, Timestamp, Xattrs, content,
 };
 
 use super::{Permissions, Step};
@@ -29,7 +29,7 @@ pub(super) struct Editor<'s> {
     pub(super) session: &'s WriteSession,
     pub(super) threads: usize,
     reader: &'s ObjectReader,
-    writer: ObjectWriter<'s, Host>,
+    writer: ObjectWriter<'s, SessionContext>,
     pub(super) changes: Changeset<&'s ObjectReader>,
     time: Timestamp,
     /// Steps that were taken, members of tars among them.
@@ -81,9 +81,9 @@ impl<'s> Editor<'s> {
                 self.write(&path, content, permissions)
             }
             Step::Mkdir(path) => match self.follow(&path, true)? {
-                Led::To(_, inode) if inode.kind == InodeKind::Directory => Ok(()),
-                Led::To(path, _) => Err(conflict(&path, "is there and no directory; remove it first")),
-                Led::Missing(path) => self.make_directories(&path),
+                Followed::To(_, inode) if inode.kind == InodeKind::Directory => Ok(()),
+                Followed::To(path, _) => Err(conflict(&path, "is there and no directory; remove it first")),
+                Followed::Missing(path) => self.make_directories(&path),
             },
             Step::Symlink { path, target } => {
                 if !(1..=MAX_TARGET_BYTES).contains(&target.len()) || target.contains(&0) {
@@ -156,8 +156,8 @@ impl<'s> Editor<'s> {
 
     fn write(&mut self, path: &TreePath, content: Content, permissions: Option<Permissions>) -> Result<()> {
         let (path, old) = match self.follow(path, true)? {
-            Led::To(path, inode) => (path, Some(inode)),
-            Led::Missing(path) => (path, None),
+            Followed::To(path, inode) => (path, Some(inode)),
+            Followed::Missing(path) => (path, None),
         };
         let kind = InodeKind::File(content);
         let mut inode = match &old {
@@ -187,12 +187,12 @@ impl<'s> Editor<'s> {
     fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<()> {
         let from = self.lead(from, false)?;
         let to = match self.follow(to, false)? {
-            Led::Missing(to) => {
+            Followed::Missing(to) => {
                 self.make_parents(&to)?;
                 to
             }
-            Led::To(to, _) if to == from => return Ok(()),
-            Led::To(to, there) => {
+            Followed::To(to, _) if to == from => return Ok(()),
+            Followed::To(to, there) => {
                 let is_directory = |inode: &Inode| inode.kind == InodeKind::Directory;
                 if is_directory(&there) || self.changes.find(&from)?.as_ref().is_some_and(is_directory) {
                     return Err(conflict(&to, "is there already; remove it first"));
@@ -247,26 +247,26 @@ impl<'s> Editor<'s> {
     }
 
     /// Where a path leads.
-    pub(super) fn follow(&mut self, path: &TreePath, follow_last: bool) -> Result<Led> {
+    pub(super) fn follow(&mut self, path: &TreePath, follow_last: bool) -> Result<Followed> {
         tree::follow(path, follow_last, |path| self.changes.find(path))
     }
 
     /// The path of something that is there.
     pub(super) fn lead(&mut self, path: &TreePath, follow_last: bool) -> Result<TreePath> {
         match self.follow(path, follow_last)? {
-            Led::To(path, _) => Ok(path),
-            Led::Missing(_) => Err(Error::not_found(Subject::Path(path.clone()), "not in the image")),
+            Followed::To(path, _) => Ok(path),
+            Followed::Missing(_) => Err(Error::not_found(Subject::Path(path.clone()), "not in the image")),
         }
     }
 
     /// Where something that is no directory can be put.
     fn place(&mut self, path: &TreePath) -> Result<TreePath> {
         match self.follow(path, false)? {
-            Led::To(path, inode) if inode.kind == InodeKind::Directory => {
+            Followed::To(path, inode) if inode.kind == InodeKind::Directory => {
                 Err(conflict(&path, "is a directory; remove it first"))
             }
-            Led::To(path, _) => Ok(path),
-            Led::Missing(path) => {
+            Followed::To(path, _) => Ok(path),
+            Followed::Missing(path) => {
                 self.make_parents(&path)?;
                 Ok(path)
             }

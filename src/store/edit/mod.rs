@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use crate::catalog::record::Equal;
+use crate::catalog::record::ImageVersion;
 use crate::error::{Error, Result, Subject};
 use crate::host::file_time;
 use crate::ingest::TarOptions;
@@ -267,7 +267,8 @@ impl<'e> Edit<'e> {
         let (has_end_mark, examined) = (editor.has_end_mark, editor.examined);
         let source = std::mem::take(&mut editor.source);
         let delta = editor.finish()?;
-        let draft = draft_of_delta(&Equal::from(&image.record), "edit", &delta, session, reader, options)?;
+        let draft =
+            draft_of_delta(&ImageVersion::from(&image.record), "edit", &delta, session, reader, options)?;
         Ok(Draft { examined, source, has_end_mark, ..draft })
     }
 }

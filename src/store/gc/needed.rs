@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::catalog::record::{Equal, ImageRecord, NeededRecord};
+use crate::catalog::record::{ImageRecord, ImageVersion, NeededRecord};
 use crate::catalog::table::{Collections, Images, Leases, Needed, Sequence, Workspaces};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::error::Result;
@@ -16,15 +16,15 @@ const PAGE: usize = 1000;
 
 /// Tells a collection that is under way of an image whose row was made.
 pub(in crate::store) fn note_image(tx: &mut WriteTx, image: &ImageRecord) -> Result<()> {
-    note(tx, &Equal::from(image), record_of(image))
+    note(tx, &ImageVersion::from(image), record_of(image))
 }
 
 /// Tells a collection that is under way of what a workspace's row names.
-pub(in crate::store) fn note_workspace(tx: &mut WriteTx, equal: &Equal) -> Result<()> {
+pub(in crate::store) fn note_workspace(tx: &mut WriteTx, equal: &ImageVersion) -> Result<()> {
     note(tx, equal, None)
 }
 
-fn note(tx: &mut WriteTx, equal: &Equal, image: Option<ObjectId>) -> Result<()> {
+fn note(tx: &mut WriteTx, equal: &ImageVersion, image: Option<ObjectId>) -> Result<()> {
     if running(tx)?.is_none() {
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub(super) fn images_after(
 }
 
 /// What workspaces were made from, and were committed as last.
-pub(super) fn of_workspaces(tx: &impl ReadTables) -> Result<Vec<Equal>> {
+pub(super) fn of_workspaces(tx: &impl ReadTables) -> Result<Vec<ImageVersion>> {
     let rows = tx.collect::<Workspaces>(&[])?.into_iter();
     Ok(rows.flat_map(|(_, workspace)| [workspace.base, workspace.last]).collect())
 }

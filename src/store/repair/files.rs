@@ -9,7 +9,7 @@ use crate::layout::{
     segment_file, state_file,
 };
 use crate::pack::segment::Segment;
-use crate::store::known::checkout_of;
+use crate::store::directories::checkout_of;
 use crate::store::unusable;
 
 use super::Repair;

@@ -9,7 +9,7 @@
 //! 3. What is damaged gets a further name in the folder `quarantine`, and so does the old catalog where it is not whole
 //!    ([`quarantine`]). The directories of lost workspaces are moved there ([`workspaces`]). A damaged file `format` is made
 //!    anew.
-//! 4. What is lost is kept in a file until 6, so that a repair that is killed in 5 does not hide it ([`untold`]).
+//! 4. What is lost is kept in a file until 6, so that a repair that is killed in 5 does not hide it ([`losses`]).
 //! 5. The new catalog is renamed into place. What it does not name any more goes, and a new dump is written.
 //! 6. The file of 4 goes.
 //!
@@ -19,6 +19,7 @@
 
 mod files;
 mod images;
+pub(crate) mod losses;
 mod output;
 mod publish;
 mod quarantine;
@@ -26,7 +27,6 @@ mod report;
 mod rows;
 mod salvage;
 mod scan;
-pub(crate) mod untold;
 mod workspaces;
 
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ use crate::format::FORMAT_VERSION;
 use crate::layout::{
     CATALOG_FILE, DIRECTORIES, DUMP_FILE, FORMAT_FILE, GENERATIONS, PACKS, SEGMENTS, pack_file,
 };
-use crate::pack::hold::Hold;
+use crate::pack::generation::GenerationGuard;
 use crate::pack::index::ObjectIndex;
 use crate::pack::reader::{ObjectReader, PackReader};
 use crate::pack::segment::Segment;
@@ -52,13 +52,13 @@ use super::{Durability, Store, StoreOptions};
 use crate::engine::format_file::{self, FormatFile};
 use crate::engine::{Gate, Surroundings, dump, store_directory, unusable};
 use files::Unnamed;
+use losses::UnreportedLosses;
 use output::{Numbers, Output};
 use quarantine::Quarantine;
 pub use report::{CatalogState, FoundImage, RepairReport, SalvagedImage};
 use rows::Rows;
 use salvage::{NewObjects, salvage};
 use scan::{copy_sound, scan};
-use untold::Untold;
 
 /// What a repair brings back.
 #[derive(Clone, Copy, Debug, Default)]
@@ -144,14 +144,14 @@ impl Repair<'_> {
         drop(stage);
         self.add_workspaces(&mut rows)?;
         self.remove_unfinished()?;
-        let untold = Untold::read(disk, &mut report)?;
+        let unreported = UnreportedLosses::read(disk, &mut report)?;
         let numbers = self.numbers(&mut rows)?;
         let built = self.build(&mut rows, numbers, options, &mut report);
         let unnamed = built
             .and_then(|unnamed| {
                 self.set_aside(&rows, &unnamed, has_format, &mut report)?;
-                untold.add_to(&mut report, |image| rows.images.keys().any(|(_, there)| *there == image));
-                untold::keep(disk, &report)?;
+                unreported.add_to(&mut report, |image| rows.images.keys().any(|(_, there)| *there == image));
+                losses::keep(disk, &report)?;
                 Ok(unnamed)
             })
             // On a full disk it would take the room that others could use.
@@ -165,7 +165,7 @@ impl Repair<'_> {
         let dumped = catalog.and_then(|catalog| dump::write(disk, &catalog, self.surroundings.now()));
         // The store is repaired, and what was lost must be told; the dump is written again after a change.
         dumped.unwrap_or_else(|error| report.add_fault(error));
-        untold::forget(disk);
+        losses::forget(disk);
         Ok(report)
     }
 
@@ -288,7 +288,7 @@ impl Repair<'_> {
         let segments = output.segments.keys().map(|id| open(*id)).collect::<Result<_>>()?;
         let packs = Arc::new(PackReader::new(Arc::clone(&self.disk), self.options.cache_bytes));
         let index = ObjectIndex::new(Vec::new(), segments, HashMap::new());
-        let reader = ObjectReader::new(Arc::new(index), packs, Arc::new(Hold::new(0, None)));
+        let reader = ObjectReader::new(Arc::new(index), packs, Arc::new(GenerationGuard::new(0, None)));
         Ok(reader.with_task(&self.options.task))
     }
 }

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use crate::catalog::WriteTx;
 use crate::catalog::record::{DirectoryUse, OpenPackRecord, SealedPackRecord};
 use crate::catalog::table::{
-    Children, CondemnedPacks, Directories, DirectoryNews, DirectoryPlaces, Identities, ImageTags, Images,
+    Children, CondemnedPacks, Directories, DirectoryAppended, DirectoryPlaces, Identities, ImageTags, Images,
     Lineage, Lowers, OpenPacks, Projects, SealedPacks, Segments, Sequence, Sequences, Tags, Workspaces,
 };
 use crate::disk::Disk;
 use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId};
+use crate::store::directories::KnownDirectory;
 use crate::store::identity::identity_keys;
-use crate::store::known::KnownDirectory;
 use crate::time::Moment;
 
 use super::images::import_identity;
@@ -32,10 +32,13 @@ impl Rows {
         let mut dropped = Vec::new();
         for (id, record) in &self.directories {
             let known = KnownDirectory { id: *id, record: record.clone() };
-            let news: Vec<_> =
-                self.news.range((*id, 0)..(*id, record.news)).map(|(_, news)| news.clone()).collect();
-            let is_complete = news.len() as u64 == record.news;
-            let state = known.load_state(disk, news.into_iter());
+            let appended: Vec<_> = self
+                .appended
+                .range((*id, 0)..(*id, record.appended))
+                .map(|(_, appended)| appended.clone())
+                .collect();
+            let is_complete = appended.len() as u64 == record.appended;
+            let state = known.load_state(disk, appended.into_iter());
             match state.map(|_| is_complete) {
                 Ok(true) => {}
                 Err(error) if !error.is_corrupt() => return Err(error),
@@ -66,8 +69,8 @@ impl Rows {
         let mut places = BTreeMap::new();
         for (id, record) in &self.directories {
             tx.put::<Directories>(id, record)?;
-            for (key, news) in self.news.range((*id, 0)..(*id, record.news)) {
-                tx.put::<DirectoryNews>(key, news)?;
+            for (key, appended) in self.appended.range((*id, 0)..(*id, record.appended)) {
+                tx.put::<DirectoryAppended>(key, appended)?;
             }
             // The newest of a place is the one that counts.
             places.insert(((record.device, record.inode), record.usage), *id);

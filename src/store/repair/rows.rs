@@ -7,7 +7,7 @@ use crate::catalog::record::{
     OpenPackRecord, ProjectRecord, SealedPackRecord, TagRecord, WorkspaceRecord,
 };
 use crate::catalog::table::{
-    CondemnedPacks, Directories, DirectoryNews, Images, Leases, Lineage, Lowers, OpenPacks, Projects,
+    CondemnedPacks, Directories, DirectoryAppended, Images, Leases, Lineage, Lowers, OpenPacks, Projects,
     RemovedPacks, SealedPacks, Sequence, Sequences, Table, Tags, Workspaces,
 };
 use crate::catalog::{Catalog, Poison, ReadTables, Snapshot, decode_row};
@@ -35,7 +35,7 @@ pub(super) struct Rows {
     pub(super) removed_packs: BTreeSet<PackId>,
     leases: BTreeMap<LeaseId, LeaseRecord>,
     pub(super) directories: BTreeMap<DirectoryId, DirectoryRecord>,
-    pub(super) news: BTreeMap<(DirectoryId, u64), Vec<u8>>,
+    pub(super) appended: BTreeMap<(DirectoryId, u64), Vec<u8>>,
     pub(super) workspaces: BTreeMap<(ProjectId, WorkspaceName), WorkspaceRecord>,
     pub(super) lowers: BTreeMap<ObjectId, LowerRecord>,
     /// Images that had been removed and are to come back where all of their content is there.
@@ -117,7 +117,7 @@ impl Rows {
         self.removed_packs.extend(removed.into_iter().map(|(pack, ())| pack));
         read_table::<Leases>(snapshot, &mut self.leases, report)?;
         read_table::<Directories>(snapshot, &mut self.directories, report)?;
-        read_table::<DirectoryNews>(snapshot, &mut self.news, report)?;
+        read_table::<DirectoryAppended>(snapshot, &mut self.appended, report)?;
         read_table::<Workspaces>(snapshot, &mut self.workspaces, report)?;
         read_table::<Lowers>(snapshot, &mut self.lowers, report)
     }

@@ -11,9 +11,9 @@ use crate::catalog::record::{
     OpenPackRecord, OriginRecord, ProjectRecord, SealedPackRecord, SegmentRecord, TagRecord, WorkspaceRecord,
 };
 use crate::catalog::table::{
-    Children, Collections, CondemnedPacks, Directories, DirectoryNews, DirectoryPlaces, Frames, Identities,
-    ImageTags, Images, Leases, Lineage, Lowers, Needed, OpenPacks, Projects, RemovedPacks, SealedPacks,
-    Segments, Sequence, Sequences, Table, Tags, Workspaces,
+    Children, Collections, CondemnedPacks, Directories, DirectoryAppended, DirectoryPlaces, Frames,
+    Identities, ImageTags, Images, Leases, Lineage, Lowers, Needed, OpenPacks, Projects, RemovedPacks,
+    SealedPacks, Segments, Sequence, Sequences, Table, Tags, Workspaces,
 };
 use crate::engine::Engine;
 use crate::engine::image_id::time_and_counter;
@@ -22,8 +22,8 @@ use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, Segm
 use crate::name::{ProjectName, TagName, WorkspaceName};
 use crate::pack::index::OpenPackObjects;
 use crate::pack::session::WrittenFrame;
+use crate::store::directories::KnownDirectory;
 use crate::store::identity::{identity_keys, identity_of};
-use crate::store::known::KnownDirectory;
 
 use super::images::{ImageWalk, Losses};
 use super::packs::Extent;
@@ -48,7 +48,7 @@ pub(super) struct CatalogRows {
     leases: BTreeMap<LeaseId, LeaseRecord>,
     directories: BTreeMap<DirectoryId, DirectoryRecord>,
     places: BTreeMap<((u64, u64), DirectoryUse), DirectoryId>,
-    news: BTreeSet<(DirectoryId, u64)>,
+    appended: BTreeSet<(DirectoryId, u64)>,
     workspaces: Vec<((ProjectId, WorkspaceName), WorkspaceRecord)>,
 }
 
@@ -79,7 +79,7 @@ impl CatalogRows {
         let projects: Vec<(ProjectName, ProjectRecord)> = rows::<Projects, _>(tx, report);
         let images: Vec<((ProjectId, ImageId), ImageRecord)> = rows::<Images, _>(tx, report);
         let lineage: Vec<_> = rows::<Lineage, _>(tx, report);
-        let news: Vec<((DirectoryId, u64), Vec<u8>)> = rows::<DirectoryNews, _>(tx, report);
+        let appended: Vec<((DirectoryId, u64), Vec<u8>)> = rows::<DirectoryAppended, _>(tx, report);
         let _: Vec<_> = rows::<Lowers, _>(tx, report);
         let _: Vec<_> = rows::<Collections, _>(tx, report);
         let _: Vec<_> = rows::<Needed, _>(tx, report);
@@ -101,7 +101,7 @@ impl CatalogRows {
             leases: rows::<Leases, _>(tx, report),
             directories: rows::<Directories, _>(tx, report),
             places: rows::<DirectoryPlaces, _>(tx, report),
-            news: news.into_iter().map(|(key, _)| key).collect(),
+            appended: appended.into_iter().map(|(key, _)| key).collect(),
             workspaces: rows::<Workspaces, _>(tx, report),
         };
         for (name, ProjectRecord { id, .. }) in projects {
@@ -274,10 +274,10 @@ impl CatalogRows {
             if !self.places.contains_key(&((row.device, row.inode), row.usage)) {
                 report.add_fault(row_fault::<DirectoryPlaces>(format!("directory {id} is not found")));
             }
-            let news = self.news.range((*id, 0)..(*id, row.news)).count() as u64;
-            if news != row.news {
-                let message = format!("directory {id} has {news} of {} rows", row.news);
-                report.add_fault(row_fault::<DirectoryNews>(message));
+            let appended = self.appended.range((*id, 0)..(*id, row.appended)).count() as u64;
+            if appended != row.appended {
+                let message = format!("directory {id} has {appended} of {} rows", row.appended);
+                report.add_fault(row_fault::<DirectoryAppended>(message));
             }
         }
     }

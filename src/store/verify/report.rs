@@ -66,7 +66,7 @@ pub struct DamagedImage {
 
 impl DamagedImage {
     /// One of which it is not known any more what was lost.
-    pub(in crate::store) fn untold(
+    pub(in crate::store) fn unreported(
         project: String,
         image: ImageId,
         tags: Vec<TagName>,

@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::catalog::record::{DirectoryUse, Equal, ImageRecord, LowerRecord, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::record::{
+    DirectoryUse, ImageRecord, ImageVersion, LowerRecord, WorkspaceForm, WorkspaceRecord,
+};
 use crate::catalog::table::{Lowers, Workspaces};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::engine::{Engine, process};
@@ -14,9 +16,9 @@ use crate::id::{ProjectId, WorkspaceId};
 use crate::name::WorkspaceName;
 use crate::path::TreePath;
 use crate::store::commit::CommitOptions;
+use crate::store::directories::KnownDirectory;
 use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
-use crate::store::known::KnownDirectory;
 use crate::task::Phase;
 
 use super::folder::Folder;
@@ -39,7 +41,7 @@ pub(in crate::store) struct OfWorkspace {
     /// The owner and group whose new files are root's.
     pub(in crate::store) root_user: Option<(u32, u32)>,
     /// What it was committed as last, where nothing else is known of the directory.
-    pub(in crate::store) last: Equal,
+    pub(in crate::store) last: ImageVersion,
     pub(in crate::store) step: WorkspaceStep,
 }
 
@@ -164,7 +166,7 @@ impl Workspace {
         let hold = store.hold(&catalog)?;
         let last = catalog.read(|tx| project.image_row(tx, record.last.image))?;
         drop(catalog);
-        let last = last.map_or(record.base, |image| Equal::from(&image));
+        let last = last.map_or(record.base, |image| ImageVersion::from(&image));
         let becomes = match store.known_lower(folder, record.base.root)? {
             Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(folder, self.id, &lower),
             _ => None,
@@ -230,7 +232,7 @@ impl WorkspaceStep {
         let found = tx.get::<Workspaces>(&key)?.filter(|record| record.id == self.id);
         let record = found.ok_or_else(|| Error::conflict(subject(&self.name), "was ended meanwhile"))?;
         if !self.ends {
-            let last = Equal::from(image);
+            let last = ImageVersion::from(image);
             note_workspace(tx, &last)?;
             return tx.put::<Workspaces>(&key, &WorkspaceRecord { last, ..record });
         }

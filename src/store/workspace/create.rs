@@ -1,7 +1,7 @@
 //! Making workspaces: the row first, then the files.
 
 use crate::catalog::ReadTables;
-use crate::catalog::record::{Equal, WorkspaceForm, WorkspaceRecord};
+use crate::catalog::record::{ImageVersion, WorkspaceForm, WorkspaceRecord};
 use crate::catalog::table::{Sequence, Workspaces};
 use crate::engine::process;
 use crate::error::{Error, ErrorKind, Result, Subject};
@@ -75,7 +75,7 @@ impl Image {
 
     /// Takes a name and a number.
     fn reserve(&self, options: &WorkspaceOptions) -> Result<(WorkspaceName, WorkspaceRecord)> {
-        let (project, base) = (&self.project, Equal::from(&self.record));
+        let (project, base) = (&self.project, ImageVersion::from(&self.record));
         project.store.catalog()?.write(|tx| {
             project.check(tx)?;
             if project.image_row(tx, base.image)?.is_none() {
@@ -144,7 +144,7 @@ impl Image {
         id: WorkspaceId,
         is_temporary: bool,
     ) -> Result<Option<String>> {
-        let (store, base) = (&self.project.store, Equal::from(&self.record));
+        let (store, base) = (&self.project.store, ImageVersion::from(&self.record));
         // Where it lies over what is there, mounting it is the best try; before that is made, another is.
         let is_there = matches!(store.known_lower(folder, base.root)?, Lower::Ready(_));
         if !is_there && let Some(why) = folder.why_not_overlay()? {
@@ -167,7 +167,7 @@ fn make_overlay(
     folder: &Folder,
     id: WorkspaceId,
     reader: &ObjectReader,
-    base: &Equal,
+    base: &ImageVersion,
     is_temporary: bool,
 ) -> Result<()> {
     let directory = folder.directory(id);

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::catalog::record::{Equal, LowerRecord, LowerState};
+use crate::catalog::record::{ImageVersion, LowerRecord, LowerState};
 use crate::catalog::table::{Lowers, Sequence};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::engine::{Engine, process};
@@ -43,7 +43,7 @@ pub(super) enum Lower {
 
 impl Engine {
     /// What can lie below a workspace on an image, made if there is none; none if it can't be made.
-    pub(super) fn lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
+    pub(super) fn lower(&self, folder: &Folder, image: &ImageVersion) -> Result<Option<Stack>> {
         match self.known_lower(folder, image.root)? {
             Lower::Ready(found) => return Ok(Some(found)),
             Lower::Impossible => return Ok(None),
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     /// Makes a directory for workspaces on an image. Whoever calls this holds the root's lock.
-    fn make_lower(&self, folder: &Folder, image: &Equal) -> Result<Option<Stack>> {
+    fn make_lower(&self, folder: &Folder, image: &ImageVersion) -> Result<Option<Stack>> {
         let root = image.root;
         let catalog = self.catalog()?;
         let reader = self.reader(&catalog, &self.hold(&catalog)?)?;
@@ -150,7 +150,7 @@ impl Engine {
 
     /// What is there for an image that this one came from, or nothing. Where too many lie over each other already, the one
     /// at the bottom.
-    fn nearest_lower(&self, folder: &Folder, reader: &ObjectReader, image: &Equal) -> Result<Stack> {
+    fn nearest_lower(&self, folder: &Folder, reader: &ObjectReader, image: &ImageVersion) -> Result<Stack> {
         let there: HashSet<_> =
             self.read(|tx| tx.collect::<Lowers>(&[]))?.into_iter().map(|(root, _)| root).collect();
         if there.is_empty() {

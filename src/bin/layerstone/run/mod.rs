@@ -31,7 +31,7 @@ use crate::{Failure, interrupt, progress};
 
 use mount_points::{MountPoints, PointKind, copy};
 use program::{Finder, Lacking};
-use relay::{Hold, Relayed, relay};
+use relay::{GenerationGuard, Relayed, relay};
 use sandbox::Sandbox;
 pub(crate) use sandbox::{Found, Runtime};
 use signals::Signals;
@@ -255,12 +255,15 @@ fn connect(command: &mut Command, runtime: &Found, printed: Printed) -> io::Resu
 }
 
 /// Starts to pass on what a command prints, to standard output and to standard error.
-fn pass_on(pipes: Pipes, own_lines: Hold) -> io::Result<[Option<JoinHandle<Relayed>>; 2]> {
+fn pass_on(pipes: Pipes, own_lines: GenerationGuard) -> io::Result<[Option<JoinHandle<Relayed>>; 2]> {
     let (stdout, stderr) = (stream_of(io::stdout())?, stream_of(io::stderr())?);
-    let hold = if pipes.holds { own_lines } else { Hold::Nothing };
+    let hold = if pipes.holds { own_lines } else { GenerationGuard::Nothing };
     // One for both, if there is but one.
-    let (of_stdout, hold) =
-        if pipes.stderr.is_some() { (Hold::Nothing, hold) } else { (hold, Hold::Nothing) };
+    let (of_stdout, hold) = if pipes.stderr.is_some() {
+        (GenerationGuard::Nothing, hold)
+    } else {
+        (hold, GenerationGuard::Nothing)
+    };
     Ok([
         pipes.stdout.map(|from| thread::spawn(|| relay(from, stdout, of_stdout))),
         pipes.stderr.map(|from| thread::spawn(|| relay(from, stderr, hold))),

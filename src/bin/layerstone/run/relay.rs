@@ -12,7 +12,7 @@ pub(super) struct Relayed {
 }
 
 /// What is held back.
-pub(super) enum Hold {
+pub(super) enum GenerationGuard {
     Nothing,
     /// Lines that begin so.
     Lines(&'static [u8]),
@@ -21,7 +21,7 @@ pub(super) enum Hold {
 }
 
 /// Passes on as it comes what is not held back. A reader that went away ends it.
-pub(super) fn relay(mut from: impl Read, to: impl Write, hold: Hold) -> Relayed {
+pub(super) fn relay(mut from: impl Read, to: impl Write, hold: GenerationGuard) -> Relayed {
     let mut relay = Relay { to, hold, state: State::Begin(Vec::new()), held: Vec::new(), last: b'\n' };
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -47,7 +47,7 @@ enum State {
 
 struct Relay<W> {
     to: W,
-    hold: Hold,
+    hold: GenerationGuard,
     state: State,
     held: Vec<u8>,
     /// The last byte that was passed on.
@@ -57,12 +57,12 @@ struct Relay<W> {
 impl<W: Write> Relay<W> {
     fn take(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         let prefix = match &self.hold {
-            Hold::Lines(prefix) => *prefix,
-            Hold::Until(is_so) if !is_so() => {
+            GenerationGuard::Lines(prefix) => *prefix,
+            GenerationGuard::Until(is_so) if !is_so() => {
                 self.held.extend_from_slice(bytes);
                 return Ok(());
             }
-            Hold::Nothing | Hold::Until(_) => return self.pass(bytes),
+            GenerationGuard::Nothing | GenerationGuard::Until(_) => return self.pass(bytes),
         };
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let mut line = Vec::new();
@@ -130,7 +130,8 @@ mod tests {
         for (input, passed, held, ends_line) in cases {
             for size in 1..=input.len().max(1) {
                 let mut out = Vec::new();
-                let relayed = relay(Pieces(input.as_bytes(), size), &mut out, Hold::Lines(b"bwrap: "));
+                let relayed =
+                    relay(Pieces(input.as_bytes(), size), &mut out, GenerationGuard::Lines(b"bwrap: "));
                 assert_eq!(out, passed.as_bytes(), "{input:?} by {size}");
                 assert_eq!(
                     relayed,
@@ -138,10 +139,16 @@ mod tests {
                     "{input:?} by {size}"
                 );
                 let mut out = Vec::new();
-                assert!(relay(Pieces(input.as_bytes(), size), &mut out, Hold::Nothing).held.is_empty());
+                assert!(
+                    relay(Pieces(input.as_bytes(), size), &mut out, GenerationGuard::Nothing).held.is_empty()
+                );
                 assert_eq!(out, input.as_bytes());
-                let held =
-                    relay(Pieces(input.as_bytes(), size), &mut out, Hold::Until(Box::new(|| false))).held;
+                let held = relay(
+                    Pieces(input.as_bytes(), size),
+                    &mut out,
+                    GenerationGuard::Until(Box::new(|| false)),
+                )
+                .held;
                 assert_eq!((held.as_slice(), out.len()), (input.as_bytes(), input.len()));
             }
         }

@@ -15,7 +15,7 @@ use rustix::fs::{Access, AtFlags, CWD, MemfdFlags, SealFlags, accessat, fcntl_ad
 use rustix::io::{FdFlags, fcntl_setfd};
 use serde_json::{Value, json};
 
-use super::relay::Hold;
+use super::relay::GenerationGuard;
 use super::{devices, seccomp};
 
 /// Files of the kernel that a command may read, as in Docker: for root the kernel itself would let it change the host by them.
@@ -188,13 +188,13 @@ impl Found {
     }
 
     /// Which of the lines on standard error are its own: it writes to the same as the command.
-    pub(super) fn own_lines(&self, scratch: &Path) -> Hold {
+    pub(super) fn own_lines(&self, scratch: &Path) -> GenerationGuard {
         match self.runtime {
-            Runtime::Bubblewrap => Hold::Lines(b"bwrap: "),
+            Runtime::Bubblewrap => GenerationGuard::Lines(b"bwrap: "),
             Runtime::Crun => {
                 let status = scratch.join(STATUS);
                 let has_started = move || status.metadata().is_ok_and(|status| status.len() > 0);
-                Hold::Until(Box::new(has_started))
+                GenerationGuard::Until(Box::new(has_started))
             }
         }
     }

@@ -33,7 +33,7 @@ const VERSION: u8 = 1;
 
 /// What a repair before this one lost and may not have told.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Untold {
+pub(super) struct UnreportedLosses {
     losses: Vec<Loss>,
 }
 
@@ -60,7 +60,7 @@ fn failed(action: &'static str) -> impl Fn(std::io::Error) -> Error {
     move |error| Error::io(Subject::Catalog, action, error)
 }
 
-impl Untold {
+impl UnreportedLosses {
     /// What a repair left that was killed; nothing if there was none. A damaged file is a fault.
     pub(super) fn read(disk: &dyn Disk, report: &mut RepairReport) -> Result<Self> {
         disk.remove(NEW_UNREPORTED_FILE).map_err(failed("remove an unfinished list of its losses"))?;
@@ -86,7 +86,7 @@ impl Untold {
                     // What could not be read then may be sound now.
                     if !is_there(image) {
                         let tags = tags.lines().filter_map(|tag| tag.parse().ok()).collect();
-                        let lost = DamagedImage::untold(project.clone(), image, tags, paths);
+                        let lost = DamagedImage::unreported(project.clone(), image, tags, paths);
                         let is_it = |known: &DamagedImage| known.image == image && known.project == project;
                         add(&mut report.damaged_images, lost, is_it);
                     }
@@ -200,7 +200,7 @@ impl Untold {
 /// The losses with these bytes, encoded again.
 #[cfg(feature = "testing")]
 pub(crate) fn reencode(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    Untold::decode(bytes).map(|untold| untold.encode())
+    UnreportedLosses::decode(bytes).map(|unreported| unreported.encode())
 }
 
 fn add<T>(all: &mut Vec<T>, new: T, is_it: impl Fn(&T) -> bool) {
@@ -224,7 +224,7 @@ pub(super) fn keep(disk: &dyn Disk, report: &RepairReport) -> Result<()> {
     }
     let write = || {
         let file = disk.open(NEW_UNREPORTED_FILE, OpenMode::CreateNew)?;
-        file.write_at(&Untold::of(report).encode(), 0)?;
+        file.write_at(&UnreportedLosses::of(report).encode(), 0)?;
         file.sync()?;
         disk.rename(NEW_UNREPORTED_FILE, UNREPORTED_FILE)?;
         disk.sync_dir("")
@@ -250,7 +250,7 @@ mod tests {
         let disk = MemoryDisk::default();
         let image = |number| ImageId::from_uuid(uuid::Uuid::from_u128(number));
         let lost = |number, tag: &str| {
-            DamagedImage::untold("p".into(), image(number), vec![tag.parse().unwrap()], 3)
+            DamagedImage::unreported("p".into(), image(number), vec![tag.parse().unwrap()], 3)
         };
         let found = |number| {
             let image = image(number);
@@ -267,12 +267,17 @@ mod tests {
             ..RepairReport::default()
         };
         keep(&disk, &RepairReport::default()).unwrap();
-        assert_eq!(Untold::read(&disk, &mut RepairReport::default()).unwrap(), Untold::default());
+        assert_eq!(
+            UnreportedLosses::read(&disk, &mut RepairReport::default()).unwrap(),
+            UnreportedLosses::default()
+        );
         keep(&disk, &report).unwrap();
         // One of them is found again.
         let mut next = RepairReport { damaged_images: vec![lost(1, "a")], ..RepairReport::default() };
         for _ in 0..2 {
-            Untold::read(&disk, &mut next).unwrap().add_to(&mut next, |id| id == image(3) || id == image(5));
+            UnreportedLosses::read(&disk, &mut next)
+                .unwrap()
+                .add_to(&mut next, |id| id == image(3) || id == image(5));
             let images: Vec<_> = next.damaged_images.iter().map(|lost| (lost.image, &lost.tags)).collect();
             let expected: Vec<_> =
                 report.damaged_images.iter().map(|lost| (lost.image, &lost.tags)).collect();
@@ -287,7 +292,7 @@ mod tests {
         let file = disk.open(UNREPORTED_FILE, OpenMode::Write).unwrap();
         file.write_at(b"X", 20).unwrap();
         let mut report = RepairReport::default();
-        assert_eq!(Untold::read(&disk, &mut report).unwrap(), Untold::default());
+        assert_eq!(UnreportedLosses::read(&disk, &mut report).unwrap(), UnreportedLosses::default());
         assert_eq!(report.fault_count, 1);
         forget(&disk);
         assert!(!disk.exists(UNREPORTED_FILE).unwrap());

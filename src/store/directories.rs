@@ -13,8 +13,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::catalog::record::{DirectoryRecord, DirectoryUse, Equal, ImageRecord};
-use crate::catalog::table::{Directories, DirectoryNews, DirectoryPlaces, Sequence, key_bytes};
+use crate::catalog::record::{DirectoryRecord, DirectoryUse, ImageRecord, ImageVersion};
+use crate::catalog::table::{Directories, DirectoryAppended, DirectoryPlaces, Sequence, key_bytes};
 use crate::catalog::{Direction, ReadTables, WriteTx};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, Result, Subject};
@@ -41,7 +41,7 @@ pub(super) struct KnownDirectory {
 pub(super) struct StateUpdate {
     /// Where it is, and what it is to the store.
     pub(super) place: DirectoryPlace,
-    pub(super) news: StateNews,
+    pub(super) change: StateChange,
     /// Others that are no longer there.
     pub(super) abandoned: Vec<KnownDirectory>,
 }
@@ -59,9 +59,9 @@ pub(super) struct DirectoryPlace {
 }
 
 /// What becomes of a state.
-pub(super) enum StateNews {
+pub(super) enum StateChange {
     /// A segment is added to what was known.
-    Segment(KnownDirectory, Vec<u8>),
+    Append(KnownDirectory, Vec<u8>),
     /// All of it is written anew; what was known of a directory that is not new goes.
     Whole(Option<KnownDirectory>, Arc<StateFile>),
 }
@@ -81,7 +81,7 @@ impl DirectoryPlace {
     }
 
     /// The row of this directory, equal to an image.
-    pub(super) fn record(&self, equal: &Equal) -> DirectoryRecord {
+    pub(super) fn record(&self, equal: &ImageVersion) -> DirectoryRecord {
         let Self { usage, project, ref directory, device, inode, born_ns } = *self;
         DirectoryRecord {
             usage,
@@ -95,8 +95,8 @@ impl DirectoryPlace {
             born_ns,
             state_bytes: 0,
             unpacked_state_bytes: 0,
-            news: 0,
-            news_bytes: 0,
+            appended: 0,
+            appended_bytes: 0,
             seen_ms: Moment::now().unix_ms(),
         }
     }
@@ -142,7 +142,11 @@ impl KnownDirectory {
     }
 
     /// What the state says, its file and the segments that came since.
-    pub(super) fn load_state(&self, disk: &dyn Disk, news: impl Iterator<Item = Vec<u8>>) -> Result<State> {
+    pub(super) fn load_state(
+        &self,
+        disk: &dyn Disk,
+        appended: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<State> {
         let mut packed = vec![0; usize::try_from(self.record.state_bytes).unwrap_or(usize::MAX)];
         let read = self.open_state(disk)?.read_at(&mut packed, 0);
         read.map_err(|error| Error::io(Subject::Host(self.path()), "read the store's state of it", error))?;
@@ -150,7 +154,7 @@ impl KnownDirectory {
         let unpacked_bytes = usize::try_from(self.record.unpacked_state_bytes).unwrap_or(usize::MAX);
         let unpacked = zstd::bulk::decompress(&packed, unpacked_bytes);
         let mut bytes = unpacked.map_err(|_| self.damaged("can't be unpacked"))?;
-        bytes.extend(news.flatten());
+        bytes.extend(appended.flatten());
         State::load(&bytes).map_err(|error| self.damaged(&error.to_string()))
     }
 
@@ -174,8 +178,8 @@ impl KnownDirectory {
 
 /// Removes what the catalog knows of a directory, but for its place.
 fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
-    for (key, _) in tx.collect::<DirectoryNews>(&key_bytes(&id))? {
-        tx.remove::<DirectoryNews>(&key)?;
+    for (key, _) in tx.collect::<DirectoryAppended>(&key_bytes(&id))? {
+        tx.remove::<DirectoryAppended>(&key)?;
     }
     tx.remove::<Directories>(&id).map(drop)
 }
@@ -219,10 +223,10 @@ impl Engine {
         update: &StateUpdate,
         image: &ImageRecord,
     ) -> Result<Vec<DirectoryId>> {
-        let StateUpdate { place, news, abandoned } = update;
+        let StateUpdate { place, change, abandoned } = update;
         let mut gone = self.forget_abandoned(tx, abandoned)?;
-        let equal = Equal::from(image);
-        if let StateNews::Segment(known, _) | StateNews::Whole(Some(known), _) = news
+        let equal = ImageVersion::from(image);
+        if let StateChange::Append(known, _) | StateChange::Whole(Some(known), _) = change
             && tx.get::<Directories>(&known.id)?.as_ref() != Some(&known.record)
         {
             // Of an imported directory the other's state is as good.
@@ -233,21 +237,23 @@ impl Engine {
             }
             return Ok(gone);
         }
-        match news {
-            StateNews::Segment(known, segment) => {
-                let DirectoryRecord { state_bytes, unpacked_state_bytes, news, news_bytes, .. } =
+        match change {
+            StateChange::Append(known, segment) => {
+                let DirectoryRecord { state_bytes, unpacked_state_bytes, appended, appended_bytes, .. } =
                     known.record;
-                tx.put::<DirectoryNews>(&(known.id, news), segment)?;
+                tx.put::<DirectoryAppended>(&(known.id, appended), segment)?;
                 let record = DirectoryRecord {
                     state_bytes,
                     unpacked_state_bytes,
-                    news: news + 1,
-                    news_bytes: news_bytes + segment.len() as u64,
+                    appended: appended + 1,
+                    appended_bytes: appended_bytes + segment.len() as u64,
                     ..place.record(&equal)
                 };
                 tx.put::<Directories>(&known.id, &record)?;
             }
-            StateNews::Whole(_, state) => gone.extend(Self::add_directory(tx, place.record(&equal), state)?),
+            StateChange::Whole(_, state) => {
+                gone.extend(Self::add_directory(tx, place.record(&equal), state)?)
+            }
         }
         Ok(gone)
     }
@@ -331,8 +337,8 @@ impl Engine {
 
     /// What a directory's state says.
     pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
-        let news = self.read(|tx| tx.collect::<DirectoryNews>(&key_bytes(&known.id)))?;
-        known.load_state(&*self.disk, news.into_iter().map(|(_, segment)| segment))
+        let appended = self.read(|tx| tx.collect::<DirectoryAppended>(&key_bytes(&known.id)))?;
+        known.load_state(&*self.disk, appended.into_iter().map(|(_, segment)| segment))
     }
 }
 
