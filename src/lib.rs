@@ -64,6 +64,7 @@ pub mod object;
 mod pack;
 pub mod path;
 mod store;
+mod sync;
 pub mod task;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -14,11 +14,12 @@ use std::collections::btree_map::Entry;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
 
 use crate::disk::DiskFile;
+use crate::sync::lock;
 
 const PAGE_BYTES: u64 = 1 << 12;
 
@@ -90,7 +91,7 @@ impl CatalogFile {
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.stage)
     }
 
     /// Whether any call failed, after which redb does nothing more with the file: opened anew, it is as after a kill at that

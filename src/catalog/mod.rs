@@ -16,13 +16,14 @@ mod transaction;
 
 use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use redb::{Database, Durability, ReadableDatabase};
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::layout::{CATALOG_FILE, NEW_CATALOG_FILE};
+use crate::sync::lock;
 
 use backend::CatalogFile;
 use contain::contain;
@@ -162,7 +163,7 @@ impl Catalog {
 
     /// The turn to write the dump, which one has at a time: only one process has the catalog open, but its threads share it.
     pub(crate) fn take_dump_turn(&self) -> MutexGuard<'_, ()> {
-        self.dump_turn.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.dump_turn)
     }
 
     /// The same, or none if another thread has it.

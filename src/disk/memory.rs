@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode};
+use crate::sync::lock;
 
 /// Files by name. Folders are only prefixes of names.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub(crate) struct MemoryDisk {
 
 impl MemoryDisk {
     fn files(&self) -> MutexGuard<'_, BTreeMap<String, Arc<MemoryFile>>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.files)
     }
 }
 
@@ -85,12 +86,12 @@ impl Disk for MemoryDisk {
     fn hold(&self, name: &str) -> io::Result<Box<dyn LockGuard>> {
         self.files().entry(name.to_owned()).or_default();
         let held = Arc::clone(&self.held);
-        *held.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default() += 1;
+        *lock(&held).entry(name.to_owned()).or_default() += 1;
         Ok(Box::new(MemoryHold { name: name.to_owned(), held }))
     }
 
     fn is_held(&self, name: &str) -> io::Result<bool> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = lock(&self.held);
         Ok(held.get(name).is_some_and(|holders| *holders > 0))
     }
 }
@@ -105,7 +106,7 @@ impl LockGuard for MemoryHold {}
 
 impl Drop for MemoryHold {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = lock(&self.held);
         if let Some(holders) = held.get_mut(&self.name) {
             *holders -= 1;
         }

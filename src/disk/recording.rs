@@ -1,9 +1,10 @@
 //! A disk that records, in order, what is done to another: for tests that count or order operations.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode};
+use crate::sync::lock;
 
 /// One operation that changes files or makes changes durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,17 +83,17 @@ impl DiskLog {
     /// Takes the operations recorded since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<DiskOperation> {
-        std::mem::take(&mut *self.operations.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.operations))
     }
 
     /// Takes the reads recorded since the last call.
     #[must_use]
     pub fn take_reads(&self) -> Vec<DiskRead> {
-        std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.reads))
     }
 
     fn push(&self, operation: DiskOperation) {
-        self.operations.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+        lock(&self.operations).push(operation);
     }
 }
 
@@ -190,7 +191,7 @@ impl DiskFile for RecordingFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.inner.read_at(buf, offset)?;
         let read = DiskRead { name: self.name.clone(), offset, bytes: buf.len() as u64 };
-        self.log.reads.lock().unwrap_or_else(PoisonError::into_inner).push(read);
+        lock(&self.log.reads).push(read);
         Ok(())
     }
 

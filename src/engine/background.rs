@@ -9,7 +9,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use crate::catalog::record::{OpenPackRecord, SegmentRecord};
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::id::{PackId, SegmentId};
 use crate::layout::segment_file;
 use crate::pack::segment::{self, Segment};
+use crate::sync::lock;
 use crate::task::Task;
 
 use super::gate::{Gate, OpenCatalog};
@@ -74,7 +75,7 @@ impl Upkeep {
 
     /// Does what is due, unless something is under way already.
     pub(crate) fn begin(&self, catalog: &Catalog) {
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = lock(&self.thread);
         if thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return;
         }
@@ -111,7 +112,7 @@ impl Upkeep {
         if self.work.is_put_off.swap(false, Ordering::Relaxed) {
             self.work.run();
         }
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = lock(&self.thread).take();
         let _ = thread.map(JoinHandle::join);
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catalog::record::{LeaseRecord, OpenPackRecord};
@@ -24,6 +24,7 @@ use crate::id::LeaseId;
 use crate::layout::{
     DIRECTORIES, NEW_CATALOG_FILE, NEW_FORMAT_FILE, PACKS, SEGMENTS, pack_file, segment_file, state_file,
 };
+use crate::sync::lock;
 use crate::task::Task;
 
 use super::surroundings::Surroundings;
@@ -110,8 +111,8 @@ impl Gate {
     /// The open catalog, opened if no one in this process has it open. One that failed is opened anew as soon as nobody uses
     /// it any more; if it was a sync that failed, for reading only.
     pub(crate) fn open(&self, task: &Task) -> Result<Arc<OpenCatalog>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
+        let mut held = lock(&self.held);
         if open.upgrade().is_some_and(|catalog| catalog.must_reopen()) {
             held.iter_mut().for_each(|held| *held = None);
         }
@@ -165,16 +166,16 @@ impl Gate {
 
     /// Keeps the catalog open, and so the lock, until the gate is dropped.
     pub(crate) fn hold(&self, task: &Task) -> Result<()> {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(None);
+        *lock(&self.held) = Some(None);
         let catalog = self.open(task)?;
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Some(catalog));
+        *lock(&self.held) = Some(Some(catalog));
         Ok(())
     }
 
     /// Takes the turn to make or remove files that a transaction names: which pack is appended to, which number a state file
     /// gets and what is a stray is decided before the transaction, by one thread at a time.
     pub(crate) fn take_turn(&self) -> Turn<'_> {
-        Turn { _guard: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
+        Turn { _guard: lock(&self.turn) }
     }
 
     /// Takes the lock, waiting up to the time limit or until the task is cancelled.
@@ -223,7 +224,7 @@ impl Gate {
     }
 
     fn abandoned(&self) -> MutexGuard<'_, HashSet<LeaseId>> {
-        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.abandoned)
     }
 
     /// Takes back what processes that died held, and what this one could not let go; says whether there was any. Others in

@@ -6,7 +6,7 @@
 //! It is taken, and looked at, only under the store's lock, and in one process by one thread at a time.
 
 use std::io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use crate::catalog::table::Sequence;
 use crate::catalog::{Catalog, ReadTables};
@@ -14,6 +14,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::layout::{GENERATIONS, generation_file};
 use crate::pack::generation::GenerationGuard;
+use crate::sync::lock;
 
 use super::{Engine, folder_error};
 
@@ -24,7 +25,7 @@ pub(crate) struct Generations(Mutex<Weak<GenerationGuard>>);
 impl Generations {
     /// While this is kept, nobody in this process begins to hold anything.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Weak<GenerationGuard>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -1,13 +1,12 @@
 //! Ids of images: UUIDs of version 7, each later than all that the store gave out before.
 
-use std::sync::PoisonError;
-
 use uuid::Uuid;
 
 use crate::catalog::table::{Sequence, Sequences};
 use crate::catalog::{ReadTables, WriteTx};
 use crate::error::Result;
 use crate::id::ImageId;
+use crate::sync::lock;
 use crate::time::Moment;
 
 use super::Engine;
@@ -15,7 +14,7 @@ use super::Engine;
 impl Engine {
     /// A new image's id: later than every id that was given out before, by whichever process.
     pub(crate) fn next_image_id(&self, tx: &impl ReadTables) -> Result<ImageId> {
-        let mut last = self.last_image.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_image);
         let floor = tx.last(Sequence::Image)?.max(*last);
         *last = first_of(self.surroundings.now().unix_ms()).max(floor + 1);
         Ok(image_id(*last, self.surroundings.random_half()))

@@ -1,7 +1,7 @@
 //! The object index as the catalog has it: loaded once, then brought up to date.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::catalog::table::{CondemnedPacks, OpenPacks, RemovedPacks, Segments, Sequence};
 use crate::catalog::{Catalog, ReadTables, ReadTx};
@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::id::{PackId, SegmentId};
 use crate::pack::index::{ObjectIndex, OpenPackObjects};
 use crate::pack::segment::Segment;
+use crate::sync::lock;
 
 use super::packs;
 
@@ -37,7 +38,7 @@ impl IndexCache {
 
     /// While this is held, nobody opens segments: their files may be taken away together with their rows.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Newest> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.newest)
     }
 
     /// The index as the catalog has it now, and whether packs were condemned since this was asked last.

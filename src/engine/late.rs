@@ -1,11 +1,12 @@
 //! Frames written only after they were published: the write order broken on purpose, for a test that must notice.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::disk::{DiskFile, MappedBytes};
 use crate::pack::session::OpenPack;
+use crate::sync::lock;
 
 type Writes = Arc<Mutex<Vec<(Arc<dyn DiskFile>, u64, Vec<u8>)>>>;
 
@@ -28,7 +29,7 @@ impl LateWrites {
 
     /// Writes what was put off, a little later.
     pub(crate) fn write(&self) {
-        for (file, offset, bytes) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (file, offset, bytes) in lock(&self.0).drain(..) {
             std::thread::sleep(Duration::from_millis(2));
             let _ = file.write_at(&bytes, offset);
         }
@@ -41,7 +42,7 @@ impl DiskFile for LateFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writes = lock(&self.writes);
         writes.push((Arc::clone(&self.file), offset, bytes.to_vec()));
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::catalog::record::HolderRecord;
 use crate::disk::simulated::Chance;
+use crate::sync::lock;
 use crate::time::Moment;
 
 /// 2026 began.
@@ -40,7 +41,7 @@ impl SimulatedMachine {
 
     /// The process is killed: its leases are dead to the others.
     pub fn kill(&self) {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).insert(self.process);
+        lock(&self.ended).insert(self.process);
     }
 
     fn chance(&self) -> (u64, Chance) {
@@ -67,7 +68,7 @@ impl SimulatedMachine {
 
     pub(crate) fn is_dead(&self, holder: &HolderRecord) -> bool {
         let is_of_boot = HolderRecord { process: holder.process, ..self.process() } == *holder;
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = lock(&self.ended);
         !is_of_boot || ended.contains(&holder.process)
     }
 }

@@ -12,12 +12,13 @@
 //! nobody else chooses a pack, numbers a state file or removes strays meanwhile. If the transaction fails, none of them is
 //! published.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::catalog::WriteTx;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{LeaseId, PackId};
 use crate::pack::session::{BufferedFrame, OpenPack, Unpublished, WrittenPack};
+use crate::sync::lock;
 
 use super::gate::{OpenCatalog, Turn};
 #[cfg(feature = "testing")]
@@ -68,10 +69,6 @@ type Change<'c> = Box<dyn Fn(&mut WriteTx) -> Result<Vec<PackId>> + Send + 'c>;
 
 /// How a publication ended; none while it waits.
 type Outcome = Arc<Mutex<Option<Result<()>>>>;
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Engine {
     /// Publishes what a session wrote together with what `closure` does, in one transaction, before which `state` is written.

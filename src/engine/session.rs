@@ -18,6 +18,7 @@ use crate::layout::pack_file;
 use crate::pack::generation::GenerationGuard;
 use crate::pack::reader::ObjectReader;
 use crate::pack::session::{OpenPack, PackHost, Session, SessionOptions, Unpublished, WrittenPack};
+use crate::sync::lock;
 
 use super::closure::Needs;
 use super::condemned::Reliance;
@@ -121,7 +122,7 @@ impl Engine {
 impl SessionContext {
     /// What the session makes takes over parts of this, without looking for each of them.
     pub(crate) fn build_on(&self, base: impl Into<Needs>) {
-        self.bases.lock().unwrap_or_else(PoisonError::into_inner).push(base.into());
+        lock(&self.bases).push(base.into());
     }
 
     /// What a publication must see to.
@@ -130,7 +131,7 @@ impl SessionContext {
             store: Arc::clone(&self.store),
             hold: Arc::clone(&self.hold),
             packs: self.counted_on.read().unwrap_or_else(PoisonError::into_inner).clone(),
-            bases: self.bases.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            bases: lock(&self.bases).clone(),
         }
     }
 

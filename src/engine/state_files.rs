@@ -6,7 +6,7 @@
 //! lost, a repair names the checkout by it. The row itself can't come back so, since segments may have come after it.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use crate::catalog::record::DirectoryRecord;
 use crate::catalog::table::{Directories, Sequence, Table as _, key_bytes};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, record};
 use crate::id::DirectoryId;
 use crate::layout::{DIRECTORIES, state_file};
+use crate::sync::lock;
 
 use super::Engine;
 use super::gate::{OpenCatalog, Turn};
@@ -71,10 +72,6 @@ impl StateFile {
         *lock(&self.placed) = Some((id, frame));
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unwritten() -> Error {

@@ -3,13 +3,14 @@
 
 use std::io::Read;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::archive::{Assembly, Limits, Member, MemberKind, Piece, Placed, Reader, TarSummary};
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
+use crate::sync::lock;
 use crate::task::{Deadline, Task};
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
@@ -222,7 +223,7 @@ fn store_batches<H: PackHost>(
     let mut writer = session.writer()?;
     let mut contents = Vec::new();
     loop {
-        let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let batch = lock(&receiver).recv();
         let Ok(batch) = batch else { break };
         for (slot, bytes) in batch {
             contents.push((slot, content::write(&mut writer, &bytes)?));

@@ -1,12 +1,13 @@
 //! What a scan may find in all before it is refused.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::archive::Limits;
 use crate::error::{Error, ErrorKind, Remedy, Result, Subject};
 use crate::host::source::Found;
 use crate::host::stat::FileKind;
+use crate::sync::lock;
 use crate::task::Deadline;
 
 /// An import's limits and what was found so far, by all threads of a scan.
@@ -39,7 +40,7 @@ impl Budget {
     pub(crate) fn take(&self, found: &Found, subject: impl Fn() -> Subject) -> Result<()> {
         self.deadline.check(&subject)?;
         let Limits { entries_max, logical_bytes_max, .. } = self.limits;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = lock(&self.taken);
         taken.entries = taken.entries.saturating_add(1);
         let is_file = found.stat.kind == FileKind::File;
         if is_file && (!found.is_linked() || taken.linked.insert((found.stat.device, found.stat.inode))) {

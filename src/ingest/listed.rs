@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::Result;
 use crate::host::source::{Found, SourceDirectory, SourceTree};
 use crate::pack::session::{PackHost, Session};
+use crate::sync::lock;
 
 use super::capture::{Captured, Capturer, Wanted};
 use super::walk::Walk;
@@ -39,7 +40,7 @@ pub(crate) fn capture_listed<H: PackHost>(
                 let entry = parent.map(|parent| capturer.entry(parent, found)).transpose()?;
                 captured.push(entry.flatten());
             }
-            done.lock().unwrap_or_else(PoisonError::into_inner).push((number, captured));
+            lock(&done).push((number, captured));
         }
         capturer.into_sink().flush()
     };

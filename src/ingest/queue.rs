@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::path::TreePath;
+use crate::sync::lock;
 
 /// Steps that may wait for the consumer.
 pub(super) const WAITING_STEPS_MAX: usize = 32 << 10;
@@ -67,7 +68,7 @@ impl<J, T> Queue<J, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J, T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Does jobs until there are none. The first error ends all.

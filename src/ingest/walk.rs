@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::{Error, Result, Subject};
 use crate::host::source::{Found, SourceDirectory, SourceTree};
 use crate::path::TreePath;
+use crate::sync::lock;
 
 use super::budget::Budget;
 use super::exclude::Excluded;
@@ -73,7 +74,7 @@ impl<'s> Walk<'s> {
     }
 
     fn report(&self) -> MutexGuard<'_, SourceReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.report)
     }
 
     /// Takes what was found, before it is read. Gives whether it is a mount point, and what is mounted there is left out.

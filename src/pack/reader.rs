@@ -11,6 +11,7 @@ use crate::error::{Error, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::layout::pack_file;
 use crate::object::{ObjectBytes, ObjectSource};
+use crate::sync::lock;
 use crate::task::Task;
 
 use super::Locator;
@@ -151,7 +152,7 @@ impl PackReader {
                 "the index gives a frame an impossible length",
             ));
         }
-        let spare = self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = lock(&self.unpackers).pop();
         let mut unpacker = spare.map_or_else(Unpacker::new, Ok)?;
         if unpacker.packed.len() < bytes {
             unpacker.packed.resize(bytes, 0);
@@ -166,7 +167,7 @@ impl PackReader {
         })?;
         let mut raw = Vec::new();
         let table = frame::decode(place.pack, place.offset, packed, &mut unpacker.decompressor, &mut raw)?;
-        self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
+        lock(&self.unpackers).push(unpacker);
         let objects = table
             .slots
             .into_iter()

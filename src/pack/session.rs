@@ -16,6 +16,7 @@ use crate::disk::DiskFile;
 use crate::error::{Error, ErrorKind, Result, Subject};
 use crate::id::{ObjectId, PackId};
 use crate::object::{ObjectBytes, ObjectKind, ObjectSink, ObjectSource};
+use crate::sync::lock;
 use crate::task::Task;
 
 use super::Locator;
@@ -316,18 +317,18 @@ impl<H: PackHost> Session<H> {
     /// The claims that an object's is one of.
     fn claims(&self, id: &ObjectId) -> Option<MutexGuard<'_, HashSet<ObjectId>>> {
         let shard = self.claimed.get(usize::from(id.as_bytes()[0]) % CLAIM_SHARDS);
-        shard.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+        shard.map(|shard| lock(&shard))
     }
 
     /// How many objects the session has to remember.
     #[cfg(test)]
     pub(crate) fn claimed_objects(&self) -> usize {
-        let count = |shard: &Mutex<HashSet<_>>| shard.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let count = |shard: &Mutex<HashSet<_>>| lock(&shard).len();
         self.claimed.iter().map(count).sum()
     }
 
     fn output(&self) -> MutexGuard<'_, Output> {
-        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.output)
     }
 
     /// Takes a frame, and gives the place of its first object if it was written.

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["disk"],
     &[
         "format", "chunk", "path", "id", "name", "error", "object", "time", "threads", "task", "json",
-        "layout",
+        "sync", "layout",
     ],
 ];
 

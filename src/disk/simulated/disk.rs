@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::pages::Pages;
 use super::turn::Turn;
@@ -10,6 +10,7 @@ use super::{
     DiskCall, DiskImage, Fault, FaultKind, FileNumber, Node, Omissions, SimulatedOperation, folder_of,
 };
 use crate::disk::{Disk, DiskFile, LockAttempt, LockGuard, MappedBytes, OpenMode, retry_interrupted};
+use crate::sync::lock;
 
 /// A disk in memory that logs what is done to it and fails on demand. Clones are the same disk, used by the same process.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +134,7 @@ impl SimulatedDisk {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// The state, for a call that may fail.

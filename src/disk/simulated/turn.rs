@@ -1,5 +1,6 @@
 //! Processes and threads that take turns at a disk, so that a test decides in which order their calls come.
 
+use crate::sync::lock;
 use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Turn {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.state)
     }
 
     /// From now on this is the turn of the calling thread, whatever disk it uses.

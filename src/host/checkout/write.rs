@@ -16,6 +16,7 @@ use crate::host::source::Xattr;
 use crate::host::stat::Stat;
 use crate::host::state::{SegmentRows, StateRow, Unset};
 use crate::path::TreePath;
+use crate::sync::lock;
 use crate::threads::{join, run_all};
 use crate::tree::{Inode, InodeKind, Timestamp};
 
@@ -192,9 +193,9 @@ impl Checkout {
     ) -> Result<()> {
         let mut writer = EntryWriter::new(self, options);
         loop {
-            let batch = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let batch = lock(&receiver).recv();
             let Ok(batch) = batch else {
-                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut written = lock(&written);
                 written.files_shared += writer.files_shared;
                 written.fresh.append(&mut writer.fresh);
                 return Ok(());
@@ -206,7 +207,7 @@ impl Checkout {
                 rows.push((path, row, !inode.links.is_empty()));
             }
             rows.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
-            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut written = lock(&written);
             for (path, row, is_linked) in rows {
                 if is_linked {
                     written.linked.insert(path, row);
@@ -236,7 +237,7 @@ impl Checkout {
         run_all(options.threads, &AtomicBool::new(false), || {
             let mut writer = EntryWriter::new(self, options);
             loop {
-                let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let batch = lock(&batches).next();
                 let Some(batch) = batch else { return Ok(()) };
                 self.task.check()?;
                 for (path, name) in batch {

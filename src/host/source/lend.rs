@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat};
 use rustix::io::Errno;
@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::host::stat::{FileKind, Stat};
 use crate::host::{failed, open_beneath};
 use crate::path::TreePath;
+use crate::sync::lock;
 
 /// What its owner needs to read a file, and to list a directory and reach what is in it.
 const READ: u16 = 0o400;
@@ -92,7 +93,7 @@ impl Lender {
     }
 
     fn loans(&self) -> MutexGuard<'_, Loans> {
-        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.loans)
     }
 }
 

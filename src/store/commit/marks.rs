@@ -19,6 +19,7 @@ use crate::host::stat::FileKind;
 use crate::ingest::{Judge, Walk, Wanted};
 use crate::pack::reader::ObjectReader;
 use crate::path::{TreePath, escape_bytes};
+use crate::sync::lock;
 use crate::tree::{Inode, Root};
 
 use super::base::keep_capability;
@@ -190,7 +191,7 @@ impl Wanted for MarkReader<'_> {
             marks = Marks::default();
         }
         if marks != Marks::default() {
-            self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), marks);
+            lock(&self.marks).insert(path.clone(), marks);
         }
         Ok(())
     }

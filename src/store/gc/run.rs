@@ -24,6 +24,7 @@ use super::needed::{images_after, needed_since, of_workspaces, record_of, runnin
 use super::options::{GcOptions, GcReport};
 use super::plan::{Packs, Plan, Threshold};
 use crate::engine::condemned::{Removed, condemn};
+use crate::sync::lock;
 
 /// While so few notes came since the last look, more are left to the transaction, in which others wait.
 const FEW_NOTES: usize = 8;
@@ -393,7 +394,7 @@ impl<'c> Collection<'c> {
         let (store, lease) = (self.store, self.lease);
         // Marks only grow, so it does no harm to make them in a transaction that comes to nothing.
         let marked = Mutex::new(marked);
-        let lock = || marked.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || lock(&marked);
         // Alone, since notes of the same transaction would be of objects that are not there yet.
         let condemned = self.store.publish_alone(session, |tx| {
             lease.map_or(Ok(()), |lease| packs::check_lease(tx, lease))?;

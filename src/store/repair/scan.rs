@@ -19,6 +19,7 @@ use crate::pack::reader::ObjectReader;
 use crate::pack::session::WrittenFrame;
 use crate::pack::walk::{PackPart, PackWalk};
 use crate::store::StoreOptions;
+use crate::sync::lock;
 use crate::task::{Phase, Task};
 
 use super::output::{Output, SoundPack};
@@ -77,7 +78,7 @@ pub(super) fn scan(
         scanned: Scanned::default(),
         report: RepairReport::default(),
     });
-    let lock = || collector.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = || lock(&collector);
     let stop = AtomicBool::new(false);
     crate::threads::run_all(options.threads, &stop, || {
         let mut reader = FrameReader::new()?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result, Subject};
@@ -11,6 +11,7 @@ use crate::object::ObjectSource;
 use crate::pack::frame;
 use crate::pack::reader::ObjectReader;
 use crate::pack::walk::{FrameRun, PackPart, PackWalk};
+use crate::sync::lock;
 use crate::task::Phase;
 
 use super::damage::Damage;
@@ -135,10 +136,6 @@ impl Engine {
         name_damaged(reader, &damage, &mut report)?;
         Ok((damage, report))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One thread's memory, and what it found.
