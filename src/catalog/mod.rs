@@ -244,7 +244,7 @@ impl Catalog {
         self.noting_losses(|| {
             self.begin_writing()?;
             #[cfg(feature = "testing")]
-            if rerun::is_on() {
+            if rerun::is_due() {
                 drop(self.try_begun(&closure));
             }
             self.write_begun(&closure)
@@ -301,7 +301,7 @@ impl Snapshot {
     /// Runs `closure` on it.
     pub(crate) fn read<T>(&self, closure: impl Fn(&ReadTx) -> Result<T>) -> Result<T> {
         #[cfg(feature = "testing")]
-        if rerun::is_on() {
+        if rerun::is_due() {
             drop(contain(|| closure(&self.0)));
         }
         contain(|| closure(&self.0))

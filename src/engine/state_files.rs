@@ -101,10 +101,16 @@ pub(crate) fn row_in(
     id: DirectoryId,
     file: &[u8],
 ) -> std::result::Result<Option<DirectoryRecord>, DecodeError> {
-    let Some(rest) = file.strip_prefix(&SKIPPED.to_le_bytes()) else { return Ok(None) };
-    let row = rest
-        .split_first_chunk()
-        .and_then(|(bytes, rest)| rest.get(..usize::try_from(u32::from_le_bytes(*bytes)).ok()?));
+    let Some((mark, rest)) = file.split_first_chunk().map(|(mark, rest)| (u32::from_le_bytes(*mark), rest))
+    else {
+        return Ok(None);
+    };
+    // Readers skip sixteen marks, of which this is one.
+    if mark >> 4 != SKIPPED >> 4 {
+        return Ok(None);
+    }
+    let row = rest.split_first_chunk().filter(|_| mark == SKIPPED);
+    let row = row.and_then(|(bytes, rest)| rest.get(..usize::try_from(u32::from_le_bytes(*bytes)).ok()?));
     record::decode(Directories::NAME, &key_bytes(&id), row.unwrap_or_default()).map(Some)
 }
 
