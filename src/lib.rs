@@ -59,6 +59,8 @@ mod ingest;
 mod json;
 pub mod layer;
 mod layout;
+mod ledger;
+mod maintenance;
 pub mod name;
 pub mod object;
 mod pack;
@@ -76,15 +78,18 @@ pub use archive::{GaveWay, Limits as ImportLimits};
 pub use catalog::is_panic_contained;
 pub use error::{Error, ErrorKind, FoundMarks, Remedy, Result, Subject};
 pub use ingest::{Changing, Excludes, NotKept, SourceReport, TarOptions};
+pub use maintenance::{
+    CatalogState, DamagedImage, FoundImage, GcOptions, GcReport, LostPath, RepairOptions, RepairReport,
+    SalvagedImage, VerifyReport,
+};
 pub use name::{ImageRef, OciReference, ProjectName, TagName, WorkspaceName};
 pub use path::TreePath;
 pub use store::{
-    Ancestor, CatalogState, CheckoutOptions, CheckoutReport, CommitOptions, DamagedImage, Difference,
-    DifferenceKind, Durability, Edit, EntryInfo, EntryKind, Expected, ExportOptions, FoundImage, GcOptions,
-    GcReport, Image, ImageInfo, ImageKind, ImagePage, ImportOptions, LayerInfo, LazyImage, LeftOver,
-    LineageNode, ListOptions, LostPath, MergeOutcome, OverlayMarks, Project, ProjectInfo, ProjectLimits,
-    RemoveReport, RepairOptions, RepairReport, Resolved, SalvagedImage, Scope, SharedFiles, Sharing, Store,
-    StoreOptions, VerifyReport, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions, WriteReport,
+    Ancestor, CheckoutOptions, CheckoutReport, CommitOptions, Difference, DifferenceKind, Durability, Edit,
+    EntryInfo, EntryKind, Expected, ExportOptions, Image, ImageInfo, ImageKind, ImagePage, ImportOptions,
+    LayerInfo, LazyImage, LeftOver, LineageNode, ListOptions, MergeOutcome, OverlayMarks, Project,
+    ProjectInfo, ProjectLimits, RemoveReport, Resolved, Scope, SharedFiles, Sharing, Store, StoreOptions,
+    Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions, WriteReport,
 };
 pub use task::{Phase, Progress, Task};
 pub use time::Moment;

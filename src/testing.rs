@@ -123,7 +123,7 @@ pub fn decode_dump(bytes: &[u8]) -> Result<Vec<DumpRow>, DecodeError> {
 
 /// The losses that a repair keeps with these bytes, encoded again.
 pub fn reencode_losses(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    crate::store::repair::losses::reencode(bytes)
+    crate::maintenance::losses::reencode(bytes)
 }
 
 /// The tree node with these bytes, encoded again.

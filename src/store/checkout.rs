@@ -20,10 +20,10 @@ use crate::task::Phase;
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Content, Entry, Timestamp, Xattrs};
 
-use super::directories::DirectoryPlace;
 use super::image::Image;
 use crate::engine::Engine;
 use crate::engine::state_files::StateFile;
+use crate::ledger::directories::DirectoryPlace;
 
 /// How long a checkout waits at most for its last files to be settled.
 const LONGEST_SETTLE: Duration = Duration::from_millis(100);

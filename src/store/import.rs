@@ -31,11 +31,10 @@ use crate::time::Moment;
 use crate::tree::{self, Entry, Root, Timestamp};
 
 use super::commit::{Base, Changes, changes};
-use super::gc::note_image;
-use super::identity::{identity, identity_of};
 use crate::engine::state_files::StateFile;
+use crate::ledger::identity::{identity, identity_of};
+use crate::ledger::needed::note_image;
 
-use super::directories::{DirectoryPlace, KnownDirectory, StateChange, StateUpdate, is_precious};
 use super::limits::check_layer_bytes;
 use super::lineage::remember_parent;
 use super::links::{self, Links};
@@ -45,6 +44,7 @@ use super::workspace::WorkspaceStep;
 use crate::engine::closure::Needs;
 use crate::engine::image_id::{latest_created, remember_image_id, time_and_counter};
 use crate::engine::session::WriteSession;
+use crate::ledger::directories::{DirectoryPlace, KnownDirectory, StateChange, StateUpdate, is_precious};
 
 /// A file that changed so shortly before an import is read again by the next: whatever the file system's clock is like, a
 /// later change would have got another time.

@@ -6,10 +6,7 @@
 mod archive;
 mod checkout;
 mod commit;
-mod directories;
 mod edit;
-mod gc;
-mod identity;
 mod image;
 mod import;
 mod limits;
@@ -19,13 +16,11 @@ mod list;
 mod look;
 mod merge;
 mod project;
-pub(crate) mod repair;
 mod resolve;
 #[cfg(feature = "testing")]
 pub(crate) mod simulate;
 mod tags;
-mod verify;
-mod workspace;
+pub(crate) mod workspace;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,7 +45,6 @@ pub use archive::ExportOptions;
 pub use checkout::{CheckoutOptions, CheckoutReport, SharedFiles, Sharing};
 pub use commit::{CommitOptions, OverlayMarks};
 pub use edit::Edit;
-pub use gc::{GcOptions, GcReport};
 pub use image::{Image, ImageInfo, ImageKind, LayerInfo, LazyImage};
 pub use import::{ImportOptions, WriteReport};
 pub use limits::ProjectLimits;
@@ -59,10 +53,8 @@ pub use list::{ImagePage, ListOptions};
 pub use look::{Difference, DifferenceKind, EntryInfo, EntryKind};
 pub use merge::MergeOutcome;
 pub use project::{Project, ProjectInfo};
-pub use repair::{CatalogState, FoundImage, RepairOptions, RepairReport, SalvagedImage};
 pub use resolve::{Resolved, Scope};
 pub use tags::{Expected, RemoveReport};
-pub use verify::{DamagedImage, LostPath, VerifyReport};
 pub use workspace::{LeftOver, Workspace, WorkspaceInfo, WorkspaceKind, WorkspaceOptions};
 
 /// A store of images. Cheap to clone; all clones are the same store.
@@ -76,7 +68,7 @@ pub use workspace::{LeftOver, Workspace, WorkspaceInfo, WorkspaceKind, Workspace
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Engine>);
+pub struct Store(pub(crate) Arc<Engine>);
 
 impl Store {
     /// Opens the store in this directory, or makes it there, with the default [`StoreOptions`]: see [`StoreOptions::open`].

@@ -14,11 +14,11 @@ use crate::id::{ImageId, ProjectId};
 use crate::name::{ImageRef, TagName};
 use crate::time::Moment;
 
-use super::gc::note_image;
-use super::identity::forget_identity;
 use super::project::Project;
 use super::resolve::Scope;
 use super::workspace::users_of;
+use crate::ledger::identity::forget_identity;
+use crate::ledger::needed::note_image;
 
 /// What a tag must be now for a conditional move to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

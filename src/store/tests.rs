@@ -354,17 +354,21 @@ fn of_two_commits_of_one_directory_the_second_is_a_conflict() {
     let stale = given
         .store
         .0
-        .read(|tx| super::directories::KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))
+        .read(|tx| crate::ledger::directories::KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))
         .unwrap()
         .unwrap();
     fs::write(directory.join("new"), "new").unwrap();
     given.project.commit(&directory, &CommitOptions::default()).unwrap();
     let catalog = given.store.0.catalog().unwrap();
-    let change = super::directories::StateChange::Append(stale, b"segment".to_vec());
-    let place =
-        super::directories::DirectoryPlace::new(DirectoryUse::Checkout, given.project.id, &directory, &stat)
-            .unwrap();
-    let update = super::directories::StateUpdate { place, change, abandoned: Vec::new() };
+    let change = crate::ledger::directories::StateChange::Append(stale, b"segment".to_vec());
+    let place = crate::ledger::directories::DirectoryPlace::new(
+        DirectoryUse::Checkout,
+        given.project.id,
+        &directory,
+        &stat,
+    )
+    .unwrap();
+    let update = crate::ledger::directories::StateUpdate { place, change, abandoned: Vec::new() };
     let late = catalog.write(|tx| given.store.0.advance_directory(tx, &update, &image.record));
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
     drop(catalog);
@@ -415,7 +419,7 @@ fn assert_rows_agree(store: &Store) {
         }
         for ((scope, identity), image) in tx.collect::<Identities>(&[])? {
             let record = tx.get::<Images>(&(scope, image))?.unwrap();
-            assert_eq!(identity::identity_of(&record), identity);
+            assert_eq!(crate::ledger::identity::identity_of(&record), identity);
         }
         Ok(())
     };

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// Each layer of the crate, top first: a module uses modules of lower layers, and those beside it where `BESIDE` says so.
 const LAYERS: &[&[&str]] = &[
+    &["maintenance"],
     &["store"],
+    &["ledger"],
     &["engine"],
     &["ingest"],
     &["host", "archive", "layer"],

@@ -25,7 +25,6 @@ use crate::path::TreePath;
 use crate::task::Phase;
 use crate::tree::{self, Entry, InodeKind, Root, Timestamp};
 
-use super::directories::{DirectoryPlace, KnownDirectory};
 use super::import::{Draft, LayerDraft, WriteReport};
 use super::limits::check_layer_bytes;
 use super::links::{self, Links, Members};
@@ -33,6 +32,7 @@ use super::project::Project;
 use super::workspace::OfWorkspace;
 use crate::engine::closure::{self, Needs};
 use crate::engine::session::WriteSession;
+use crate::ledger::directories::{DirectoryPlace, KnownDirectory};
 pub(super) use base::Base;
 use base::Changed;
 pub use marks::OverlayMarks;

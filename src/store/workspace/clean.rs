@@ -43,15 +43,15 @@ impl LeftOver {
 
 /// What a clean-up removed and could not remove.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Cleaned {
-    pub(in crate::store) freed_bytes: u64,
-    pub(in crate::store) left_over: Vec<LeftOver>,
+pub(crate) struct Cleaned {
+    pub(crate) freed_bytes: u64,
+    pub(crate) left_over: Vec<LeftOver>,
 }
 
 /// What a clean-up would remove.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Cleanable {
-    pub(in crate::store) bytes: u64,
+pub(crate) struct Cleanable {
+    pub(crate) bytes: u64,
     /// The workspaces that would end.
     pub(super) ended: HashSet<WorkspaceId>,
 }
@@ -72,7 +72,7 @@ impl Workspace {
 impl Engine {
     /// Ends the workspaces of processes that are gone, and removes what others left. Where anything is that is not the
     /// workspace's, it is kept for its user to look at.
-    pub(in crate::store) fn clean_workspaces(&self, folder: &Folder) -> Result<Cleaned> {
+    pub(crate) fn clean_workspaces(&self, folder: &Folder) -> Result<Cleaned> {
         let ended = self.read(ended)?;
         if !ended.is_empty() {
             self.catalog()?.write(|tx| {
@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// What the next clean-up is to remove.
-    pub(in crate::store) fn cleanable(&self, folder: &Folder) -> Result<Cleanable> {
+    pub(crate) fn cleanable(&self, folder: &Folder) -> Result<Cleanable> {
         let (strays, _) = self.strays(folder)?;
         let ended = self.read(ended)?.into_iter().map(|(_, record)| record);
         let ended: HashSet<_> = ended.filter(|record| folder.goes(record)).map(|record| record.id).collect();
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// Fails if there is anything in the directories of workspaces that is not theirs, or under their mounts.
-    pub(in crate::store) fn check_can_end(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
+    pub(crate) fn check_can_end(&self, workspaces: &[WorkspaceRecord]) -> Result<()> {
         let Some(folder) = self.workspace_folder() else { return Ok(()) };
         workspaces.iter().try_for_each(|record| {
             folder.check_is_not_hidden(record)?;
@@ -142,7 +142,7 @@ impl Engine {
     }
 
     /// Ends what is left of workspaces whose rows are gone.
-    pub(in crate::store) fn remove_workspaces(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
+    pub(crate) fn remove_workspaces(&self, ids: impl IntoIterator<Item = WorkspaceId>) {
         if let Some(folder) = self.workspace_folder() {
             let _stage = self.task.begin(Phase::Removing, None);
             for id in ids {
@@ -186,7 +186,7 @@ fn reason(error: &Error) -> String {
 }
 
 /// Removes the rows of a project's workspaces, and gives them, and how many of them have not ended.
-pub(in crate::store) fn forget_workspaces(
+pub(crate) fn forget_workspaces(
     tx: &mut WriteTx,
     project: ProjectId,
 ) -> Result<(Vec<WorkspaceRecord>, usize)> {

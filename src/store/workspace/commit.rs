@@ -13,11 +13,11 @@ use crate::error::{Error, Result, Subject};
 use crate::host::mounts::mounts_below;
 use crate::host::source::SourceTree;
 use crate::id::{ProjectId, WorkspaceId};
+use crate::ledger::directories::KnownDirectory;
+use crate::ledger::needed::note_workspace;
 use crate::name::WorkspaceName;
 use crate::path::TreePath;
 use crate::store::commit::CommitOptions;
-use crate::store::directories::KnownDirectory;
-use crate::store::gc::note_workspace;
 use crate::store::import::{Draft, WriteReport};
 use crate::task::Phase;
 
@@ -37,17 +37,17 @@ enum End {
 
 /// What a commit of a checkout knows of the workspace that it is.
 #[derive(Clone)]
-pub(in crate::store) struct OfWorkspace {
+pub(crate) struct OfWorkspace {
     /// The owner and group whose new files are root's.
-    pub(in crate::store) root_user: Option<(u32, u32)>,
+    pub(crate) root_user: Option<(u32, u32)>,
     /// What it was committed as last, where nothing else is known of the directory.
-    pub(in crate::store) last: ImageVersion,
-    pub(in crate::store) step: WorkspaceStep,
+    pub(crate) last: ImageVersion,
+    pub(crate) step: WorkspaceStep,
 }
 
 /// What becomes of a workspace in the transaction that publishes what it was committed as.
 #[derive(Clone)]
-pub(in crate::store) struct WorkspaceStep {
+pub(crate) struct WorkspaceStep {
     name: WorkspaceName,
     id: WorkspaceId,
     ends: bool,
@@ -222,12 +222,7 @@ impl Workspace {
 }
 
 impl WorkspaceStep {
-    pub(in crate::store) fn take(
-        &self,
-        tx: &mut WriteTx,
-        project: ProjectId,
-        image: &ImageRecord,
-    ) -> Result<()> {
+    pub(crate) fn take(&self, tx: &mut WriteTx, project: ProjectId, image: &ImageRecord) -> Result<()> {
         let key = (project, self.name.clone());
         let found = tx.get::<Workspaces>(&key)?.filter(|record| record.id == self.id);
         let record = found.ok_or_else(|| Error::conflict(subject(&self.name), "was ended meanwhile"))?;

@@ -30,11 +30,11 @@ struct Kept {
 
 /// What lower directories took, and take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct LowerUsage {
-    pub(in crate::store) bytes_before: u64,
-    pub(in crate::store) freed_bytes: u64,
+pub(crate) struct LowerUsage {
+    pub(crate) bytes_before: u64,
+    pub(crate) freed_bytes: u64,
     /// What stays though no workspace lies over it.
-    pub(in crate::store) idle_bytes: u64,
+    pub(crate) idle_bytes: u64,
 }
 
 /// The rows that decide.
@@ -54,7 +54,7 @@ impl Engine {
 
     /// Removes those of roots that no image has, too, and with `all` each that no workspace lies over; in a dry run says what
     /// would go, once what it has of workspaces was cleaned. One that is published meanwhile has its directory made again.
-    pub(in crate::store) fn collect_lowers(
+    pub(crate) fn collect_lowers(
         &self,
         folder: &Folder,
         all: bool,

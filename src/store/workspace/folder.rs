@@ -29,14 +29,14 @@ const LONGEST_UNLOCKED: Duration = Duration::from_secs(1);
 
 /// The folder.
 #[derive(Debug)]
-pub(in crate::store) struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     /// Why no overlay can be mounted here, once that was tried.
     why_not: Arc<OnceLock<Option<String>>>,
 }
 
 impl Folder {
-    pub(in crate::store) fn new(store: &Path, why_not: Arc<OnceLock<Option<String>>>) -> Self {
+    pub(crate) fn new(store: &Path, why_not: Arc<OnceLock<Option<String>>>) -> Self {
         Self { path: store.join(WORKSPACES), why_not }
     }
 

@@ -20,7 +20,7 @@ use crate::id::ProjectId;
 use crate::name::WorkspaceName;
 
 /// Its name in the directory: one of those that versions without it take for the workspace's own.
-pub(in crate::store) const MARK: &str = ".layerstone-row";
+pub(crate) const MARK: &str = ".layerstone-row";
 const NEW_MARK: &str = ".layerstone-row.new";
 const MAGIC: &[u8; 4] = b"LSWS";
 const VERSION: u8 = 1;
@@ -60,7 +60,7 @@ fn encode(key: &Key, record: &WorkspaceRecord) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// Returns the row that a mark has, if it is sound.
-pub(in crate::store) fn decode(bytes: &[u8]) -> Option<(Key, WorkspaceRecord)> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Key, WorkspaceRecord)> {
     let mut decoder = Decoder(bytes);
     if decoder.raw(MAGIC.len()).ok()? != MAGIC || decoder.u8().ok()? != VERSION {
         return None;

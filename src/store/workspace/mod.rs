@@ -10,7 +10,7 @@ mod evict;
 mod fill;
 mod folder;
 mod lower;
-pub(super) mod mark;
+pub(crate) mod mark;
 mod mounted;
 mod own;
 
@@ -36,7 +36,7 @@ use crate::time::Moment;
 use super::project::Project;
 use crate::engine::{Engine, process};
 pub use clean::LeftOver;
-pub(super) use clean::{Cleanable, Cleaned, forget_workspaces};
+pub(crate) use clean::{Cleanable, Cleaned, forget_workspaces};
 pub(super) use commit::{OfWorkspace, WorkspaceStep};
 pub(super) use folder::Folder;
 
@@ -251,7 +251,7 @@ impl Engine {
     }
 
     /// Returns the folder of workspaces; a store in memory has none.
-    pub(in crate::store) fn workspace_folder(&self) -> Option<Folder> {
+    pub(crate) fn workspace_folder(&self) -> Option<Folder> {
         (!self.is_in_memory).then(|| Folder::new(&self.location, Arc::clone(&self.why_no_overlay)))
     }
 

@@ -11,8 +11,8 @@ use crate::host::checkout::{PRIVATE, foreign, loosen, remove_own};
 use crate::host::mounts::{Mounted, OwnMount, end_mount, mounted, other_place_of};
 use crate::host::overlay::{self, FILES, LOWER, MERGED, WORK};
 use crate::host::stat::{FileKind, Stat};
+use crate::ledger::directories::born_ns;
 use crate::path::escape_bytes;
-use crate::store::directories::born_ns;
 
 use super::folder::Folder;
 use super::mark;

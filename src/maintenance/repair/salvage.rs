@@ -14,11 +14,11 @@ use crate::error::Result;
 use crate::format::record;
 use crate::id::{ImageId, ObjectId, ProjectId};
 use crate::layer::LayerRecord;
+use crate::maintenance::verify::{ImageWalk, scope_name};
 use crate::object::{ObjectKind, ObjectSink};
 use crate::pack::frame::FrameBuilder;
 use crate::pack::reader::ObjectReader;
 use crate::path::TreePath;
-use crate::store::verify::{ImageWalk, scope_name};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root, Timestamp, group, links};
 
 use super::output::Output;

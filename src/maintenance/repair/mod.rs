@@ -48,9 +48,10 @@ use crate::pack::segment::Segment;
 use crate::task::Phase;
 
 use super::verify::{Damage, ImageWalk};
-use super::{Durability, Store, StoreOptions};
 use crate::engine::format_file::{self, FormatFile};
+use crate::engine::{Durability, StoreOptions};
 use crate::engine::{Gate, Surroundings, dump, store_directory, unusable};
+use crate::store::Store;
 use files::Unnamed;
 use losses::UnreportedLosses;
 use output::{Numbers, Output};

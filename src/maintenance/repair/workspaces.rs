@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 
 use crate::catalog::table::Sequence;
 use crate::disk::OpenMode;
+use crate::engine::unusable;
 use crate::error::Result;
 use crate::host::overlay::{MERGED, WORK};
 use crate::id::ProjectId;
 use crate::layout::WORKSPACES;
-use crate::store::unusable;
-use crate::store::verify::scope_name;
+use crate::maintenance::verify::scope_name;
 use crate::store::workspace::mark::{self, MARK};
 
 use super::Repair;

@@ -32,34 +32,34 @@ use crate::engine::state_files::{self, StateFile};
 const LOOKED_AT: usize = 64;
 
 /// What the store remembers of a directory.
-pub(super) struct KnownDirectory {
-    pub(super) id: DirectoryId,
-    pub(super) record: DirectoryRecord,
+pub(crate) struct KnownDirectory {
+    pub(crate) id: DirectoryId,
+    pub(crate) record: DirectoryRecord,
 }
 
 /// What an import or a commit learned of the directory that it read.
-pub(super) struct StateUpdate {
+pub(crate) struct StateUpdate {
     /// Where it is, and what it is to the store.
-    pub(super) place: DirectoryPlace,
-    pub(super) change: StateChange,
+    pub(crate) place: DirectoryPlace,
+    pub(crate) change: StateChange,
     /// Others that are no longer there.
-    pub(super) abandoned: Vec<KnownDirectory>,
+    pub(crate) abandoned: Vec<KnownDirectory>,
 }
 
 /// A directory of the host, and what it is to the store.
 #[derive(Clone, Debug)]
-pub(super) struct DirectoryPlace {
-    pub(super) usage: DirectoryUse,
-    pub(super) project: ProjectId,
+pub(crate) struct DirectoryPlace {
+    pub(crate) usage: DirectoryUse,
+    pub(crate) project: ProjectId,
     /// Its absolute path.
-    pub(super) directory: Vec<u8>,
-    pub(super) device: u64,
-    pub(super) inode: u64,
-    pub(super) born_ns: u64,
+    pub(crate) directory: Vec<u8>,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) born_ns: u64,
 }
 
 /// What becomes of a state.
-pub(super) enum StateChange {
+pub(crate) enum StateChange {
     /// A segment is added to what was known.
     Append(KnownDirectory, Vec<u8>),
     /// All of it is written anew; what was known of a directory that is not new goes.
@@ -68,7 +68,7 @@ pub(super) enum StateChange {
 
 impl DirectoryPlace {
     /// The directory at this path, which has this metadata.
-    pub(super) fn new(
+    pub(crate) fn new(
         usage: DirectoryUse,
         project: ProjectId,
         directory: &Path,
@@ -81,7 +81,7 @@ impl DirectoryPlace {
     }
 
     /// The row of this directory, equal to an image.
-    pub(super) fn record(&self, equal: &ImageVersion) -> DirectoryRecord {
+    pub(crate) fn record(&self, equal: &ImageVersion) -> DirectoryRecord {
         let Self { usage, project, ref directory, device, inode, born_ns } = *self;
         DirectoryRecord {
             usage,
@@ -104,7 +104,7 @@ impl DirectoryPlace {
 
 impl KnownDirectory {
     /// What is known of the directory with this metadata, as far as it is put to this use.
-    pub(super) fn find(tx: &impl ReadTables, stat: &Stat, usage: DirectoryUse) -> Result<Option<Self>> {
+    pub(crate) fn find(tx: &impl ReadTables, stat: &Stat, usage: DirectoryUse) -> Result<Option<Self>> {
         let place = ((stat.device, stat.inode), usage);
         let Some(id) = tx.get::<DirectoryPlaces>(&place)? else { return Ok(None) };
         let record = tx.get::<Directories>(&id)?;
@@ -117,7 +117,7 @@ impl KnownDirectory {
     }
 
     /// Where the directory was when it was last seen.
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         std::ffi::OsStr::from_bytes(&self.record.directory).into()
     }
 
@@ -137,12 +137,12 @@ impl KnownDirectory {
     }
 
     /// Fails with *corrupt* unless the state has as many bytes as it must.
-    pub(super) fn measure_state(&self, disk: &dyn Disk) -> Result<()> {
+    pub(crate) fn measure_state(&self, disk: &dyn Disk) -> Result<()> {
         self.open_state(disk).map(drop)
     }
 
     /// What the state says, its file and the segments that came since.
-    pub(super) fn load_state(
+    pub(crate) fn load_state(
         &self,
         disk: &dyn Disk,
         appended: impl Iterator<Item = Vec<u8>>,
@@ -159,7 +159,7 @@ impl KnownDirectory {
     }
 
     /// The image that the directory equalled.
-    pub(super) fn base(&self) -> ImageId {
+    pub(crate) fn base(&self) -> ImageId {
         self.record.base
     }
 
@@ -185,20 +185,20 @@ fn remove_rows(tx: &mut WriteTx, id: DirectoryId) -> Result<()> {
 }
 
 /// Returns the checkout whose state a file has, if the file says so and the checkout is still there.
-pub(super) fn checkout_of(disk: &dyn Disk, id: DirectoryId) -> std::io::Result<Option<KnownDirectory>> {
+pub(crate) fn checkout_of(disk: &dyn Disk, id: DirectoryId) -> std::io::Result<Option<KnownDirectory>> {
     let known = state_files::row_of(disk, id)?.map(|record| KnownDirectory { id, record });
     Ok(known.filter(|known| is_precious(known.record.usage) && !known.is_abandoned()))
 }
 
 /// Whether a lost state is a loss.
-pub(super) fn is_precious(usage: DirectoryUse) -> bool {
+pub(crate) fn is_precious(usage: DirectoryUse) -> bool {
     usage == DirectoryUse::Checkout
 }
 
 impl Engine {
     /// Records a directory with a new state file, and gives the one that it replaces, whose file may go once this is
     /// durable.
-    pub(super) fn add_directory(
+    pub(crate) fn add_directory(
         tx: &mut WriteTx,
         record: DirectoryRecord,
         state: &StateFile,
@@ -217,7 +217,7 @@ impl Engine {
     }
 
     /// Makes the directory one that equals `image`. Gives those whose state files may go once this is durable.
-    pub(super) fn advance_directory(
+    pub(crate) fn advance_directory(
         &self,
         tx: &mut WriteTx,
         update: &StateUpdate,
@@ -260,7 +260,7 @@ impl Engine {
 
     /// A few directories that nobody has seen for a while and that are not there any more. Which ones are
     /// looked at changes from time to time, so all of them are in the end.
-    pub(super) fn abandoned_directories(&self) -> Result<Vec<KnownDirectory>> {
+    pub(crate) fn abandoned_directories(&self) -> Result<Vec<KnownDirectory>> {
         let grace_ms = u64::try_from(self.options.directory_grace.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.surroundings.now().unix_ms();
         let mut candidates = self.read(|tx| {
@@ -291,7 +291,7 @@ impl Engine {
     }
 
     /// Forgets directories that nobody changed since they were found; gives those whose state files may go.
-    pub(super) fn forget_directories<'k>(
+    pub(crate) fn forget_directories<'k>(
         tx: &mut WriteTx,
         directories: impl IntoIterator<Item = &'k KnownDirectory>,
     ) -> Result<Vec<DirectoryId>> {
@@ -312,7 +312,7 @@ impl Engine {
 
     /// The same of those that were found abandoned. One that was seen in the future, before the clock was put right, counts as
     /// seen now.
-    pub(super) fn forget_abandoned(
+    pub(crate) fn forget_abandoned(
         &self,
         tx: &mut WriteTx,
         abandoned: &[KnownDirectory],
@@ -329,21 +329,21 @@ impl Engine {
     }
 
     /// Removes state files that no row names. One that stays is a stray, which recovery removes.
-    pub(super) fn remove_states(&self, ids: impl IntoIterator<Item = DirectoryId>) {
+    pub(crate) fn remove_states(&self, ids: impl IntoIterator<Item = DirectoryId>) {
         for id in ids {
             let _ = self.disk.remove(&state_file(id));
         }
     }
 
     /// What a directory's state says.
-    pub(super) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
+    pub(crate) fn load_state(&self, known: &KnownDirectory) -> Result<State> {
         let appended = self.read(|tx| tx.collect::<DirectoryAppended>(&key_bytes(&known.id)))?;
         known.load_state(&*self.disk, appended.into_iter().map(|(_, segment)| segment))
     }
 }
 
 /// When a directory was made, in nanoseconds since 1970.
-pub(super) fn born_ns(stat: &Stat) -> u64 {
+pub(crate) fn born_ns(stat: &Stat) -> u64 {
     let seconds = u64::try_from(stat.born.seconds).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(stat.born.nanos.into())
 }

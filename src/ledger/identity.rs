@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::id::{ObjectId, ProjectId};
 
 /// What makes two imports the same: the tree and the archive it came from; not tags, time or comment.
-pub(super) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
+pub(crate) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
     let mut parts = root.as_bytes().to_vec();
     match origin {
         OriginRecord::Directory => parts.push(0),
@@ -21,13 +21,13 @@ pub(super) fn identity(root: ObjectId, origin: OriginRecord) -> ObjectId {
 }
 
 /// An image's identity.
-pub(super) fn identity_of(image: &ImageRecord) -> ObjectId {
+pub(crate) fn identity_of(image: &ImageRecord) -> ObjectId {
     identity(image.root, image.origin)
 }
 
 /// The keys in [`Identities`] of images with one identity, the first of which is the identity itself: that is where the next
 /// import looks. Only a repair leaves more than one of them; their rows have no gap.
-pub(super) fn identity_keys(identity: ObjectId) -> impl Iterator<Item = ObjectId> {
+pub(crate) fn identity_keys(identity: ObjectId) -> impl Iterator<Item = ObjectId> {
     let further = (1_u64..).map(move |number| {
         let parts = [identity.as_bytes(), number.to_le_bytes().as_slice()].concat();
         ObjectId::from_bytes(blake3::derive_key("layerstone v1 further image of an identity", &parts))
@@ -36,7 +36,7 @@ pub(super) fn identity_keys(identity: ObjectId) -> impl Iterator<Item = ObjectId
 }
 
 /// Removes the row by which an image's content finds it. The last row of its identity takes the place.
-pub(super) fn forget_identity(tx: &mut WriteTx, scope: ProjectId, image: &ImageRecord) -> Result<()> {
+pub(crate) fn forget_identity(tx: &mut WriteTx, scope: ProjectId, image: &ImageRecord) -> Result<()> {
     let mut rows = Vec::new();
     for key in identity_keys(identity_of(image)) {
         let Some(found) = tx.get::<Identities>(&(scope, key))? else { break };

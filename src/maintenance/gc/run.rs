@@ -20,10 +20,10 @@ use crate::task::Phase;
 
 use super::copy::copy_frames;
 use super::marks::Marks;
-use super::needed::{images_after, needed_since, of_workspaces, record_of, running};
 use super::options::{GcOptions, GcReport};
 use super::plan::{Packs, Plan, Threshold};
 use crate::engine::condemned::{Removed, condemn};
+use crate::ledger::needed::{images_after, needed_since, of_workspaces, record_of, running};
 use crate::sync::lock;
 
 /// While so few notes came since the last look, more are left to the transaction, in which others wait.

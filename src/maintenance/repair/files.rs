@@ -2,15 +2,15 @@
 
 use crate::catalog::table::Sequence;
 use crate::engine::packs::SHARED_DOMAIN;
+use crate::engine::unusable;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId, SegmentId};
 use crate::layout::{
     DIRECTORIES, NEW_CATALOG_FILE, PACKS, QUARANTINE, SEGMENTS, UNFINISHED, WORKSPACES, pack_file,
     segment_file, state_file,
 };
+use crate::ledger::directories::checkout_of;
 use crate::pack::segment::Segment;
-use crate::store::directories::checkout_of;
-use crate::store::unusable;
 
 use super::Repair;
 use super::output::Numbers;

@@ -12,7 +12,7 @@ pub(super) type ObjectPlace = (PackId, u64, u16);
 
 /// Places of packs that can't be read: an object that the index finds there is lost.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Damage {
+pub(in crate::maintenance) struct Damage {
     /// Where bytes are damaged or missing, and where that ends.
     bytes: BTreeMap<(PackId, u64), u64>,
     /// Objects in sound frames that are not what was written.

@@ -19,11 +19,11 @@ use crate::engine::Engine;
 use crate::engine::image_id::time_and_counter;
 use crate::error::{Error, Result, Subject};
 use crate::id::{DirectoryId, ImageId, LeaseId, ObjectId, PackId, ProjectId, SegmentId};
+use crate::ledger::directories::KnownDirectory;
+use crate::ledger::identity::{identity_keys, identity_of};
 use crate::name::{ProjectName, TagName, WorkspaceName};
 use crate::pack::index::OpenPackObjects;
 use crate::pack::session::WrittenFrame;
-use crate::store::directories::KnownDirectory;
-use crate::store::identity::{identity_keys, identity_of};
 
 use super::images::{ImageWalk, Losses};
 use super::packs::Extent;

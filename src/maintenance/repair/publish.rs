@@ -12,8 +12,8 @@ use crate::disk::Disk;
 use crate::engine::packs::SHARED_DOMAIN;
 use crate::error::Result;
 use crate::id::{DirectoryId, PackId};
-use crate::store::directories::KnownDirectory;
-use crate::store::identity::identity_keys;
+use crate::ledger::directories::KnownDirectory;
+use crate::ledger::identity::identity_keys;
 use crate::time::Moment;
 
 use super::images::import_identity;

@@ -11,9 +11,9 @@ use crate::engine::image_id::time_and_counter;
 use crate::error::{Error, Result, Subject};
 use crate::format::record::Added;
 use crate::id::{ImageId, ObjectId, ProjectId};
+use crate::ledger::identity::identity_of;
+use crate::maintenance::verify::{DamagedImage, ImageWalk, Losses, scope_name};
 use crate::name::ProjectName;
-use crate::store::identity::identity_of;
-use crate::store::verify::{DamagedImage, ImageWalk, Losses, scope_name};
 use crate::task::Phase;
 use crate::time::Moment;
 

@@ -18,7 +18,7 @@ const PATHS_TOLD: usize = 100;
 
 /// What of an image can't be read.
 #[derive(Debug, Default)]
-pub(in crate::store) struct Losses {
+pub(in crate::maintenance) struct Losses {
     /// Paths in all.
     pub(super) paths: u64,
     /// The first of them.
@@ -29,17 +29,17 @@ pub(in crate::store) struct Losses {
 
 impl Losses {
     /// Whether nothing is lost.
-    pub(in crate::store) fn is_none(&self) -> bool {
+    pub(in crate::maintenance) fn is_none(&self) -> bool {
         self.paths == 0 && self.history.is_none()
     }
 
     /// How many paths are lost.
-    pub(in crate::store) fn paths(&self) -> u64 {
+    pub(in crate::maintenance) fn paths(&self) -> u64 {
         self.paths
     }
 
     /// Whether the history can be read.
-    pub(in crate::store) fn has_history(&self) -> bool {
+    pub(in crate::maintenance) fn has_history(&self) -> bool {
         self.history.is_none()
     }
 
@@ -52,25 +52,25 @@ impl Losses {
 }
 
 /// Follows images from one to the next: what is sound with all below it is followed once, what is not is told for each.
-pub(in crate::store) struct ImageWalk<'r> {
+pub(in crate::maintenance) struct ImageWalk<'r> {
     reader: &'r ObjectReader,
     damage: &'r Damage,
     sound: HashSet<ObjectId>,
 }
 
 impl<'r> ImageWalk<'r> {
-    pub(in crate::store) fn new(reader: &'r ObjectReader, damage: &'r Damage) -> Self {
+    pub(in crate::maintenance) fn new(reader: &'r ObjectReader, damage: &'r Damage) -> Self {
         Self { reader, damage, sound: HashSet::new() }
     }
 
     /// The task that it is part of.
-    pub(in crate::store) fn task(&self) -> &'r Task {
+    pub(in crate::maintenance) fn task(&self) -> &'r Task {
         self.reader.task()
     }
 
     /// Looks at an image's tree and the records of its history. The trees of its past are not demanded: only the history
     /// itself outlives what led to an image.
-    pub(in crate::store) fn follow(
+    pub(in crate::maintenance) fn follow(
         &mut self,
         root: ObjectId,
         layer: Option<ObjectId>,
@@ -93,7 +93,7 @@ impl<'r> ImageWalk<'r> {
     }
 
     /// The entries of a tree whose nodes and contents can be read, in order.
-    pub(in crate::store) fn sound_entries(&mut self, root: ObjectId) -> Result<Vec<(TreePath, Entry)>> {
+    pub(in crate::maintenance) fn sound_entries(&mut self, root: ObjectId) -> Result<Vec<(TreePath, Entry)>> {
         let mut entries = Vec::new();
         match Root::open(self.reader, root) {
             Ok(root) => self.gather(root, &mut entries)?,

@@ -66,7 +66,7 @@ pub struct DamagedImage {
 
 impl DamagedImage {
     /// One of which it is not known any more what was lost.
-    pub(in crate::store) fn unreported(
+    pub(in crate::maintenance) fn unreported(
         project: String,
         image: ImageId,
         tags: Vec<TagName>,
@@ -95,7 +95,7 @@ fn as_text<S: serde::Serializer>(error: &Error, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(error)
 }
 
-pub(in crate::store) fn as_texts<S: serde::Serializer>(
+pub(in crate::maintenance) fn as_texts<S: serde::Serializer>(
     errors: &[Error],
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -108,7 +108,7 @@ fn as_optional_text<S: serde::Serializer>(error: &Option<Error>, serializer: S) 
 }
 
 /// A scope in words: the project's name where it has one.
-pub(in crate::store) fn scope_name(scope: ProjectId, name: Option<&ProjectName>) -> String {
+pub(in crate::maintenance) fn scope_name(scope: ProjectId, name: Option<&ProjectName>) -> String {
     match name {
         Some(name) => name.to_string(),
         None if scope == ProjectId::PUBLIC => "public".to_owned(),
@@ -117,7 +117,12 @@ pub(in crate::store) fn scope_name(scope: ProjectId, name: Option<&ProjectName>)
 }
 
 impl DamagedImage {
-    pub(in crate::store) fn new(project: String, image: ImageId, tags: Vec<TagName>, losses: Losses) -> Self {
+    pub(in crate::maintenance) fn new(
+        project: String,
+        image: ImageId,
+        tags: Vec<TagName>,
+        losses: Losses,
+    ) -> Self {
         let Losses { paths, first, history } = losses;
         Self { project, image, tags, lost_paths: paths, lost: first, lost_history: history }
     }

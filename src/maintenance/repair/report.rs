@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::id::ImageId;
 use crate::json;
-use crate::store::verify::DamagedImage;
+use crate::maintenance::verify::DamagedImage;
 use crate::time::Moment;
 
 /// Faults that are told; the others are counted.
@@ -43,7 +43,7 @@ pub struct RepairReport {
     /// What was damaged, in all.
     pub fault_count: u64,
     /// The first of it, each naming what is damaged: at most 1,000.
-    #[serde(serialize_with = "crate::store::verify::as_texts")]
+    #[serde(serialize_with = "crate::maintenance::verify::as_texts")]
     #[cfg_attr(feature = "schema", schemars(with = "Vec<String>"))]
     pub faults: Vec<Error>,
     /// Images that are sound and in the store, each in each project that has it.

@@ -24,7 +24,7 @@ use crate::error::{Error, Result, Subject};
 use crate::format::{DecodeError, Decoder, Encoder, checked};
 use crate::id::ImageId;
 use crate::layout::{NEW_UNREPORTED_FILE, UNREPORTED_FILE};
-use crate::store::verify::DamagedImage;
+use crate::maintenance::verify::DamagedImage;
 
 use super::report::{FoundImage, RepairReport, SalvagedImage};
 

@@ -26,10 +26,8 @@
 
 mod copy;
 mod marks;
-mod needed;
 mod options;
 mod plan;
 mod run;
 
-pub(super) use needed::{note_image, note_workspace};
 pub use options::{GcOptions, GcReport};

@@ -21,8 +21,8 @@ use crate::pack::reader::ObjectReader;
 use crate::pack::segment::Segment;
 use crate::task::Phase;
 
-use super::Store;
 use crate::engine::{Engine, dump, unusable};
+use crate::store::Store;
 
 use catalog::CatalogRows;
 pub(super) use damage::Damage;

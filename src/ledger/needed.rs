@@ -15,12 +15,12 @@ use crate::object::ObjectKind;
 const PAGE: usize = 1000;
 
 /// Tells a collection that is under way of an image whose row was made.
-pub(in crate::store) fn note_image(tx: &mut WriteTx, image: &ImageRecord) -> Result<()> {
+pub(crate) fn note_image(tx: &mut WriteTx, image: &ImageRecord) -> Result<()> {
     note(tx, &ImageVersion::from(image), record_of(image))
 }
 
 /// Tells a collection that is under way of what a workspace's row names.
-pub(in crate::store) fn note_workspace(tx: &mut WriteTx, equal: &ImageVersion) -> Result<()> {
+pub(crate) fn note_workspace(tx: &mut WriteTx, equal: &ImageVersion) -> Result<()> {
     note(tx, equal, None)
 }
 
@@ -33,7 +33,7 @@ fn note(tx: &mut WriteTx, equal: &ImageVersion, image: Option<ObjectId>) -> Resu
 }
 
 /// The lease of the collection that is under way.
-pub(super) fn running(tx: &impl ReadTables) -> Result<Option<LeaseId>> {
+pub(crate) fn running(tx: &impl ReadTables) -> Result<Option<LeaseId>> {
     match tx.get::<Collections>(&())? {
         Some(lease) => Ok(tx.get::<Leases>(&lease)?.map(|_| lease)),
         None => Ok(None),
@@ -41,7 +41,7 @@ pub(super) fn running(tx: &impl ReadTables) -> Result<Option<LeaseId>> {
 }
 
 /// What became needed after the first `seen`.
-pub(super) fn needed_since(tx: &impl ReadTables, seen: u64) -> Result<Vec<(u64, NeededRecord)>> {
+pub(crate) fn needed_since(tx: &impl ReadTables, seen: u64) -> Result<Vec<(u64, NeededRecord)>> {
     let mut rows = Vec::new();
     tx.scan::<Needed>(&[], Some(&seen), Direction::Ascending, |number, record| {
         rows.push((number, record));
@@ -51,7 +51,7 @@ pub(super) fn needed_since(tx: &impl ReadTables, seen: u64) -> Result<Vec<(u64, 
 }
 
 /// Some images of all scopes, from the one after `after`.
-pub(super) fn images_after(
+pub(crate) fn images_after(
     tx: &impl ReadTables,
     after: Option<&(ProjectId, ImageId)>,
 ) -> Result<Vec<((ProjectId, ImageId), ImageRecord)>> {
@@ -65,12 +65,12 @@ pub(super) fn images_after(
 }
 
 /// What workspaces were made from, and were committed as last.
-pub(super) fn of_workspaces(tx: &impl ReadTables) -> Result<Vec<ImageVersion>> {
+pub(crate) fn of_workspaces(tx: &impl ReadTables) -> Result<Vec<ImageVersion>> {
     let rows = tx.collect::<Workspaces>(&[])?.into_iter();
     Ok(rows.flat_map(|(_, workspace)| [workspace.base, workspace.last]).collect())
 }
 
 /// The object that is an image's own record.
-pub(super) fn record_of(image: &ImageRecord) -> Option<ObjectId> {
+pub(crate) fn record_of(image: &ImageRecord) -> Option<ObjectId> {
     record::encode_object(image).ok().map(|bytes| ObjectKind::Image.id_of(&bytes))
 }
