@@ -117,6 +117,7 @@ impl fmt::Debug for ImageId {
 
 /// Returns a UUID that is random but for its time, which is 1970: the clock is not asked, which may be set to an earlier moment.
 pub(crate) fn random_uuid() -> Uuid {
+    #[expect(clippy::disallowed_methods, reason = "it is drawn here alone")]
     Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 0, 0))
 }
 

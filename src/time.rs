@@ -29,6 +29,7 @@ impl Moment {
     /// The moment now, by the system's clock.
     #[must_use]
     pub fn now() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "it is read here alone")]
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

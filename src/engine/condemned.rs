@@ -91,7 +91,7 @@ impl Reliance {
     /// holds them.
     fn with_packs_of_bases(&self, reader: &ObjectReader) -> Result<HashSet<PackId>> {
         let (mut packs, mut seen) = (self.packs.clone(), HashSet::new());
-        for base in self.bases.iter().cloned() {
+        for base in self.bases.iter().copied() {
             closure::walk(reader, base, |id| {
                 let pack = reader.pack_of(id)?;
                 packs.insert(pack.ok_or_else(|| {

@@ -205,7 +205,7 @@ impl Engine {
     ) -> Result<Vec<Option<Error>>> {
         let _span = tracing::debug_span!("publish", sessions = batch.len()).entered();
         let turn = &self.gate.take_turn();
-        self.number_state_files(
+        Self::number_state_files(
             turn,
             catalog,
             batch.iter().filter_map(|publication| publication.state.as_deref()),

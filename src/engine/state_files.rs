@@ -124,14 +124,13 @@ impl Engine {
         let turn = self.gate.take_turn();
         let catalog = self.catalog()?;
         catalog.check_is_writable()?;
-        self.number_state_files(&turn, &catalog, state.into_iter())?;
+        Self::number_state_files(&turn, &catalog, state.into_iter())?;
         state.map_or(Ok(()), |state| self.create_state_file(&turn, state))?;
         catalog.write(closure)
     }
 
     /// Gives state files the numbers after the last one that was used.
     pub(super) fn number_state_files<'s>(
-        &self,
         _turn: &Turn<'_>,
         catalog: &OpenCatalog,
         states: impl Iterator<Item = &'s StateFile>,

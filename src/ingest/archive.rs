@@ -223,7 +223,7 @@ fn store_batches<H: PackHost>(
     let mut writer = session.writer()?;
     let mut contents = Vec::new();
     loop {
-        let batch = lock(&receiver).recv();
+        let batch = lock(receiver).recv();
         let Ok(batch) = batch else { break };
         for (slot, bytes) in batch {
             contents.push((slot, content::write(&mut writer, &bytes)?));

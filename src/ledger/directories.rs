@@ -80,8 +80,8 @@ impl DirectoryPlace {
         Ok(Self { usage, project, directory, device: stat.device, inode: stat.inode, born_ns: born_ns(stat) })
     }
 
-    /// The row of this directory, equal to an image.
-    pub(crate) fn record(&self, equal: &ImageVersion) -> DirectoryRecord {
+    /// The row of this directory, seen now and equal to an image.
+    pub(crate) fn record(&self, equal: &ImageVersion, now: Moment) -> DirectoryRecord {
         let Self { usage, project, ref directory, device, inode, born_ns } = *self;
         DirectoryRecord {
             usage,
@@ -97,7 +97,7 @@ impl DirectoryPlace {
             unpacked_state_bytes: 0,
             appended: 0,
             appended_bytes: 0,
-            seen_ms: Moment::now().unix_ms(),
+            seen_ms: now.unix_ms(),
         }
     }
 }
@@ -247,12 +247,12 @@ impl Engine {
                     unpacked_state_bytes,
                     appended: appended + 1,
                     appended_bytes: appended_bytes + segment.len() as u64,
-                    ..place.record(&equal)
+                    ..place.record(&equal, self.surroundings.now())
                 };
                 tx.put::<Directories>(&known.id, &record)?;
             }
             StateChange::Whole(_, state) => {
-                gone.extend(Self::add_directory(tx, place.record(&equal), state)?)
+                gone.extend(Self::add_directory(tx, place.record(&equal, self.surroundings.now()), state)?);
             }
         }
         Ok(gone)

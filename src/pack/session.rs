@@ -317,13 +317,13 @@ impl<H: PackHost> Session<H> {
     /// The claims that an object's is one of.
     fn claims(&self, id: &ObjectId) -> Option<MutexGuard<'_, HashSet<ObjectId>>> {
         let shard = self.claimed.get(usize::from(id.as_bytes()[0]) % CLAIM_SHARDS);
-        shard.map(|shard| lock(&shard))
+        shard.map(|shard| lock(shard))
     }
 
     /// How many objects the session has to remember.
     #[cfg(test)]
     pub(crate) fn claimed_objects(&self) -> usize {
-        let count = |shard: &Mutex<HashSet<_>>| lock(&shard).len();
+        let count = |shard: &Mutex<HashSet<_>>| lock(shard).len();
         self.claimed.iter().map(count).sum()
     }
 

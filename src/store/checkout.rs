@@ -143,7 +143,7 @@ impl Image {
     fn remember(&self, directory: &Path, stat: &Stat, state: &StateFile) -> Result<()> {
         let store = &self.project.store;
         let place = DirectoryPlace::new(DirectoryUse::Checkout, self.project.id, directory, stat)?;
-        let record = place.record(&ImageVersion::from(&self.record));
+        let record = place.record(&ImageVersion::from(&self.record), store.surroundings.now());
         state.name_checkout(record.clone());
         let abandoned = store.abandoned_directories()?;
         let gone = store.write_with_state(Some(state), |tx| {

@@ -123,12 +123,12 @@ pub(super) struct Draft {
 
 impl Draft {
     /// A state file that must be written before the draft is published as an image.
-    fn state_file(&self, image: &ImageRecord) -> Option<Arc<StateFile>> {
+    fn state_file(&self, image: &ImageRecord, now: Moment) -> Option<Arc<StateFile>> {
         let StateUpdate { place, change: StateChange::Whole(_, file), .. } = self.state.as_ref()? else {
             return None;
         };
         if is_precious(place.usage) {
-            file.name_checkout(place.record(&ImageVersion::from(image)));
+            file.name_checkout(place.record(&ImageVersion::from(image), now));
         }
         Some(Arc::clone(file))
     }
@@ -290,7 +290,7 @@ impl Project {
                 let (new_bytes, stored_bytes) = (session.new_raw_bytes(), session.written_bytes());
                 let (project, draft) = (self.clone(), Arc::new(draft));
                 let shared = Arc::clone(&draft);
-                let state = draft.state_file(&record);
+                let state = draft.state_file(&record, self.store.surroundings.now());
                 let publish = move |tx: &mut WriteTx| project.publish_image(tx, &shared, record.clone());
                 let published = self.store.publish(session, state, publish)?;
                 let Published { record, is_new, is_late, later_image, gone } = published;
@@ -311,12 +311,13 @@ impl Project {
         if !has_changed && draft.tags.is_empty() && draft.workspace.is_none() {
             return Ok(true);
         }
-        let settled = self.store.write_with_state(draft.state_file(record).as_deref(), |tx| {
-            match self.image_row(tx, record.id)? {
+        let settled = self.store.write_with_state(
+            draft.state_file(record, self.store.surroundings.now()).as_deref(),
+            |tx| match self.image_row(tx, record.id)? {
                 Some(_) => self.settle(tx, draft, record).map(Some),
                 None => Ok(None),
-            }
-        })?;
+            },
+        )?;
         let is_there = settled.is_some();
         self.store.remove_states(settled.unwrap_or_default());
         Ok(is_there)

@@ -111,7 +111,7 @@ fn add_help(page: &mut String, command: &[&str]) {
         _ => format!("{own}Examples:{examples}"),
     };
     let lines: Vec<_> = shown.trim_end().lines().map(str::trim_end).collect();
-    *page += &format!("\n## {name}\n\n```text\n{}\n```\n", lines.join("\n"));
+    page.push_str(&["\n## ", &name, "\n\n```text\n", &lines.join("\n"), "\n```\n"].concat());
     let commands = own.split_once("Commands:\n").map_or("", |(_, commands)| commands);
     let names = commands.lines().take_while(|line| !line.is_empty());
     for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {

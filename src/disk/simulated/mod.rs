@@ -128,7 +128,7 @@ pub struct DiskImage {
 }
 
 impl DiskImage {
-    /// ImageVersion for equal images, and for others by chance only.
+    /// Equal for equal images, and for others by chance only.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         let folders = self.folders.iter().map(|name| (name, 0));

@@ -114,7 +114,7 @@ impl Pages {
         self.len = len;
     }
 
-    /// ImageVersion for equal bytes, and for others by chance only.
+    /// Equal for equal bytes, and for others by chance only.
     pub(super) fn fingerprint(&self) -> u64 {
         *self.fingerprint.get_or_init(|| {
             let mut all = Vec::with_capacity(8 * self.all.len() + 8);

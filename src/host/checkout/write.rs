@@ -193,9 +193,9 @@ impl Checkout {
     ) -> Result<()> {
         let mut writer = EntryWriter::new(self, options);
         loop {
-            let batch = lock(&receiver).recv();
+            let batch = lock(receiver).recv();
             let Ok(batch) = batch else {
-                let mut written = lock(&written);
+                let mut written = lock(written);
                 written.files_shared += writer.files_shared;
                 written.fresh.append(&mut writer.fresh);
                 return Ok(());
@@ -207,7 +207,7 @@ impl Checkout {
                 rows.push((path, row, !inode.links.is_empty()));
             }
             rows.sort_unstable_by(|(one, ..), (other, ..)| one.cmp(other));
-            let mut written = lock(&written);
+            let mut written = lock(written);
             for (path, row, is_linked) in rows {
                 if is_linked {
                     written.linked.insert(path, row);

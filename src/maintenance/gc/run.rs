@@ -182,7 +182,7 @@ impl<'c> Collection<'c> {
                 }
             }
             if !unsealed.is_empty() {
-                let dropped = self.drop_open_packs(&mut marked, found.unneeded_open(&uses))?;
+                let dropped = self.drop_open_packs(&mut marked, &found.unneeded_open(&uses))?;
                 self.report.is_short_of_room = unsealed.iter().any(|pack| !dropped.contains(pack));
             }
             found = self.store.read(Packs::list)?;
@@ -313,7 +313,7 @@ impl<'c> Collection<'c> {
     fn drop_open_packs(
         &mut self,
         marked: &mut Marked,
-        packs: Vec<(PackId, OpenPackRecord)>,
+        packs: &[(PackId, OpenPackRecord)],
     ) -> Result<Vec<PackId>> {
         if packs.is_empty() {
             return Ok(Vec::new());

@@ -20,6 +20,7 @@ use crate::path::TreePath;
 use crate::store::commit::CommitOptions;
 use crate::store::import::{Draft, WriteReport};
 use crate::task::Phase;
+use crate::time::Moment;
 
 use super::folder::Folder;
 use super::lower::{Lower, touch_lower};
@@ -53,6 +54,8 @@ pub(crate) struct WorkspaceStep {
     ends: bool,
     /// What its files then are for other workspaces.
     becomes: Option<LowerRecord>,
+    /// When it was committed.
+    now: Moment,
 }
 
 impl Workspace {
@@ -87,7 +90,8 @@ impl Workspace {
         let folder = &self.project.store.workspaces()?;
         let (lock, record) = self.locked(folder)?;
         self.unmount(folder, &record)?;
-        self.change(|tx, record| touch_lower(tx, record.base.root).map(|()| None))?;
+        let now = self.project.store.surroundings.now();
+        self.change(|tx, record| touch_lower(tx, record.base.root, now).map(|()| None))?;
         self.clear_away(folder, lock);
         Ok(())
     }
@@ -147,7 +151,13 @@ impl Workspace {
         let of = OfWorkspace {
             root_user: (!user.0.is_root()).then_some((user.0.as_raw(), user.1.as_raw())),
             last: record.last,
-            step: WorkspaceStep { name: self.name.clone(), id: self.id, ends, becomes: None },
+            step: WorkspaceStep {
+                name: self.name.clone(),
+                id: self.id,
+                ends,
+                becomes: None,
+                now: self.project.store.surroundings.now(),
+            },
         };
         self.project.commit_directory(&folder.files(self.id), Some(of), options)
     }
@@ -167,11 +177,15 @@ impl Workspace {
         let last = catalog.read(|tx| project.image_row(tx, record.last.image))?;
         drop(catalog);
         let last = last.map_or(record.base, |image| ImageVersion::from(&image));
+        let now = store.surroundings.now();
         let becomes = match store.known_lower(folder, record.base.root)? {
-            Lower::Ready(lower) if end == End::AsLower => LowerRecord::of_workspace(folder, self.id, &lower),
+            Lower::Ready(lower) if end == End::AsLower => {
+                LowerRecord::of_workspace(folder, self.id, &lower, now)
+            }
             _ => None,
         };
-        let step = WorkspaceStep { name: self.name.clone(), id: self.id, ends: end != End::Not, becomes };
+        let step =
+            WorkspaceStep { name: self.name.clone(), id: self.id, ends: end != End::Not, becomes, now };
         let (session, reader, options) = project.begin_commit(&hold, options)?;
         for base in [&record.base, &last] {
             session.host().build_on(base);
@@ -232,7 +246,7 @@ impl WorkspaceStep {
             return tx.put::<Workspaces>(&key, &WorkspaceRecord { last, ..record });
         }
         tx.remove::<Workspaces>(&key)?;
-        touch_lower(tx, record.base.root)?;
+        touch_lower(tx, record.base.root, self.now)?;
         let Some(becomes) = &self.becomes else { return Ok(()) };
         // One of this boot is there or being made, and workspaces may lie over it.
         if tx.get::<Lowers>(&image.root)?.is_none_or(|there| there.boot != process::boot()) {

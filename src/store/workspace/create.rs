@@ -15,7 +15,6 @@ use crate::pack::reader::ObjectReader;
 use crate::store::checkout::{CheckoutOptions, Unremembered};
 use crate::store::image::Image;
 use crate::task::Phase;
-use crate::time::Moment;
 
 use super::fill::fill_root;
 use super::folder::Folder;
@@ -49,6 +48,7 @@ impl Image {
         let folder = &store.workspaces()?;
         folder.make()?;
         store.clean_workspaces(folder)?;
+        let now = store.surroundings.now();
         let (name, record) = self.reserve(options)?;
         let mut workspace = Workspace { project: self.project.clone(), name, id: record.id, why_copy: None };
         let made = self.make(folder, record.id, options).and_then(|(form, why_copy)| {
@@ -56,7 +56,7 @@ impl Image {
             let holder = record.holder.clone().filter(|_| options.temporary);
             let place = Added(folder.place(&record, form == WorkspaceForm::Overlay)?);
             workspace.change(|tx, found| {
-                touch_lower(tx, found.base.root)?;
+                touch_lower(tx, found.base.root, now)?;
                 let mounted_by = (form == WorkspaceForm::Overlay).then(process::this_process);
                 Ok(Some(WorkspaceRecord { form, holder: holder.clone(), mounted_by, place, ..found }))
             })
@@ -96,7 +96,7 @@ impl Image {
                 base,
                 last: base,
                 form: WorkspaceForm::Unfinished,
-                created_ms: Moment::now().unix_ms(),
+                created_ms: project.store.surroundings.now().unix_ms(),
                 holder: Some(process::this_process()),
                 mounted_by: None,
                 place: Added(None),

@@ -67,7 +67,7 @@ impl Engine {
         let kept = if all { Kept { count: 0, bytes: 0 } } else { self.kept() };
         let freed_bytes = if let Some(cleanable) = dry_run {
             rows.bases.retain(|id, _| !cleanable.ended.contains(id));
-            rows.evict_all(&unneeded, kept)
+            rows.evict_all(&unneeded, kept, self.surroundings.now())
         } else {
             let freed_bytes = self.evict(folder, &unneeded, kept)?;
             rows = self.read(Rows::read)?;
@@ -100,11 +100,11 @@ impl Engine {
 
     /// Gives the bytes that were freed.
     fn evict(&self, folder: &Folder, unneeded: &HashSet<ObjectId>, kept: Kept) -> Result<u64> {
-        let mut freed_bytes = 0;
-        while !self.read(Rows::read)?.evictable(unneeded, kept).is_empty() {
+        let (mut freed_bytes, now) = (0, self.surroundings.now());
+        while !self.read(Rows::read)?.evictable(unneeded, kept, now).is_empty() {
             let evicted = self.catalog()?.write(|tx| {
                 let rows = Rows::read(tx)?;
-                let evicted = rows.evictable(unneeded, kept);
+                let evicted = rows.evictable(unneeded, kept, now);
                 evicted.iter().try_for_each(|(root, _)| tx.remove::<Lowers>(root).map(drop))?;
                 Ok(evicted)
             })?;
@@ -153,7 +153,12 @@ impl Rows {
 
     /// Directories that may go: nothing lies over them, and they are unneeded, of an earlier boot, unfinished, or more than are
     /// kept.
-    fn evictable(&self, unneeded: &HashSet<ObjectId>, kept: Kept) -> Vec<(ObjectId, LowerRecord)> {
+    fn evictable(
+        &self,
+        unneeded: &HashSet<ObjectId>,
+        kept: Kept,
+        now: Moment,
+    ) -> Vec<(ObjectId, LowerRecord)> {
         let below = self.lowers.values().filter_map(|record| record.below);
         let used: HashSet<_> = self.bases.values().copied().chain(below).collect();
         // That a root is impossible takes no room. Of what is unfinished, whoever makes it has a workspace.
@@ -164,7 +169,7 @@ impl Rows {
         let idle = self.lowers.iter().filter(|lower| !used.contains(lower.0));
         let mut idle: Vec<_> = idle.filter(|lower| !is_there(lower, LowerState::Impossible)).collect();
         // One that was used in the future is from before the clock was put right, and their order is not known.
-        let now_ms = Moment::now().unix_ms();
+        let now_ms = now.unix_ms();
         let used_ms = |record: &LowerRecord| Some(record.used_ms).filter(|used_ms| *used_ms <= now_ms);
         idle.sort_unstable_by_key(|lower| (is_useful(lower), used_ms(lower.1)));
         let useful = idle.iter().filter(|lower| is_useful(lower)).count();
@@ -183,10 +188,10 @@ impl Rows {
     }
 
     /// Evicts as long as anything can go, and gives the bytes of that.
-    fn evict_all(&mut self, unneeded: &HashSet<ObjectId>, kept: Kept) -> u64 {
+    fn evict_all(&mut self, unneeded: &HashSet<ObjectId>, kept: Kept, now: Moment) -> u64 {
         let before = self.bytes(|_| true);
         loop {
-            let evicted = self.evictable(unneeded, kept);
+            let evicted = self.evictable(unneeded, kept, now);
             if evicted.is_empty() {
                 return before - self.bytes(|_| true);
             }

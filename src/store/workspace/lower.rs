@@ -92,6 +92,7 @@ impl Engine {
         let reader = self.reader(&catalog, &self.hold(&catalog)?)?;
         drop(catalog);
         let below = self.nearest_lower(folder, &reader, image)?;
+        let now = self.surroundings.now();
         let (record, old) = self.catalog()?.write(|tx| {
             let id = WorkspaceId::new(tx.next(Sequence::Workspace)?);
             let old = tx.get::<Lowers>(&root)?;
@@ -100,7 +101,7 @@ impl Engine {
                 Ok::<_, Error>(tx.get::<Lowers>(&root)?.is_some_and(|record| record.id == id))
             };
             let stays = below.first().copied().map(stays).transpose()?.unwrap_or(false);
-            let record = LowerRecord::over(id, if stays { &below } else { &[] }, LowerState::Unfinished);
+            let record = LowerRecord::over(id, if stays { &below } else { &[] }, LowerState::Unfinished, now);
             tx.put::<Lowers>(&root, &record)?;
             Ok((record, old))
         })?;
@@ -127,7 +128,7 @@ impl Engine {
         };
         let state = if filled.is_faithful { LowerState::Ready } else { LowerState::Impossible };
         let below = if filled.is_faithful && filled.lies_over { below } else { Stack::new() };
-        let record = LowerRecord::over(id, &below, state).made(folder);
+        let record = LowerRecord::over(id, &below, state, self.surroundings.now()).made(folder);
         self.catalog()?.write(|tx| {
             // Nobody takes it while it is made, but it may have been removed with what it was for.
             match tx.get::<Lowers>(&root)? {
@@ -175,9 +176,9 @@ impl Engine {
 
 impl LowerRecord {
     /// A directory that lies over others.
-    fn over(id: WorkspaceId, below: &[(ObjectId, WorkspaceId)], state: LowerState) -> Self {
+    fn over(id: WorkspaceId, below: &[(ObjectId, WorkspaceId)], state: LowerState, now: Moment) -> Self {
         let below = below.first().map(|(root, _)| *root);
-        Self { id, below, state, boot: process::boot(), used_ms: Moment::now().unix_ms(), bytes: Added(None) }
+        Self { id, below, state, boot: process::boot(), used_ms: now.unix_ms(), bytes: Added(None) }
     }
 
     /// One that is made.
@@ -192,13 +193,14 @@ impl LowerRecord {
         folder: &Folder,
         id: WorkspaceId,
         lower: &[(ObjectId, WorkspaceId)],
+        now: Moment,
     ) -> Option<Self> {
-        (lower.len() < DEEPEST).then(|| Self::over(id, lower, LowerState::Ready).made(folder))
+        (lower.len() < DEEPEST).then(|| Self::over(id, lower, LowerState::Ready, now).made(folder))
     }
 }
 
 /// Says that a root's directory is in use now.
-pub(super) fn touch_lower(tx: &mut WriteTx, root: ObjectId) -> Result<()> {
+pub(super) fn touch_lower(tx: &mut WriteTx, root: ObjectId, now: Moment) -> Result<()> {
     let Some(record) = tx.get::<Lowers>(&root)? else { return Ok(()) };
-    tx.put::<Lowers>(&root, &LowerRecord { used_ms: Moment::now().unix_ms(), ..record })
+    tx.put::<Lowers>(&root, &LowerRecord { used_ms: now.unix_ms(), ..record })
 }
