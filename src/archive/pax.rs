@@ -110,7 +110,7 @@ impl Records {
         });
         let named: Vec<_> = named.collect();
         let decoded = libarchive_xattrs.into_iter().map(|(name, value)| (percent_decoded(&name), value));
-        let mut all: Xattrs = decoded.chain(named).collect();
+        let mut all: Xattrs = decoded.chain(named).filter(|(name, _)| !xattr::is_copy(name)).collect();
         for (name, text) in acls {
             if !all.contains_key(name)
                 && let Some(value) = acl::attribute(name, &text)?

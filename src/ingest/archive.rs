@@ -11,7 +11,7 @@ use crate::object::ObjectSink;
 use crate::pack::session::{PackHost, Session};
 use crate::path::TreePath;
 use crate::sync::lock;
-use crate::task::{Deadline, Task};
+use crate::task::{Cancellable, Deadline, Task};
 use crate::tree::content::{self, ContentWriter};
 use crate::tree::{self, Content, Entry, Inode, InodeKind, Root};
 
@@ -163,9 +163,9 @@ fn read_contents<H: PackHost>(
     mut take: impl FnMut(Member<Slot>) -> Result<()>,
 ) -> Result<(Vec<(Slot, Content)>, TarSummary)> {
     let Tar { stream, limits, options } = tar;
-    let mut reader = Reader::new(stream, limits)?;
-    let mut evidence = (!options.accept_saved_image).then(|| Evidence::new(is_layer));
     let task = session.task();
+    let mut reader = Reader::new(Cancellable { stream, task: &task }, limits)?;
+    let mut evidence = (!options.accept_saved_image).then(|| Evidence::new(is_layer));
     let mut contents = std::thread::scope(|scope| {
         let (sender, receiver) = sync_channel(threads * WAITING_BATCHES);
         let receiver = Arc::new(Mutex::new(receiver));

@@ -1,14 +1,14 @@
 //! Tars: root file systems in and out.
 
 use std::collections::BTreeSet;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{BufWriter, Read, Write};
 
 use crate::archive::{Member, MemberKind, Writer};
 use crate::catalog::record::OriginRecord;
 use crate::error::{Error, Result, Subject};
 use crate::ingest::{self, ArchiveTree, Tar};
 use crate::path::TreePath;
-use crate::task::{Phase, Task};
+use crate::task::{Cancellable, Phase};
 use crate::tree::content::{ContentReader, Piece};
 use crate::tree::{self, Entry, Inode, InodeKind, Timestamp, Xattrs};
 
@@ -84,23 +84,6 @@ impl Project {
     }
 }
 
-/// Output that takes nothing any more once the task is cancelled, in the middle of a large hole, too.
-struct Cancellable<'t, W> {
-    out: W,
-    task: &'t Task,
-}
-
-impl<W: Write> Write for Cancellable<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.task.check().map_err(io::Error::other)?;
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
 impl Image {
     /// Writes the image as a tar of its root file system, readable by GNU tar: `./` first, then every path in order,
     /// in the PAX format where it needs more than the old one holds; files with holes are stored sparse, unless
@@ -112,7 +95,7 @@ impl Image {
     }
 
     fn write_tar(&self, out: impl Write, options: &ExportOptions) -> Result<Vec<TreePath>> {
-        let out = Cancellable { out, task: self.reader.task() };
+        let out = Cancellable { stream: out, task: self.reader.task() };
         let mut writer = Writer::new(BufWriter::with_capacity(WRITE_BYTES, out));
         if options.fill_holes {
             writer = writer.filling_holes();

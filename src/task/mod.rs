@@ -5,6 +5,7 @@
 //! Handles carry the task (`Store::with_task` and its siblings), and so do readers of objects: each object that is read is a
 //! point at which a call may end. What undoes a cancelled call goes on without one.
 
+mod cancellable;
 mod deadline;
 mod stream;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result, Subject};
 
+pub(crate) use cancellable::Cancellable;
 pub(crate) use deadline::Deadline;
 pub use stream::Interruptible;
 

@@ -30,6 +30,12 @@ const _: () = assert!(MAX_TOTAL_BYTES as u64 + 8 * MAX_ATTRIBUTES as u64 <= MAX_
 /// The attribute that gives a program some of root's powers.
 pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
+/// Returns whether an attribute is a second view of another: XFS shows root each ACL again under names of its own. Where both
+/// were set, an ACL that was taken back would come back with its copy.
+pub(crate) fn is_copy(name: &[u8]) -> bool {
+    matches!(name, b"trusted.SGI_ACL_FILE" | b"trusted.SGI_ACL_DEFAULT")
+}
+
 /// Returns the value in which all that mean the same for an attribute are equal.
 ///
 /// A capability of version 3 names the root user that it counts for. Where that is 0, the kernel takes it for one of version

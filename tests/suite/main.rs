@@ -51,6 +51,7 @@ mod model;
 mod mounted;
 mod mounts;
 mod not_kept;
+mod other_systems;
 mod overlay;
 mod own_lines;
 mod plain_words;

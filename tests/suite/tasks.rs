@@ -339,3 +339,30 @@ fn a_collection_counts_and_frees_the_packs_that_a_cancelled_import_filled() {
     assert!(bytes() <= needed + 1_000, "{} bytes are left, of {left}", bytes());
     assert!(store.verify().unwrap().is_sound());
 }
+
+/// Zeros without an end, whose task is cancelled after some of them.
+struct Zeros {
+    task: Task,
+    reads: u32,
+}
+
+impl std::io::Read for Zeros {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.reads += 1;
+        assert!(self.reads < 1_000, "nobody looks at the task");
+        if self.reads == 100 {
+            self.task.cancel();
+        }
+        buf.fill(0);
+        Ok(buf.len())
+    }
+}
+
+#[test]
+fn an_import_is_cancelled_among_the_zeros_behind_an_archive() {
+    let task = Task::new();
+    let store = Store::in_memory().unwrap().with_task(&task);
+    let project = store.create_project(&"p".parse().unwrap()).unwrap();
+    let error = project.import_tar(Zeros { task, reads: 0 }, &ImportOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+}

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::host::source::Xattr;
 use crate::host::stat::Stat;
 use crate::host::state::Unset;
-use crate::tree::{Inode, InodeKind, Timestamp};
+use crate::tree::{Inode, InodeKind, Timestamp, xattr};
 
 /// The file whose attributes are set, held by its descriptor: whoever renames things meanwhile changes nothing.
 #[derive(Clone, Copy)]
@@ -139,7 +139,7 @@ pub(super) fn set(
     };
     let mut unset_xattrs = Vec::new();
     for (name, value) in xattrs {
-        let is_wanted = all_xattrs || is_default(name);
+        let is_wanted = (all_xattrs || is_default(name)) && !xattr::is_copy(name);
         match if is_wanted { file.set_xattr(name, value) } else { Err(Errno::OPNOTSUPP) } {
             Ok(()) if file.keeps_xattr(name).map_err(at("read an extended attribute"))? => {}
             Ok(()) => unset_xattrs.push(name.clone()),

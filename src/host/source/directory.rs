@@ -12,6 +12,7 @@ use crate::error::{Error, Result, Subject};
 use crate::host::stat::{FileKind, Stat};
 use crate::host::{failed, open_beneath};
 use crate::path::{PathError, TreePath};
+use crate::tree::xattr;
 
 use super::{Found, SourceFile, SourceTree, Xattr, corrected, flags};
 
@@ -186,7 +187,7 @@ fn read_xattrs(
         other => other?,
     };
     let mut found = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !xattr::is_copy(name)) {
         match whole(|buf| get(name, buf)) {
             Ok(value) => found.push((name.to_vec(), value)),
             // Removed since it was listed.

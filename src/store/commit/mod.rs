@@ -204,7 +204,12 @@ pub(super) fn changes(
         Ok(changes)
     })?;
     changes.examined = changes.entries.len() as u64;
-    want_broken_groups(reader, &root, &changes.gone, &mut linked)?;
+    if !linked.is_empty() {
+        // A name that was read as a file of its own leaves its group as one that is gone does.
+        let mut left: Vec<_> = changes.gone.iter().chain(changes.entries.keys()).cloned().collect();
+        left.sort_unstable();
+        want_broken_groups(reader, &root, &left, &mut linked)?;
+    }
 
     // One name that must be read makes the whole group be put together again.
     let inode = |stat: &Stat| (stat.device, stat.inode);
@@ -240,20 +245,20 @@ pub(super) fn changes(
     Ok(changes)
 }
 
-/// Makes the names wanted that are left of the base's hard link groups when other names of them are gone: one that was left
-/// out does not show in the inode.
+/// Makes the names wanted that stay in the base's hard link groups when other names left them: one that was left out does not
+/// show in the inode, nor does one that bindfs gives a link count of 1.
 fn want_broken_groups(
     reader: &ObjectReader,
     root: &Root,
-    gone: &[TreePath],
+    left: &[TreePath],
     linked: &mut [(Found, bool)],
 ) -> Result<()> {
-    if gone.is_empty() || linked.is_empty() {
+    if left.is_empty() {
         return Ok(());
     }
     let mut firsts = HashSet::new();
     let mut base = tree::iter(reader, root)?;
-    for path in gone {
+    for path in left {
         match base.find(path)? {
             Some(Entry::HardLink(first)) => drop(firsts.insert(first)),
             Some(Entry::Inode(inode)) if !inode.links.is_empty() => drop(firsts.insert(path.clone())),
