@@ -397,3 +397,29 @@ fn a_run_whose_workspace_somebody_else_writes_to_is_refused_or_keeps_what_could_
         cli.ok(&["workspace", "discard", rule]);
     }
 }
+
+/// What appears at the file's name meanwhile stays as it is, and what a link there leads to.
+#[test]
+fn the_id_file_replaces_nothing_that_came_after_the_command_began() {
+    let Some(cli) = small() else { return };
+    for make in ["echo theirs > id", "echo theirs > other; ln -s other id"] {
+        let _ = fs::remove_file(cli.path("id"));
+        // The command waits until somebody has made it.
+        let mut child = cli
+            .command(&["run", "--id-file", "id", "small", "sh", "-c", "read line; echo $line > /made"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while cli.run(&["workspace", "ls", "--json"]).stdout == b"[]\n" {
+            std::thread::yield_now();
+        }
+        crate::overlay::shell(&cli.path(""), make);
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), make.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(125), "{output:?}");
+        assert_eq!(fs::read_to_string(cli.path("id")).unwrap(), "theirs\n");
+        assert!(!output.stdout.is_empty(), "the image is named");
+    }
+}

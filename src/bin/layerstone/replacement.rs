@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use layerstone::{Error, ErrorKind, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::{Failure, interrupt};
@@ -40,6 +40,16 @@ pub(crate) fn write_file<T>(path: &Path, write: impl FnOnce(&File) -> Result<T>)
     let written = write(&draft.file)?;
     draft.publish(&place).map_err(|error| Error::host(path, "put the new file in its place", error))?;
     Ok(written)
+}
+
+/// Has `write` fill a file at `path`, where nothing may be, not even a link, when it is complete.
+pub(crate) fn write_new_file(path: &Path, write: impl FnOnce(&File) -> Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let place = folder.join(path.file_name().unwrap_or_default());
+    let draft =
+        Draft::new(&place, None).map_err(|error| Error::host(path, "make a file in its directory", error))?;
+    write(&draft.file)?;
+    draft.publish_new(&place).map_err(|error| Error::host(path, "put the new file in its place", error))
 }
 
 /// The directory in which [`write_file`] makes a file at `path`; none where it makes none.
@@ -102,7 +112,10 @@ struct Draft {
 
 impl Draft {
     fn beside(place: &Path) -> io::Result<Self> {
-        let old = fs::metadata(place).ok();
+        Self::new(place, fs::metadata(place).ok())
+    }
+
+    fn new(place: &Path, old: Option<Metadata>) -> io::Result<Self> {
         // A new file is made as any other, to learn what umask and the directory's ACL leave of its mode.
         let mode = if old.is_some() { PRIVATE } else { 0o666 };
         let (path, file) = make(place, mode)?;
@@ -127,6 +140,21 @@ impl Draft {
         fs::rename(&self.path, place)?;
         self.is_published = true;
         Ok(())
+    }
+}
+
+impl Draft {
+    /// Gives the file its name, unless anything has it.
+    fn publish_new(mut self, place: &Path) -> io::Result<()> {
+        set_mode(&self.file, self.mode)?;
+        match renameat_with(CWD, &self.path, CWD, place, RenameFlags::NOREPLACE) {
+            // Not every file system can. The draft's own name goes with the draft.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(&self.path, place),
+            renamed => {
+                self.is_published = renamed.is_ok();
+                Ok(renamed?)
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::made::{self, MadeArguments, summary};
 use super::source::ReadArguments;
 use super::{Context, Outcome, usage};
 use crate::output::{Output, Report, explained, shown};
-use crate::replacement::write_file;
+use crate::replacement::write_new_file;
 use crate::run::{self, Ended, Job, OWN_FAILURE, Printed, Runtime};
 use crate::{Failure, interrupt, left};
 
@@ -206,7 +206,7 @@ fn finish(
     };
     let report = report.transpose().map_err(|error| keep_what_was_done(workspace, &error))?;
     let written = match (id_file, &report) {
-        (Some(file), Some(report)) => write_file(file, |mut to| {
+        (Some(file), Some(report)) => write_new_file(file, |mut to| {
             writeln!(to, "{}", report.image).map_err(|error| Error::host(file, "write it", error))
         }),
         _ => Ok(()),
