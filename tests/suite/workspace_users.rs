@@ -147,3 +147,46 @@ fn one_whose_folder_is_under_a_mount_is_not_taken_for_gone() {
         assert_eq!(read(&image(&project, made), "new").unwrap(), b"new");
     }
 }
+
+/// Whoever writes by a full copy's path, a file at a time, fails once its last commit reads it: what was written is in the image.
+#[test]
+fn what_is_written_while_a_full_copy_ends_is_in_its_image() {
+    let Given { place: _place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    let path = workspace.path().unwrap();
+    for number in 0..400 {
+        fs::write(path.join(format!("old{number}")), format!("{number}")).unwrap();
+    }
+    let mut writer = Command::new("sh");
+    let script = "i=0; echo; while echo $i 2>/dev/null > \"$0\"/new$i; do i=$((i+1)); done; echo $i";
+    let writer = works({
+        writer.args(["-c", script]).arg(&path).current_dir("/").stderr(Stdio::null());
+        writer
+    });
+    let report = loop {
+        match workspace.commit_and_end(&CommitOptions::default()) {
+            Ok(report) => break report,
+            // It had a file open at that moment.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InUse, "{error}"),
+        }
+    };
+    let output = writer.wait_with_output().unwrap();
+    let written: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    let image = image(&project, report.image);
+    for number in 0..written {
+        assert_eq!(read(&image, &format!("new{number}")).unwrap(), format!("{number}\n").as_bytes());
+    }
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_full_copy_whose_last_commit_was_killed_goes_on() {
+    let Given { place: _place, project, base } = given();
+    let workspace = image(&project, base).create_workspace(&copy("w")).unwrap();
+    let path = workspace.path().unwrap();
+    fs::write(path.join("new"), "new").unwrap();
+    fs::rename(&path, path.with_file_name(".layerstone-ending")).unwrap();
+    assert_eq!(workspace.path().unwrap(), path);
+    let made = workspace.commit_and_end(&CommitOptions::default()).unwrap();
+    assert_eq!(read(&image(&project, made.image), "new").unwrap(), b"new");
+}

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::catalog::record::{
     DirectoryUse, ImageRecord, ImageVersion, LowerRecord, WorkspaceForm, WorkspaceRecord,
@@ -116,10 +117,13 @@ impl Workspace {
             // Of what is mounted in it the image would have what the mount shows, and not what lies below.
             if ends {
                 self.unmount(folder, &record)?;
+                folder.take_away(self.id)?;
+                let made = self.commit_checkout(&folder.ending(self.id), &record, options, ends);
+                made.inspect_err(|_| drop(folder.put_back(self.id)))?
             } else {
                 self.check_has_no_mounts(folder)?;
+                self.commit_checkout(&folder.files(self.id), &record, options, ends)?
             }
-            self.commit_checkout(folder, &record, options, ends)?
         } else if ends {
             let end = if self.unmount(folder, &record)? { End::AsLower } else { End::Whole };
             let made = self.commit_overlay(folder, &record, options, end);
@@ -142,7 +146,7 @@ impl Workspace {
 
     fn commit_checkout(
         &self,
-        folder: &Folder,
+        files: &Path,
         record: &WorkspaceRecord,
         options: &CommitOptions,
         ends: bool,
@@ -159,7 +163,7 @@ impl Workspace {
                 now: self.project.store.surroundings.now(),
             },
         };
-        self.project.commit_directory(&folder.files(self.id), Some(of), options)
+        self.project.commit_directory(files, Some(of), options)
     }
 
     fn commit_overlay(
@@ -222,8 +226,11 @@ impl Workspace {
         if lowers.iter().any(|(_, lower)| lower.id == self.id) {
             return folder.keep_files(self.id);
         }
-        let known = SourceTree::open(&folder.files(self.id)).and_then(|source| source.root_stat());
-        if let Ok(stat) = known {
+        let places = [folder.files(self.id), folder.ending(self.id)];
+        let known = places
+            .iter()
+            .find_map(|place| SourceTree::open(place).and_then(|source| source.root_stat()).ok());
+        if let Some(stat) = known {
             let store = &self.project.store;
             let known = store.read(|tx| KnownDirectory::find(tx, &stat, DirectoryUse::Checkout))?;
             if known.is_some() {

@@ -25,6 +25,8 @@ const LOCK: &str = "lock-";
 const LOCKS: u8 = 32;
 /// How the files begin in which changed modes are noted.
 const JOURNAL: &str = "lent-";
+/// The name of a full copy's files while they are committed for the last time: one that the store takes for its own.
+const ENDING: &str = ".layerstone-ending";
 const LONGEST_UNLOCKED: Duration = Duration::from_secs(1);
 
 /// The folder.
@@ -73,6 +75,29 @@ impl Folder {
     /// What was written, or all that there is of what is no overlay.
     pub(super) fn files(&self, id: WorkspaceId) -> PathBuf {
         self.directory(id).join(FILES)
+    }
+
+    /// Where the files of a full copy are while its last commit reads them: whoever writes by their path fails, instead of
+    /// writing what is neither in the image nor left.
+    pub(super) fn ending(&self, id: WorkspaceId) -> PathBuf {
+        self.directory(id).join(ENDING)
+    }
+
+    /// Moves the files of a full copy away from their path, unless a process works in them.
+    pub(super) fn take_away(&self, id: WorkspaceId) -> Result<()> {
+        let (files, ending) = (self.files(id), self.ending(id));
+        rename(&files, &ending)?;
+        // One that came by the path until now has a file open, or stands in it.
+        check_is_unused(&ending).inspect_err(|_| drop(self.put_back(id)))
+    }
+
+    /// Takes that back, if it was done.
+    pub(super) fn put_back(&self, id: WorkspaceId) -> Result<()> {
+        let (files, ending) = (self.files(id), self.ending(id));
+        if Stat::find(&ending)?.is_none() || Stat::find(&files)?.is_some() {
+            return Ok(());
+        }
+        rename(&ending, &files)
     }
 
     /// Where an overlay is mounted.
@@ -133,15 +158,7 @@ impl Folder {
     /// Fails with *in use* if a process works in a workspace's files themselves, as it does in a full copy.
     pub(super) fn check_copy_is_unused(&self, id: WorkspaceId) -> Result<()> {
         let files = self.files(id);
-        match if files.is_dir() { user_of(&files)? } else { None } {
-            None => Ok(()),
-            Some(process) => {
-                let message = format!(
-                    "is busy: process {process} works in it or has a file of it open; end that first"
-                );
-                Err(Error::new(ErrorKind::InUse, Subject::Host(files), message))
-            }
-        }
+        if files.is_dir() { check_is_unused(&files) } else { Ok(()) }
     }
 
     /// Removes all but the files.
@@ -181,6 +198,16 @@ impl Folder {
         }
         Ok((ids, probes))
     }
+}
+
+fn check_is_unused(files: &Path) -> Result<()> {
+    let Some(process) = user_of(files)? else { return Ok(()) };
+    let message = format!("is busy: process {process} works in it or has a file of it open; end that first");
+    Err(Error::new(ErrorKind::InUse, Subject::Host(files.to_owned()), message))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|error| Error::host(from, "move it", error))
 }
 
 /// Locks a file, waiting until no other process has it locked.

@@ -185,6 +185,10 @@ impl Workspace {
         let lock = folder.lock_workspace(self.id, self.task())?;
         // Another may have ended it meanwhile.
         let record = self.finished()?;
+        if record.form == WorkspaceForm::Checkout && lock.is_some() {
+            // A commit was killed.
+            folder.put_back(self.id)?;
+        }
         folder.check_own(&record)?;
         Ok((lock, record))
     }
