@@ -61,6 +61,8 @@ pub(crate) struct Catalog {
     refusal: Option<Error>,
     /// Held by the one who writes the dump.
     dump_turn: Mutex<()>,
+    #[cfg(feature = "testing")]
+    reruns: rerun::Reruns,
 }
 
 impl std::fmt::Debug for Catalog {
@@ -115,7 +117,15 @@ impl Catalog {
         let backend = file.clone();
         let database =
             contain(|| Self::builder().create_with_backend(backend).map_err(transaction::failure))?;
-        Ok(Self { database: Some(database), file, poison, refusal, dump_turn: Mutex::default() })
+        Ok(Self {
+            database: Some(database),
+            file,
+            poison,
+            refusal,
+            dump_turn: Mutex::default(),
+            #[cfg(feature = "testing")]
+            reruns: rerun::Reruns::default(),
+        })
     }
 
     /// Makes the catalog of a new store, unless a creation that was killed got as far.
@@ -228,7 +238,14 @@ impl Catalog {
 
     /// Returns the state of now, for several closures to read.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        contain(|| Ok(Snapshot(ReadTx(self.database()?.begin_read().map_err(transaction::failure)?))))
+        contain(|| {
+            let tx = ReadTx(self.database()?.begin_read().map_err(transaction::failure)?);
+            Ok(Snapshot {
+                tx,
+                #[cfg(feature = "testing")]
+                runs_twice: self.reruns.is_due(),
+            })
+        })
     }
 
     /// Makes what it says durable: what a process wrote that was killed need not be. Fails where it may not be written.
@@ -244,7 +261,7 @@ impl Catalog {
         self.noting_losses(|| {
             self.begin_writing()?;
             #[cfg(feature = "testing")]
-            if rerun::is_due() {
+            if self.reruns.is_due() {
                 drop(self.try_begun(&closure));
             }
             self.write_begun(&closure)
@@ -295,16 +312,20 @@ impl Catalog {
 }
 
 /// One state of a catalog.
-pub(crate) struct Snapshot(ReadTx);
+pub(crate) struct Snapshot {
+    tx: ReadTx,
+    #[cfg(feature = "testing")]
+    runs_twice: bool,
+}
 
 impl Snapshot {
     /// Runs `closure` on it.
     pub(crate) fn read<T>(&self, closure: impl Fn(&ReadTx) -> Result<T>) -> Result<T> {
         #[cfg(feature = "testing")]
-        if rerun::is_due() {
-            drop(contain(|| closure(&self.0)));
+        if self.runs_twice {
+            drop(contain(|| closure(&self.tx)));
         }
-        contain(|| closure(&self.0))
+        contain(|| closure(&self.tx))
     }
 }
 
