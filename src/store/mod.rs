@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 #[cfg(any(test, feature = "testing"))]
 use crate::catalog::ReadTx;
-use crate::disk::{Disk, MemoryDisk, RealDisk};
+use crate::disk::{Disk, MemoryDisk};
 #[cfg(feature = "testing")]
 use crate::engine::SimulatedMachine;
 #[cfg(test)]
@@ -90,7 +90,7 @@ impl Store {
         log: &crate::disk::recording::DiskLog,
     ) -> Result<Self> {
         let path = path.as_ref();
-        let real = RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
+        let real = crate::disk::RealDisk::open_or_create(path).map_err(|error| unusable(path, error))?;
         let disk = crate::disk::recording::RecordingDisk::new(Arc::new(real), log.clone());
         Self::on_disk(Arc::new(disk), Some(path.to_owned()), options, Surroundings::default())
     }
