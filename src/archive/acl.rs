@@ -138,14 +138,8 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
         (b"group" | b"g", b"") => (GROUP_OBJ, NO_ID),
         (b"mask" | b"m", b"") => (MASK, NO_ID),
         (b"other" | b"o", b"") => (OTHER, NO_ID),
-        (b"user" | b"u", who) => (
-            USER,
-            number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("user", digits.unwrap_or(who)))?,
-        ),
-        (b"group" | b"g", who) => (
-            GROUP,
-            number::id(digits.unwrap_or(who)).ok_or_else(|| unnumbered("group", digits.unwrap_or(who)))?,
-        ),
+        (b"user" | b"u", who) => (USER, number_of("user", digits.unwrap_or(who))?),
+        (b"group" | b"g", who) => (GROUP, number_of("group", digits.unwrap_or(who))?),
         _ => return Err(malformed()),
     };
     let mut bits = 0;
@@ -159,6 +153,11 @@ fn entry(line: &[u8]) -> Result<Entry, Refusal> {
         };
     }
     if permissions.is_empty() { Err(malformed()) } else { Ok(Entry { tag, id, permissions: bits }) }
+}
+
+/// Reads the number of a user or a group.
+fn number_of(kind: &str, who: &[u8]) -> Result<u32, Refusal> {
+    number::id(who).ok_or_else(|| unnumbered(kind, who))
 }
 
 /// Which number a name stands for is known only where the archive was made.

@@ -188,8 +188,9 @@ impl Work {
         due: impl Fn(&WriteTx) -> Result<Option<(PackId, OpenPackRecord)>>,
         is_complete: impl Fn(&OpenPackRecord) -> bool,
     ) -> Result<bool> {
+        let catalog = self.catalog()?;
         let (told, turn) = (Cell::default(), self.gate.take_turn());
-        let taken = self.catalog()?.write(|tx| {
+        let taken = catalog.write(|tx| {
             let Some((pack, record)) = due(tx)? else { return Ok(None) };
             Ok(Some((
                 self.gate.new_lease(&turn, tx, &told)?,
@@ -199,13 +200,14 @@ impl Work {
                 packs::frames(tx, pack)?,
             )))
         });
-        drop(turn);
+        drop((turn, catalog));
         let taken = taken.inspect_err(|_| self.gate.abandon(told.get()))?;
         let Some((lease, pack, before, segment, frames)) = taken else { return Ok(false) };
         let written = packs::write_segment(&*self.disk, segment, pack, &frames, before.committed_bytes);
-        // Nobody adds to a pack that is sealed.
+        let catalog = self.catalog()?;
+        // A pack that is sealed here is not added to meanwhile.
         let turn = self.gate.take_turn();
-        let is_published = self.catalog()?.write(|tx| {
+        let is_published = catalog.write(|tx| {
             packs::check_lease(tx, lease)?;
             packs::release(tx, lease)?;
             // Another process may have moved the same rows, or the pack's owner.
@@ -218,7 +220,7 @@ impl Work {
             }
             Ok(true)
         });
-        drop(turn);
+        drop((turn, catalog));
         if is_published.is_err() {
             self.gate.abandon(lease);
         }
@@ -241,13 +243,14 @@ impl Work {
 
     /// Makes one segment of those that are due, without the rows of packs that are gone; says whether there were any.
     fn merge_segments(&self, due: impl Fn(&WriteTx) -> Result<Option<Vec<SegmentId>>>) -> Result<bool> {
+        let catalog = self.catalog()?;
         let (told, turn) = (Cell::default(), self.gate.take_turn());
-        let taken = self.catalog()?.write(|tx| {
+        let taken = catalog.write(|tx| {
             let Some(due) = due(tx)? else { return Ok(None) };
             let lease = self.gate.new_lease(&turn, tx, &told)?;
             Ok(Some((lease, packs::next_segment(tx)?, due, removed_packs(tx)?)))
         });
-        drop(turn);
+        drop((turn, catalog));
         let taken = taken.inspect_err(|_| self.gate.abandon(told.get()))?;
         let Some((lease, merged, due, gone)) = taken else { return Ok(false) };
         let open = |id: &SegmentId| Segment::open(&*self.disk, *id).map(Arc::new);

@@ -1,6 +1,7 @@
 //! What becomes of packs: condemned when nothing is needed of them, alive again when a session counted on them that began
 //! before, removed when nobody is left who began before.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -76,10 +77,14 @@ impl Reliance {
         if condemned.is_empty() {
             return Ok(());
         }
-        // They were condemned a moment ago.
-        let index = self.store.index.view_apart(&*self.store.catalog()?)?;
-        let reader = ObjectReader::new(index, Arc::clone(&self.store.packs), Arc::clone(&self.hold));
-        let needed = self.with_packs_of_bases(&reader)?;
+        let needed = if self.bases.is_empty() {
+            Cow::Borrowed(&self.packs)
+        } else {
+            // They were condemned a moment ago.
+            let index = self.store.index.view_apart(&*self.store.catalog()?)?;
+            let reader = ObjectReader::new(index, Arc::clone(&self.store.packs), Arc::clone(&self.hold));
+            Cow::Owned(self.with_packs_of_bases(&reader)?)
+        };
         for (pack, record) in condemned.into_iter().filter(|(pack, _)| needed.contains(pack)) {
             tx.remove::<CondemnedPacks>(&pack)?;
             tx.put::<SealedPacks>(&pack, &record.pack)?;

@@ -173,7 +173,8 @@ impl Gate {
     }
 
     /// Takes the turn to make or remove files that a transaction names: which pack is appended to, which number a state file
-    /// gets and what is a stray is decided before the transaction, by one thread at a time.
+    /// gets and what is a stray is decided before the transaction, by one thread at a time. The caller has the catalog open, so
+    /// that the thread whose turn it is never waits for the lock.
     pub(crate) fn take_turn(&self) -> Turn<'_> {
         Turn { _guard: lock(&self.turn) }
     }

@@ -6,10 +6,10 @@
 //!    files are written;
 //! 3. one transaction publishes all of it: frames, committed lengths, images, tags, and lets leases go.
 //!
-//! Whoever comes while a publication is under way waits, and the first to go on publishes for all who wait. What the
-//! transaction would do is tried out before step 2: a session whose change fails writes nothing, and touches nobody else. The
-//! transaction itself only changes rows, so it can be run again. Files that it names are written under the [turn](Turn), and
-//! nobody else chooses a pack, numbers a state file or removes strays meanwhile. If the transaction fails, none of them is
+//! A session that comes while a publication is under way waits, and the first to go on publishes for all that wait. What the
+//! transaction would do is tried out before step 2: a session whose change fails writes nothing, and leaves the others as they are. The
+//! transaction itself only changes rows, so it can be run again. Files that it names are written under the [turn](Turn):
+//! no other thread chooses a pack, numbers a state file or removes strays meanwhile. If the transaction fails, none of them is
 //! published.
 
 use std::sync::{Arc, Mutex};

@@ -150,8 +150,9 @@ impl PackHost for SessionContext {
     fn open_pack(&self) -> Result<OpenPack> {
         let known = self.lease.get().copied();
         let options = &self.store.options;
+        let catalog = self.store.catalog()?;
         let (told, turn) = (Cell::default(), self.store.gate.take_turn());
-        let taken = self.store.catalog()?.write(|tx| {
+        let taken = catalog.write(|tx| {
             let lease = known.map_or_else(|| self.store.gate.new_lease(&turn, tx, &told), Ok)?;
             let (pack, record) = packs::free_pack(tx, options)?;
             let record = OpenPackRecord { owner: Some(lease), ..record };
@@ -159,7 +160,7 @@ impl PackHost for SessionContext {
             tx.put::<OpenPacks>(&pack, &record)?;
             Ok((lease, pack, record))
         });
-        drop(turn);
+        drop((turn, catalog));
         let (lease, pack, record) = taken.inspect_err(|_| self.store.gate.abandon(told.get()))?;
         // A session opens one pack after the other.
         self.lease.get_or_init(|| lease);

@@ -121,8 +121,8 @@ impl Engine {
         state: Option<&StateFile>,
         closure: impl Fn(&mut WriteTx) -> Result<T>,
     ) -> Result<T> {
-        let turn = self.gate.take_turn();
         let catalog = self.catalog()?;
+        let turn = self.gate.take_turn();
         catalog.check_is_writable()?;
         Self::number_state_files(&turn, &catalog, state.into_iter())?;
         state.map_or(Ok(()), |state| self.create_state_file(&turn, state))?;

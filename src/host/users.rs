@@ -1,7 +1,7 @@
 //! Who works in a directory that no mount of its own guards: processes whose current directory, root, program or open file is
 //! below it.
 //!
-//! Of another user's processes, and of those that this one's `/proc` does not show, only root learns more or nobody does.
+//! Only root finds another user's processes. One that this process's `/proc` does not show is not found.
 
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd as _;

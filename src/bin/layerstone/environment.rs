@@ -49,7 +49,7 @@ pub(crate) fn cache_bytes() -> Result<Option<u64>, Failure> {
     Ok(Some(parsed.map_err(|message| Error::usage(CACHE_BYTES, message))?))
 }
 
-/// Prints what the store does on standard error, as far as `LAYERSTONE_LOG` asks for it.
+/// Prints what the store does on standard error, down to the level that `LAYERSTONE_LOG` names.
 pub(crate) fn begin_log() -> Result<(), Failure> {
     let Some(text) = variable(LOG) else { return Ok(()) };
     let level = text

@@ -223,8 +223,8 @@ impl<'c> Collection<'c> {
         }
         // Frames and segments that were written and never published, by whom nobody knows any more.
         let (store, lease) = (self.store, self.lease);
-        let _turn = store.gate.take_turn();
         let catalog = store.catalog()?;
+        let _turn = store.gate.take_turn();
         store.gate.remove_strays(&catalog, lease)?;
         store.gate.cut_packs(&catalog)?;
         Ok(std::mem::take(&mut self.report))
@@ -394,11 +394,10 @@ impl<'c> Collection<'c> {
         let (store, lease) = (self.store, self.lease);
         // Marks only grow, so it does no harm to make them in a transaction that comes to nothing.
         let marked = Mutex::new(marked);
-        let lock = || lock(&marked);
         // Alone, since notes of the same transaction would be of objects that are not there yet.
         let condemned = self.store.publish_alone(session, |tx| {
             lease.map_or(Ok(()), |lease| packs::check_lease(tx, lease))?;
-            let mut marked = lock();
+            let mut marked = lock(&marked);
             let notes = needed_since(tx, marked.seen)?;
             if !notes.is_empty() {
                 let index = store.index.view_apart(&*store.catalog()?)?;
